@@ -1,0 +1,1 @@
+"""Prompt interaction for frozen vision-language models."""

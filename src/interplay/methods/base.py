@@ -1,0 +1,194 @@
+"""What a method is: one file that says what happens around each frozen layer, and owns what is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pkgutil
+from abc import ABC
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+
+from torch import Tensor, nn
+
+from interplay.errors import InterplayError, unknown
+from interplay.parts.heads import PairFeatures
+from interplay.towers.tokens import Shape, Side, Tokens, Tower
+from interplay.towers.walk import Align, Pair, Step
+
+if TYPE_CHECKING:
+    from interplay.towers.backbone import Backbone
+
+Solver = Literal["gradient", "logistic", "none"]
+
+
+@dataclass(frozen=True)
+class NoSettings:
+    """A method without settings."""
+
+
+class Method(nn.Module, ABC):
+    """Around each frozen layer: put prompts in, take them out, change them, let the sides talk.
+
+    A subclass is the only one in its file, the file's name is the method's name, and it is never subclassed
+    itself. It owns its parameters: `parameters()` is what is trained, `state_dict()` is what is saved; towers
+    are arguments. Its `__init__` takes `(shape: Shape, settings: Settings)`.
+    """
+
+    Settings: ClassVar[type[Any]] = NoSettings
+    """A frozen dataclass; contradictions raise `InterplayError` in its `__post_init__`."""
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Named settings: `{"mitp-small": {"layers": (7,)}}`."""
+    coupled: ClassVar[bool] = False
+    """True: the towers run in lock-step on true pairs, one side cannot be encoded alone."""
+    reads_last_layer: ClassVar[bool] = False
+    """True: the method reads rows behind the last layer other than the pooled one."""
+    solver: ClassVar[Solver] = "gradient"
+    """How it is trained: by gradient, by logistic regression on frozen features, or not at all."""
+    features: PairFeatures | None = None
+    """For the logistic solver: which features of the pair the regression reads."""
+    align: Align = "index"
+    """How the layers of unequally deep towers are paired."""
+
+    def __init__(self, shape: Shape, settings: Any) -> None:
+        super().__init__()
+        self.shape = shape
+        self.settings = settings
+
+    @property
+    def name(self) -> str:
+        """The method's name: the name of its file."""
+        return type(self).__module__.rsplit(".", 1)[-1]
+
+    def first_layer(self, side: Side) -> int:
+        """The first layer (from 0) of a side that the method does not leave alone; the depth if there is none.
+
+        Everything in front of it can be computed once and kept.
+        """
+        return self.shape.side(side).depth
+
+    def embed(self, side: Side, tower: Tower, inputs: Tensor) -> Tokens:
+        """Around the embedding: prompts that enter as part of the input."""
+        return tower.embed(inputs)
+
+    def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
+        """Around frozen layer `i` (from 0) of one side."""
+        return tower.layer(i, tokens)
+
+    def pair_layer(self, step: Step, backbone: Backbone, pair: Pair) -> Pair:
+        """Around one step of the lock-step walk; by default each side goes through `layer` on its own."""
+        image, text = pair.image, pair.text
+        if step.image is not None:
+            image = self.layer("image", step.image, backbone.image, image)
+        if step.text is not None:
+            text = self.layer("text", step.text, backbone.text, text)
+        return Pair(image, text)
+
+    @classmethod
+    def tiny(cls) -> Mapping[str, Any]:
+        """Settings for the contract tests' towers of unequal width and depth (5 and 4 layers)."""
+        return {}
+
+    @classmethod
+    def parameter_count(cls, shape: Shape, settings: Any) -> int:
+        """How many parameters the method trains, as a closed formula."""
+        return 0
+
+
+def _modules() -> list[str]:
+    import interplay.methods as package
+
+    return [m.name for m in pkgutil.iter_modules(package.__path__) if m.name != "base"]
+
+
+def _class_in(module_name: str) -> type[Method]:
+    module = importlib.import_module(f"interplay.methods.{module_name}")
+    found = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Method) and value.__module__ == module.__name__
+    ]
+    if len(found) != 1:
+        raise ImportError(f"interplay/methods/{module_name}.py must define exactly one Method, not {len(found)}")
+    return found[0]
+
+
+@dataclass(frozen=True)
+class MethodChoice:
+    """A method by one of its names: the class and the settings that the name stands for."""
+
+    name: str
+    method: type[Method]
+    preset: Mapping[str, Any]
+
+    def settings(self, overrides: Mapping[str, Any] | None = None) -> Any:
+        """The settings dataclass: what the name stands for, with `overrides` on top.
+
+        Raises:
+            InterplayError: an unknown setting, a value of the wrong kind, or a contradiction.
+        """
+        return make_settings(self.method.Settings, {**self.preset, **(overrides or {})}, f"method '{self.name}'")
+
+    def build(self, shape: Shape, overrides: Mapping[str, Any] | None = None) -> Method:
+        """A fresh method for a geometry."""
+        return self.method(shape, self.settings(overrides))
+
+
+def choices() -> dict[str, MethodChoice]:
+    """All methods and variants by name, found by file name; a new file is a new method."""
+    found: dict[str, MethodChoice] = {}
+    for module_name in _modules():
+        method = _class_in(module_name)
+        found[module_name] = MethodChoice(module_name, method, {})
+        for variant, preset in method.variants.items():
+            found[variant] = MethodChoice(variant, method, preset)
+    return found
+
+
+def choose(name: str) -> MethodChoice:
+    """A method by its name or the name of a variant; `-` and `_` are the same.
+
+    Raises:
+        InterplayError: there is none; names the nearest.
+    """
+    known = choices()
+    for spelling in (name, name.replace("-", "_"), name.replace("_", "-")):
+        if spelling in known:
+            return known[spelling]
+    raise unknown("method", name, known)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    origin = get_origin(kind)
+    if origin is Literal:
+        return value in get_args(kind)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(v, get_args(kind)[0]) for v in value)
+    if origin is not None or get_args(kind):  # a union
+        return any(_fits(value, option) for option in get_args(kind))
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return kind is Any or value is kind or (isinstance(kind, type) and isinstance(value, kind))
+
+
+def make_settings(cls: type[Any], values: Mapping[str, Any], owner: str) -> Any:
+    """Build a settings dataclass from plain values; lists become tuples.
+
+    Raises:
+        InterplayError: an unknown key (names the nearest), or a value that its field cannot hold.
+    """
+    hints = get_type_hints(cls)
+    known = [field.name for field in dataclasses.fields(cls)]
+    plain: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in known:
+            raise unknown(f"setting of {owner}", key, known)
+        value = tuple(value) if isinstance(value, list) else value
+        if not _fits(value, hints[key]):
+            allowed = get_args(hints[key]) if get_origin(hints[key]) is Literal else hints[key]
+            raise InterplayError(f"The setting '{key}' of {owner} cannot be {value!r}; it takes {allowed}.")
+        plain[key] = value
+    return cls(**plain)

@@ -1,0 +1,122 @@
+"""EPIC: efficient prompt interaction for text-image classification (Yu et al., 2025).
+
+Only the abstract and public summaries of the paper were available: temporal prompts on intermediate layers and a
+similarity-based prompt interaction, without MITP's memory framing. This module is our reading of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from interplay.errors import InterplayError
+from interplay.methods.base import Method
+from interplay.parts.memory_hub import activation, apply_weights, keep_norm
+from interplay.parts.perceptron import perceptron, perceptron_count
+from interplay.parts.similarity import SimilarityShape, SimilarityType
+from interplay.parts.temporal_prompts import Prompts, Schedule, Visibility
+from interplay.towers.backbone import Backbone
+from interplay.towers.tokens import Shape, Side
+from interplay.towers.walk import Align, Pair, Step
+
+
+@dataclass(frozen=True)
+class EpicSettings:
+    """Settings of EPIC; those that MITP has too mean the same.
+
+    Attributes:
+        layers: interaction layers, from 1.
+        length: prompt tokens a modality.
+        similarity, similarity_shape: how prompts are compared.
+        renormalise: whether prompts keep their lengths in the exchange.
+        visibility: what prompt rows see in the causal text tower.
+        align: how the layers of unequally deep towers are paired.
+        hidden: hidden width of the two perceptrons.
+        carry: whether the last exchange still makes prompts for the layer behind it.
+    """
+
+    layers: tuple[int, ...] = (7, 8, 9)
+    length: int = 6
+    similarity: SimilarityType = "cosine"
+    similarity_shape: SimilarityShape = "token"
+    renormalise: bool = False
+    visibility: Visibility = "full"
+    align: Align = "index"
+    hidden: int = 168
+    carry: bool = True
+
+    def __post_init__(self) -> None:
+        if self.length < 1 or self.hidden < 1:
+            raise InterplayError("EPIC needs length >= 1 and hidden >= 1.")
+
+
+class Epic(Method):
+    """Temporal prompts with a similarity-driven exchange: p_m ← p_m + r_m·p̃_{m'}.
+
+    p̃_{m'} = MLP_{m'→m}(p_{m'}) and r_m = softmax(ReLU(sim(p_m, p̃_{m'}))): each modality takes in what is relevant of
+    the other and keeps its own context. Both modalities start from free prompts, N(0, 0.02).
+
+    Raises:
+        InterplayError: an interaction layer that a tower lacks; an exchange that no layer would read.
+    """
+
+    Settings: ClassVar[type[Any]] = EpicSettings
+    coupled: ClassVar[bool] = True
+
+    def __init__(self, shape: Shape, settings: EpicSettings) -> None:
+        super().__init__(shape, settings)
+        self.align = settings.align
+        self.schedule = Schedule(shape, settings.layers, settings.align, carry=settings.carry)
+        if not self.schedule.exchanges:
+            raise InterplayError(
+                "EPIC with one interaction layer exchanges nothing unless the prompts are carried into the layer "
+                "behind it: set carry = true and choose a layer in front of the last one."
+            )
+        image, text = shape.image.width, shape.text.width
+        self.image_prompts = nn.Parameter(torch.randn(settings.length, image) * 0.02)
+        self.text_prompts = nn.Parameter(torch.randn(settings.length, text) * 0.02)
+        self.text_to_image = perceptron(text, settings.hidden, image)
+        self.image_to_text = perceptron(image, settings.hidden, text)
+
+    def first_layer(self, side: Side) -> int:
+        """The first interaction layer."""
+        return self.schedule.first(side)
+
+    def _given(self, at: int) -> Prompts | None:
+        return None if at else (self.image_prompts, self.text_prompts)
+
+    def _exchange(self, before: Prompts, after: Prompts) -> Prompts:
+        s = self.settings
+        received = []
+        for own, other in (
+            (after[0], self.text_to_image(after[1])),
+            (after[1], self.image_to_text(after[0])),
+        ):
+            relevance = activation(own, other, s.similarity, s.similarity_shape, cross=True)
+            new = own + apply_weights(relevance, other, s.similarity_shape)
+            received.append(keep_norm(new, own) if s.renormalise else new)
+        return received[0], received[1]
+
+    def pair_layer(self, step: Step, backbone: Backbone, pair: Pair) -> Pair:
+        """Prompted steps go through the schedule, the others are left alone."""
+        if step not in self.schedule.prompted:
+            return super().pair_layer(step, backbone, pair)
+        return self.schedule.take(
+            step, backbone, pair, self._given, self._exchange, self.settings.visibility
+        )
+
+    @classmethod
+    def tiny(cls) -> Mapping[str, Any]:
+        """Interaction layers that four-layer towers have; six tokens, since ReLU can silence a short map."""
+        return {"layers": (2, 3), "length": 6, "hidden": 8}
+
+    @classmethod
+    def parameter_count(cls, shape: Shape, settings: EpicSettings) -> int:
+        """L·(d_t + d_v) and two perceptrons."""
+        image, text = shape.image.width, shape.text.width
+        both = perceptron_count(text, settings.hidden, image) + perceptron_count(image, settings.hidden, text)
+        return settings.length * (image + text) + both

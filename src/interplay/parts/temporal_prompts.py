@@ -1,0 +1,108 @@
+"""Temporal prompts: prompts on a few intermediate layers of both towers, exchanged in between (MITP §3.3).
+
+What MITP and EPIC share: where the prompts go in, where they come out, and when they are exchanged. How they
+are exchanged is each method's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
+
+from torch import Tensor
+
+from interplay.errors import InterplayError
+from interplay.towers.backbone import Backbone
+from interplay.towers.tokens import Shape, Side
+from interplay.towers.walk import Align, Pair, Step, steps
+
+Visibility = Literal["full", "causal"]
+Prompts = tuple[Tensor, Tensor]
+"""Image prompts (…, length, image width) and text prompts (…, length, text width)."""
+
+
+class Schedule:
+    """Which steps of the lock-step walk carry prompts.
+
+    Args:
+        shape: geometry of the towers.
+        layers: interaction layers, counted from 1; with `proportional` alignment, of the shallower tower.
+        align: how the layers are paired.
+        carry: whether what the last exchange gives still enters the layer behind the last interaction layer
+            (eq. 2–3 give every interaction layer a hub that makes the next layer's prompts). Without it the last
+            exchange has no reader and does not take place.
+
+    Raises:
+        InterplayError: a layer that one of the towers lacks, or layers out of order.
+    """
+
+    def __init__(self, shape: Shape, layers: tuple[int, ...], align: Align, *, carry: bool) -> None:
+        paired = [step for step in steps(shape, align) if step.image is not None and step.text is not None]
+        if not layers or list(layers) != sorted(set(layers)) or layers[0] < 1:
+            raise InterplayError(f"Interaction layers must be rising numbers from 1, not {layers}.")
+        if layers[-1] > len(paired):
+            raise InterplayError(
+                f"Interaction layer {layers[-1]} does not exist: the towers have {len(paired)} paired layers."
+            )
+        last = layers[-1]
+        self.interaction = [paired[number - 1] for number in layers]
+        self.prompted = list(self.interaction)
+        if carry and last < len(paired):
+            self.prompted.append(paired[last])
+        order = steps(shape, align)
+        adjacent = {order[i]: order[i + 1] for i in range(len(order) - 1)}
+        self._runs_on = {step for step in self.prompted if adjacent.get(step) in self.prompted}
+
+    @property
+    def exchanges(self) -> int:
+        """How many times prompts are exchanged: between every two prompted steps."""
+        return len(self.prompted) - 1
+
+    def first(self, side: Side) -> int:
+        """The first prompted layer of a side, from 0."""
+        layer = self.prompted[0].side(side)
+        assert layer is not None
+        return layer
+
+    def take(
+        self,
+        step: Step,
+        backbone: Backbone,
+        pair: Pair,
+        given: Callable[[int], Prompts | None],
+        exchange: Callable[[Prompts, Prompts], Prompts] | None,
+        visibility: Visibility,
+    ) -> Pair:
+        """One prompted step: prompts in, the frozen layers (eq. 2), prompts out, exchanged for the next (eq. 3).
+
+        Args:
+            given: free prompts for the n-th prompted step (from 0), or None where the last exchange made them.
+            exchange: from the prompts that went in and what the layer made of them to the next step's prompts.
+        """
+        at = self.prompted.index(step)
+        assert step.image is not None
+        assert step.text is not None
+        see_all = visibility == "full"
+        free = given(at)
+        image, text = pair.image, pair.text
+        if free is not None:
+            image = backbone.image.put(image, free[0])
+            text = backbone.text.put(text, free[1], see_all=see_all)
+        elif image.held is not None and text.held is not None:
+            image = replace(backbone.image.put(image, image.held), held=None)
+            text = replace(backbone.text.put(text, text.held, see_all=see_all), held=None)
+        before = image.slots, text.slots
+        image, text = backbone.image.layer(step.image, image), backbone.text.layer(step.text, text)
+        if exchange is None or at == self.exchanges:
+            return Pair(backbone.image.drop(image), backbone.text.drop(text))
+        image_prompts, text_prompts = exchange(before, (image.slots, text.slots))
+        if step in self._runs_on:
+            return Pair(
+                backbone.image.put(image, image_prompts),
+                backbone.text.put(text, text_prompts, see_all=see_all),
+            )
+        return Pair(
+            replace(backbone.image.drop(image), held=image_prompts),
+            replace(backbone.text.drop(text), held=text_prompts),
+        )

@@ -1,0 +1,122 @@
+"""Classification of image-text pairs: a method between the frozen towers, a head behind them, and the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from interplay.errors import InterplayError
+from interplay.methods.base import Method
+from interplay.parts.heads import Head, HeadSettings
+from interplay.towers.backbone import Backbone
+from interplay.towers.walk import Start, Vectors, encode, encode_pair
+
+Kind = Literal["single", "multi"]
+MultiLoss = Literal["bce", "zlpr"]
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """A batch of pairs on its way into the towers.
+
+    Attributes:
+        images: pixels (batch, 3, size, size), or tokens behind front layers that the method leaves alone.
+        texts: ids (batch, length), or tokens behind front layers.
+        targets: (batch,) class indices, or (batch, classes) of 0 and 1; None when predicting.
+    """
+
+    images: Tensor | Start
+    texts: Tensor | Start
+    targets: Tensor | None = None
+
+
+class PairClassifier(nn.Module):
+    """What is trained and saved for one classification task: a method and a head. The backbone is an argument.
+
+    Args:
+        method: what happens around the frozen layers.
+        head: from the pair's vectors to logits.
+        kind: `single` label (softmax) or `multi` label (one sigmoid a class).
+        multi_loss: for `multi`: `bce` is the mean binary cross-entropy; `zlpr` is
+            log(1 + Σ_neg e^s) + log(1 + Σ_pos e^−s) (Su et al., 2022), a threshold at 0.
+    """
+
+    suffix: Tensor | None
+
+    def __init__(self, method: Method, head: Head, kind: Kind = "single", multi_loss: MultiLoss = "bce") -> None:
+        super().__init__()
+        self.method = method
+        self.head = head
+        self.kind = kind
+        self.multi_loss = multi_loss
+        self.register_buffer("suffix", None, persistent=False)
+
+    def prepare(self, backbone: Backbone, class_texts: Sequence[str]) -> None:
+        """Encode the class prompts with the bare text tower, once; needed by class-text heads alone."""
+        settings: HeadSettings = self.head.settings
+        if settings.kind != "class_text":
+            return
+        prompts = [settings.template.format(text) for text in class_texts]
+        if settings.class_text == "joint":
+            self.suffix = class_suffixes(backbone, prompts).to(backbone.device)
+            return
+        with torch.no_grad():
+            ids = backbone.tokenize(prompts).to(backbone.device)
+            self.head.class_vectors = encode(backbone.text, "text", ids)
+
+    def vectors(self, backbone: Backbone, batch: PairBatch) -> Vectors:
+        """The pair's vectors, with the method at work."""
+        return encode_pair(backbone, batch.images, batch.texts, self.method, suffix=self.suffix)
+
+    def forward(self, backbone: Backbone, batch: PairBatch) -> Tensor:
+        """A batch of pairs → logits (batch, classes)."""
+        logits: Tensor = self.head(self.vectors(backbone, batch))
+        return logits
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The training loss: MITP eq. 8 for single labels, eq. 9 in the chosen form for several."""
+        if self.kind == "single":
+            return F.cross_entropy(logits, targets)
+        if self.multi_loss == "bce":
+            return F.binary_cross_entropy_with_logits(logits, targets)
+        return zlpr(logits, targets)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Logits → probabilities of the same shape."""
+        return logits.softmax(dim=-1) if self.kind == "single" else logits.sigmoid()
+
+
+def zlpr(logits: Tensor, targets: Tensor) -> Tensor:
+    """log(1 + Σ_neg e^s) + log(1 + Σ_pos e^−s), mean over the batch (Su et al., 2022, eq. 5).
+
+    Args:
+        logits: (batch, classes).
+        targets: (batch, classes) of 0 and 1.
+    """
+    zero = logits.new_zeros(len(logits), 1)
+    hidden = torch.finfo(logits.dtype).min
+    negative = logits.masked_fill(targets > 0.5, hidden)
+    positive = (-logits).masked_fill(targets <= 0.5, hidden)
+    return sum(torch.cat([zero, side], dim=1).logsumexp(dim=1) for side in (negative, positive)).mean()  # type: ignore[union-attr, return-value]
+
+
+def class_suffixes(backbone: Backbone, prompts: Sequence[str]) -> Tensor:
+    """Class prompts as continuations of a text: ids (classes, length) without a start token.
+
+    Shorter ones are padded with end tokens behind their own, which nothing reads.
+
+    Raises:
+        InterplayError: a class prompt leaves no room for the sample's text.
+    """
+    ids = backbone.tokenize(prompts)[:, 1:]
+    if ids.shape[1] > backbone.text.shape.positions // 2:
+        raise InterplayError(
+            f"The longest class prompt has {ids.shape[1]} tokens, more than half of the "
+            f"{backbone.text.shape.positions} positions of the text tower: shorten the class names."
+        )
+    return ids

@@ -1,0 +1,308 @@
+"""CLIP's two towers, layer by layer, with the weights of `transformers.CLIPModel`.
+
+The arithmetic is CLIP's own (Radford et al., 2021); tests hold it against `CLIPModel` on the same weights.
+Three exact savings: queries, keys and values come from one matrix product; text is never computed beyond the
+longest caption of the batch; the last layer computes the pooled row alone where nothing else is read from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.activations import ACT2FN
+
+from interplay.towers.tokens import Tokens, Tower, TowerShape
+
+KeysValues = tuple[Tensor, Tensor]
+
+
+class Block(nn.Module):
+    """One pre-norm transformer layer with fused query, key and value projections."""
+
+    def __init__(self, shape: TowerShape) -> None:
+        super().__init__()
+        self.heads = shape.heads
+        self.norm1 = nn.LayerNorm(shape.width, eps=shape.epsilon)
+        self.qkv = nn.Linear(shape.width, 3 * shape.width)
+        self.out = nn.Linear(shape.width, shape.width)
+        self.norm2 = nn.LayerNorm(shape.width, eps=shape.epsilon)
+        self.fc1 = nn.Linear(shape.width, shape.hidden)
+        self.fc2 = nn.Linear(shape.hidden, shape.width)
+        self.activation: nn.Module = ACT2FN[shape.activation]
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def _perceptron(self, x: Tensor) -> Tensor:
+        hidden: Tensor = self.activation(self.fc1(self.norm2(x)))
+        return x + self.fc2(hidden)
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, *, causal: bool = False
+    ) -> tuple[Tensor, KeysValues]:
+        """(batch, length, width) → the same, and this layer's keys and values (batch, heads, length, head width).
+
+        Args:
+            mask: broadcastable to (batch, 1, length, length), True where a row may look.
+            causal: without a mask, whether a row may look at itself and its past only.
+        """
+        q, k, v = (self._split(part) for part in self.qkv(self.norm1(x)).chunk(3, dim=-1))
+        seen = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal and mask is None)
+        x = x + self.out(seen.transpose(1, 2).flatten(2))
+        return self._perceptron(x), (k, v)
+
+    def one_row(self, x: Tensor, row: Tensor, mask: Tensor) -> tuple[Tensor, KeysValues]:
+        """`forward`, but only the output of one row a sample: (batch, 1, width).
+
+        Args:
+            row: (batch,) which row.
+            mask: (batch or 1, length), True where that row may look.
+        """
+        width = x.shape[-1]
+        normed = self.norm1(x)
+        picked = row.view(-1, 1, 1).expand(-1, 1, width)
+        q = F.linear(normed.gather(1, picked), self.qkv.weight[:width], self.qkv.bias[:width])
+        k, v = F.linear(normed, self.qkv.weight[width:], self.qkv.bias[width:]).chunk(2, dim=-1)
+        k, v = self._split(k), self._split(v)
+        seen = F.scaled_dot_product_attention(self._split(q), k, v, attn_mask=mask[:, None, None])
+        return self._perceptron(x.gather(1, picked) + self.out(seen.transpose(1, 2).flatten(2))), (k, v)
+
+    def continuation(self, suffix: Tensor, front: KeysValues, visible: Tensor) -> Tensor:
+        """Many short continuations of one shared front: (batch, classes, length, width) → the same.
+
+        Equal to running front and continuation together once a class, at the cost of running the front once.
+
+        Args:
+            front: the front's keys and values, (batch, heads, front length, head width).
+            visible: (batch, front length), True for the rows of the front that are real.
+        """
+        batch, classes, length, _ = suffix.shape
+        q, k, v = (
+            part.unflatten(-1, (self.heads, -1)).permute(0, 3, 1, 2, 4)  # (batch, heads, classes, length, head width)
+            for part in self.qkv(self.norm1(suffix)).chunk(3, dim=-1)
+        )
+        q = q * q.shape[-1] ** -0.5
+        past = torch.einsum("bhksd,bhnd->bhksn", q, front[0])
+        past = past.masked_fill(~visible[:, None, None, None], float("-inf"))
+        later = torch.ones(length, length, dtype=torch.bool, device=q.device).triu(1)
+        own = (q @ k.transpose(-1, -2)).masked_fill(later, float("-inf"))
+        weights = torch.cat([past, own], dim=-1).softmax(dim=-1)
+        to_past, to_own = weights.split([front[0].shape[2], length], dim=-1)
+        seen = torch.einsum("bhksn,bhnd->bhksd", to_past, front[1]) + to_own @ v
+        return self._perceptron(suffix + self.out(seen.permute(0, 2, 3, 1, 4).flatten(3)))
+
+
+class ImageTower(Tower):
+    """CLIP's vision transformer. Reads pixels (batch, 3, size, size): uint8, or float that is normalised already."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(
+        self,
+        shape: TowerShape,
+        mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073),
+        deviation: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711),
+    ) -> None:
+        super().__init__()
+        self.shape = shape
+        self.patches = nn.Conv2d(3, shape.width, shape.patch_size, shape.patch_size, bias=False)
+        self.first = nn.Parameter(torch.zeros(shape.width))
+        self.positions = nn.Parameter(torch.zeros(shape.length, shape.width))
+        self.norm_in = nn.LayerNorm(shape.width, eps=shape.epsilon)
+        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.depth))
+        self.norm_out = nn.LayerNorm(shape.width, eps=shape.epsilon)
+        self.projection = nn.Linear(shape.width, shape.joint, bias=False)
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("deviation", torch.tensor(deviation).view(3, 1, 1), persistent=False)
+
+    def embed(self, inputs: Tensor, *, context: Tensor | None = None) -> Tokens:
+        """Pixels to tokens; `context` joins behind the class token, in front of the first norm (VPT, S-Prompts)."""
+        if inputs.dtype == torch.uint8:
+            inputs = (inputs.to(self.mean.dtype) / 255 - self.mean) / self.deviation
+        x = self.patches(inputs.to(self.patches.weight.dtype)).flatten(2).transpose(1, 2)
+        x = torch.cat([self.first.expand(len(x), 1, -1), x], dim=1) + self.positions
+        tokens = Tokens(x)
+        if context is not None:
+            tokens = tokens.put(context)
+        return replace(tokens, x=self.norm_in(tokens.x))
+
+    def layer(self, i: int, tokens: Tokens) -> Tokens:
+        """Frozen layer `i`: every token sees every token."""
+        block: Block = self.blocks[i]  # type: ignore[assignment]
+        if tokens.pooled_only:
+            batch, length, _ = tokens.x.shape
+            row = tokens.x.new_zeros(batch, dtype=torch.long)
+            everything = torch.ones(1, length, dtype=torch.bool, device=row.device)
+            return Tokens(block.one_row(tokens.x, row, everything)[0], pooled_only=True)
+        return replace(tokens, x=block(tokens.x)[0])
+
+    def pool(self, tokens: Tokens) -> Tensor:
+        """The class token, normalised and projected: (batch, joint)."""
+        pooled: Tensor = self.projection(self.norm_out(tokens.x[:, 0]))
+        return pooled
+
+
+class TextTower(Tower):
+    """CLIP's causal text transformer. Reads token ids (batch, length) that end in `shape.end_token`."""
+
+    def __init__(self, shape: TowerShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.words = nn.Embedding(shape.vocabulary, shape.width)
+        self.positions = nn.Parameter(torch.zeros(shape.positions, shape.width))
+        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.depth))
+        self.norm_out = nn.LayerNorm(shape.width, eps=shape.epsilon)
+        self.projection = nn.Linear(shape.width, shape.joint, bias=False)
+
+    def embed(
+        self,
+        inputs: Tensor,
+        *,
+        context: Tensor | None = None,
+        lengths: Tensor | None = None,
+        suffix: Tensor | None = None,
+    ) -> Tokens:
+        """Token ids to tokens.
+
+        Args:
+            context: prompts that join behind the start token, in front of the position embeddings (CoOp).
+            lengths: (batch,) real tokens; by default up to and with the first end token.
+            suffix: (classes, suffix length) ids of one continuation a class, all of one length; each
+                continues every sample at that sample's own length (`Tokens.suffix`).
+
+        Raises:
+            ValueError: the sequence, context and suffix included, is longer than the position table.
+        """
+        if lengths is None:
+            lengths = (inputs == self.shape.end_token).int().argmax(dim=-1) + 1
+        x = self.words(inputs)
+        extra = 0 if context is None else context.shape[-2]
+        behind = 0 if suffix is None else suffix.shape[-1]
+        if x.shape[1] + extra + behind > self.shape.positions:
+            raise ValueError(
+                f"{x.shape[1]} text tokens with {extra + behind} added ones exceed the "
+                f"{self.shape.positions} positions of the text tower"
+            )
+        tokens = Tokens(x, lengths=lengths)
+        if context is not None:
+            tokens = tokens.put(context)
+        tokens = replace(tokens, x=tokens.x + self.positions[: tokens.x.shape[1]])
+        if suffix is not None:
+            at = lengths[:, None] + extra + torch.arange(behind, device=lengths.device)
+            tokens = replace(tokens, suffix=self.words(suffix)[None] + self.positions[at][:, None])
+        return tokens
+
+    def _real(self, tokens: Tokens) -> Tensor:
+        """(batch, length) True for rows that are no padding."""
+        assert tokens.lengths is not None
+        rows = torch.arange(tokens.x.shape[1], device=tokens.x.device)
+        return rows < (tokens.lengths + tokens.prompts)[:, None]
+
+    def _mask(self, tokens: Tokens) -> Tensor | None:
+        """What each row may attend to, (batch, 1, length, length); None where plain causality says it all.
+
+        Padding stands on the right, so a causal row that is real never sees any.
+        """
+        if not (tokens.prompts and tokens.prompts_see_all):
+            return None
+        length, device = tokens.x.shape[1], tokens.x.device
+        past = torch.ones(length, length, dtype=torch.bool, device=device).tril()
+        slot = torch.zeros(length, dtype=torch.bool, device=device)
+        slot[1 : 1 + tokens.prompts] = True
+        return (past | (slot[:, None] & self._real(tokens)[:, None]))[:, None]
+
+    def layer(self, i: int, tokens: Tokens) -> Tokens:
+        """Frozen layer `i`: causal, but for prompt rows where `tokens.prompts_see_all`."""
+        block: Block = self.blocks[i]  # type: ignore[assignment]
+        if tokens.pooled_only and tokens.suffix is None:
+            assert tokens.lengths is not None
+            row = tokens.lengths + tokens.prompts - 1
+            x = block.one_row(tokens.x, row, self._real(tokens))[0]
+            return Tokens(x, lengths=torch.ones_like(tokens.lengths), pooled_only=True)
+        x, front = block(tokens.x, self._mask(tokens), causal=True)
+        suffix = tokens.suffix
+        if suffix is not None:
+            suffix = block.continuation(suffix, front, self._real(tokens))
+        return replace(tokens, x=x, suffix=suffix)
+
+    def pool(self, tokens: Tokens) -> Tensor:
+        """The end token (the last real one), normalised and projected: (batch, joint)."""
+        assert tokens.lengths is not None
+        rows = torch.arange(len(tokens.x), device=tokens.x.device)
+        pooled: Tensor = self.projection(self.norm_out(tokens.x[rows, tokens.lengths + tokens.prompts - 1]))
+        return pooled
+
+    def pool_suffix(self, tokens: Tokens, ids: Tensor) -> Tensor:
+        """The first end token of every continuation, normalised and projected: (batch, classes, joint).
+
+        Args:
+            ids: (classes, suffix length), the ids of the continuations.
+        """
+        assert tokens.suffix is not None
+        end = (ids == self.shape.end_token).int().argmax(dim=-1)
+        classes = torch.arange(len(ids), device=ids.device)
+        pooled: Tensor = self.projection(self.norm_out(tokens.suffix[:, classes, end]))
+        return pooled
+
+
+def _load(tower: nn.Module, weights: Mapping[str, Tensor], prefix: str, head: str, table: dict[str, str]) -> None:
+    """Copy one tower's weights from the names of `transformers.CLIPModel`; every tensor must find its place."""
+    source = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+    state = {ours: source[theirs] for ours, theirs in table.items()}
+    state["projection.weight"] = weights[head]
+    blocks: nn.ModuleList = tower.blocks  # type: ignore[assignment]
+    for i in range(len(blocks)):
+        for kind in ("weight", "bias"):
+            layer = f"encoder.layers.{i}."
+            state[f"blocks.{i}.qkv.{kind}"] = torch.cat(
+                [source[f"{layer}self_attn.{part}_proj.{kind}"] for part in "qkv"]
+            )
+            for ours, theirs in (
+                ("norm1", "layer_norm1"),
+                ("out", "self_attn.out_proj"),
+                ("norm2", "layer_norm2"),
+                ("fc1", "mlp.fc1"),
+                ("fc2", "mlp.fc2"),
+            ):
+                state[f"blocks.{i}.{ours}.{kind}"] = source[f"{layer}{theirs}.{kind}"]
+    tower.load_state_dict(state, strict=True)
+
+
+def load_image_tower(tower: ImageTower, weights: Mapping[str, Tensor]) -> None:
+    """Fill the image tower from the state dict of a `transformers.CLIPModel`."""
+    _load(
+        tower,
+        weights,
+        "vision_model.",
+        "visual_projection.weight",
+        {
+            "first": "embeddings.class_embedding",
+            "patches.weight": "embeddings.patch_embedding.weight",
+            "positions": "embeddings.position_embedding.weight",
+            "norm_in.weight": "pre_layrnorm.weight",
+            "norm_in.bias": "pre_layrnorm.bias",
+            "norm_out.weight": "post_layernorm.weight",
+            "norm_out.bias": "post_layernorm.bias",
+        },
+    )
+
+
+def load_text_tower(tower: TextTower, weights: Mapping[str, Tensor]) -> None:
+    """Fill the text tower from the state dict of a `transformers.CLIPModel`."""
+    _load(
+        tower,
+        weights,
+        "text_model.",
+        "text_projection.weight",
+        {
+            "words.weight": "embeddings.token_embedding.weight",
+            "positions": "embeddings.position_embedding.weight",
+            "norm_out.weight": "final_layer_norm.weight",
+            "norm_out.bias": "final_layer_norm.bias",
+        },
+    )

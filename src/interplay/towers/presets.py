@@ -1,0 +1,39 @@
+"""Geometries of the published CLIP checkpoints, so that sizes and costs are known without any weights."""
+
+from __future__ import annotations
+
+from interplay.towers.tokens import Shape, TowerShape
+
+HUB_ORGANISATION = "openai"
+
+
+def _clip(width: int, depth: int, image_size: int, patch_size: int, text_width: int, joint: int) -> Shape:
+    return Shape(
+        image=TowerShape(
+            width=width,
+            depth=depth,
+            heads=width // 64,
+            hidden=4 * width,
+            joint=joint,
+            image_size=image_size,
+            patch_size=patch_size,
+        ),
+        text=TowerShape(
+            width=text_width,
+            depth=12,
+            heads=text_width // 64,
+            hidden=4 * text_width,
+            joint=joint,
+            vocabulary=49408,
+            positions=77,
+            end_token=49407,
+        ),
+    )
+
+
+PRESETS: dict[str, Shape] = {
+    "clip-vit-base-patch32": _clip(768, 12, 224, 32, 512, 512),
+    "clip-vit-base-patch16": _clip(768, 12, 224, 16, 512, 512),
+    "clip-vit-large-patch14": _clip(1024, 24, 224, 14, 768, 768),
+    "clip-vit-large-patch14-336": _clip(1024, 24, 336, 14, 768, 768),
+}

@@ -1,0 +1,151 @@
+"""What flows through a tower, and what a tower must offer so that the walk can take it layer by layer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Side = Literal["image", "text"]
+SIDES: tuple[Side, Side] = ("image", "text")
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The tokens of one batch between two layers, with the prompts that are among them.
+
+    Attributes:
+        x: (batch, length, width). Row 0 is the first token (class or start token), rows `1 : 1 + prompts` are
+            prompt slots, the bare tokens follow.
+        lengths: (batch,) number of bare tokens that are real; the rest is padding on the right. None: no padding.
+        prompts: number of prompt slots.
+        prompts_see_all: in a causal tower, whether prompt rows may attend to every real token. Rows of
+            tokens stay causal either way.
+        suffix: (batch, classes, suffix length, width): short continuations, one a class, that attend to all
+            real rows of `x` and to their own past, and that `x` never sees (`mitp.md`, open point f).
+        held: (batch, prompts, width): prompts that a method keeps for a later layer, outside the sequence.
+        pooled_only: the next layer has to bring out the pooled row alone: set by the walk before the last layer.
+    """
+
+    x: Tensor
+    lengths: Tensor | None = None
+    prompts: int = 0
+    prompts_see_all: bool = False
+    suffix: Tensor | None = None
+    held: Tensor | None = None
+    pooled_only: bool = False
+
+    @property
+    def slots(self) -> Tensor:
+        """What the prompt slots hold: (batch, prompts, width)."""
+        return self.x[:, 1 : 1 + self.prompts]
+
+    def put(self, prompt: Tensor, *, see_all: bool = False) -> Tokens:
+        """Insert prompts behind the first token, or replace the ones that are there.
+
+        Args:
+            prompt: (prompts, width), one for the whole batch, or (batch, prompts, width).
+            see_all: see `prompts_see_all`.
+        """
+        if prompt.dim() == 2:
+            prompt = prompt.expand(self.x.shape[0], -1, -1)
+        x = torch.cat([self.x[:, :1], prompt.to(self.x.dtype), self.x[:, 1 + self.prompts :]], dim=1)
+        return replace(self, x=x, prompts=prompt.shape[1], prompts_see_all=see_all)
+
+    def drop(self) -> Tokens:
+        """Back to the bare tokens."""
+        if self.prompts == 0:
+            return self
+        x = torch.cat([self.x[:, :1], self.x[:, 1 + self.prompts :]], dim=1)
+        return replace(self, x=x, prompts=0, prompts_see_all=False)
+
+    def detach(self) -> Tokens:
+        """The same tokens, cut off from the graph that made them."""
+        return replace(self, x=self.x.detach())
+
+
+@dataclass(frozen=True)
+class TowerShape:
+    """The geometry of one tower. Text towers set `vocabulary` and `positions`, image towers the rest.
+
+    Attributes:
+        width: channels of a token.
+        depth: number of layers.
+        heads: attention heads a layer.
+        hidden: channels inside a layer's two-layer perceptron.
+        joint: width of the space that both towers project into.
+        activation: name of the perceptron's activation, as `transformers` spells it.
+        epsilon: of the layer norms.
+        image_size, patch_size: side lengths in pixels.
+        vocabulary, positions, end_token: of the tokenizer and the position table.
+    """
+
+    width: int
+    depth: int
+    heads: int
+    hidden: int
+    joint: int
+    activation: str = "quick_gelu"
+    epsilon: float = 1e-5
+    image_size: int = 0
+    patch_size: int = 0
+    vocabulary: int = 0
+    positions: int = 0
+    end_token: int = 0
+
+    @property
+    def length(self) -> int:
+        """Tokens of one full input: patches and the class token, or all text positions."""
+        return self.positions if self.positions else (self.image_size // self.patch_size) ** 2 + 1
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The geometry of a dual encoder: all that a method needs to know to build its parameters."""
+
+    image: TowerShape
+    text: TowerShape
+
+    def side(self, side: Side) -> TowerShape:
+        """The geometry of one side."""
+        return self.image if side == "image" else self.text
+
+    @property
+    def joint(self) -> int:
+        """Width of the space that both towers project into."""
+        return self.image.joint
+
+
+class Tower(nn.Module, ABC):
+    """A frozen row of layers. It knows nothing of methods; how prompts are placed is its business."""
+
+    shape: TowerShape
+
+    @abstractmethod
+    def embed(self, inputs: Tensor, *, context: Tensor | None = None) -> Tokens:
+        """Raw inputs to the tokens that enter layer 0.
+
+        Args:
+            inputs: what the tower reads (pixels or token ids).
+            context: (prompts, width) or (batch, prompts, width), prompts that enter as part of the input;
+                they become the prompt slots.
+        """
+
+    @abstractmethod
+    def layer(self, i: int, tokens: Tokens) -> Tokens:
+        """Frozen layer `i` (from 0)."""
+
+    @abstractmethod
+    def pool(self, tokens: Tokens) -> Tensor:
+        """The vector in the joint space, (batch, joint), not normalised."""
+
+    def put(self, tokens: Tokens, prompt: Tensor, *, see_all: bool = False) -> Tokens:
+        """Place prompts among the tokens (`Tokens.put`)."""
+        return tokens.put(prompt, see_all=see_all)
+
+    def drop(self, tokens: Tokens) -> Tokens:
+        """Take the prompts out again (`Tokens.drop`)."""
+        return tokens.drop()

@@ -1,0 +1,189 @@
+"""The walk: the only loops over frozen layers in the program.
+
+`encode` takes one tower, `encode_pair` both in lock-step. At every layer the walk asks the method; a method
+that does nothing there returns what the frozen layer returns. A walk can start behind the front layers, from
+tokens that were computed before (`front`): what leaves the unprompted front layers of a frozen tower never
+changes for a given input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from interplay.errors import InterplayError
+from interplay.towers.backbone import Backbone
+from interplay.towers.tokens import Shape, Side, Tokens, Tower
+
+if TYPE_CHECKING:
+    from interplay.methods.base import Method
+
+Align = Literal["index", "proportional"]
+
+
+@dataclass(frozen=True)
+class Start:
+    """Tokens that wait in front of layer `layer` of their tower, all earlier layers done."""
+
+    tokens: Tokens
+    layer: int
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Both sides between two steps of the lock-step walk."""
+
+    image: Tokens
+    text: Tokens
+
+    def side(self, side: Side) -> Tokens:
+        """The tokens of one side."""
+        return self.image if side == "image" else self.text
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the lock-step walk: which layer of each tower runs (from 0), or None where a side waits."""
+
+    image: int | None
+    text: int | None
+
+    def side(self, side: Side) -> int | None:
+        """The layer of one side."""
+        return self.image if side == "image" else self.text
+
+
+def steps(shape: Shape, align: Align) -> list[Step]:
+    """Which layers run side by side.
+
+    Args:
+        align: `index`: layer i with layer i, the deeper tower goes on alone. `proportional`: layer i of the
+            shallower tower with the layer of the deeper one at the same relative depth.
+    """
+    image, text = shape.image.depth, shape.text.depth
+    if align == "index" or image == text:
+        rows = range(max(image, text))
+        return [Step(i if i < image else None, i if i < text else None) for i in rows]
+    deep, shallow = max(image, text), min(image, text)
+    partner = {round((i + 1) * deep / shallow) - 1: i for i in range(shallow)}
+    rows_deep = [(i, partner.get(i)) for i in range(deep)]
+    return [Step(d, s) if image > text else Step(s, d) for d, s in rows_deep]
+
+
+def front(tower: Tower, inputs: Tensor, layers: int) -> Start:
+    """Raw inputs through the first `layers` layers, without any method and without a gradient."""
+    with torch.no_grad():
+        tokens = tower.embed(inputs)
+        for i in range(layers):
+            tokens = tower.layer(i, tokens)
+    return Start(tokens, layers)
+
+
+def _enter(tower: Tower, side: Side, inputs: Tensor | Start, method: Method | None) -> Start:
+    if isinstance(inputs, Start):
+        if method is None or inputs.layer > method.first_layer(side):
+            raise ValueError(f"the {side} tokens start behind layer {inputs.layer}, where the method has begun")
+        return inputs
+    if method is None:
+        return Start(tower.embed(inputs), 0)
+    return Start(method.embed(side, tower, inputs), 0)
+
+
+def _before_last(tokens: Tokens, i: int, tower: Tower, method: Method | None) -> Tokens:
+    if i == tower.shape.depth - 1 and (method is None or not method.reads_last_layer):
+        return replace(tokens, pooled_only=True)
+    return tokens
+
+
+def encode(tower: Tower, side: Side, inputs: Tensor | Start, method: Method | None = None) -> Tensor:
+    """One side to vectors in the joint space, (batch, joint), not normalised.
+
+    Args:
+        inputs: what the tower reads, or tokens that wait behind front layers which the method leaves alone.
+        method: None for the bare tower.
+
+    Raises:
+        InterplayError: the method needs both sides (`Method.coupled`).
+    """
+    if method is not None and method.coupled:
+        raise InterplayError(
+            f"The method '{method.name}' lets image and text talk while they are encoded, so it needs pairs: "
+            "it cannot encode one side alone. Use encode_pair, or a method that is not coupled."
+        )
+    start = _enter(tower, side, inputs, method)
+    tokens = start.tokens
+    for i in range(start.layer, tower.shape.depth):
+        tokens = _before_last(tokens, i, tower, method)
+        tokens = tower.layer(i, tokens) if method is None else method.layer(side, i, tower, tokens)
+    return tower.pool(tokens)
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """What comes out of the towers for a batch of pairs, in the joint space, not normalised.
+
+    Attributes:
+        image, text: (batch, joint).
+        classes: (batch, classes, joint) for class texts that continued the sample's own text, else None.
+    """
+
+    image: Tensor
+    text: Tensor
+    classes: Tensor | None = None
+
+
+def _pair_steps(shape: Shape, align: Align, image: int, text: int) -> Iterator[Step]:
+    """The steps that are left when the sides wait in front of their layers `image` and `text`."""
+    for step in steps(shape, align):
+        left = Step(
+            step.image if step.image is not None and step.image >= image else None,
+            step.text if step.text is not None and step.text >= text else None,
+        )
+        if left != Step(None, None):
+            yield left
+
+
+def encode_pair(
+    backbone: Backbone,
+    images: Tensor | Start,
+    texts: Tensor | Start,
+    method: Method | None = None,
+    *,
+    suffix: Tensor | None = None,
+) -> Vectors:
+    """Both sides of true pairs in lock-step.
+
+    Args:
+        images, texts: what the towers read, or tokens behind front layers that the method leaves alone.
+        method: None for the bare towers.
+        suffix: (classes, suffix length) ids of class texts that continue each sample's own text. The texts
+            then come without their end token being read: the continuation brings its own.
+    """
+    image = _enter(backbone.image, "image", images, method)
+    if suffix is None:
+        text = _enter(backbone.text, "text", texts, method)
+    elif isinstance(texts, Start):
+        raise ValueError("texts that class texts continue cannot start behind front layers")
+    else:
+        lengths = (texts == backbone.text.shape.end_token).int().argmax(dim=-1)  # the end token is left out
+        text = Start(backbone.text.embed(texts, lengths=lengths, suffix=suffix), 0)
+    pair = Pair(image.tokens, text.tokens)
+    align: Align = "index" if method is None else method.align
+    for step in _pair_steps(backbone.shape, align, image.layer, text.layer):
+        if step.image is not None:
+            pair = replace(pair, image=_before_last(pair.image, step.image, backbone.image, method))
+        if step.text is not None:
+            pair = replace(pair, text=_before_last(pair.text, step.text, backbone.text, method))
+        pair = _plain(step, backbone, pair) if method is None else method.pair_layer(step, backbone, pair)
+    classes = None if suffix is None else backbone.text.pool_suffix(pair.text, suffix)
+    return Vectors(backbone.image.pool(pair.image), backbone.text.pool(pair.text), classes)
+
+
+def _plain(step: Step, backbone: Backbone, pair: Pair) -> Pair:
+    image = pair.image if step.image is None else backbone.image.layer(step.image, pair.image)
+    text = pair.text if step.text is None else backbone.text.layer(step.text, pair.text)
+    return Pair(image, text)
