@@ -28,7 +28,14 @@ def small_shape(image_depth: int = 5, text_depth: int = 4) -> Shape:
             width=24, depth=image_depth, heads=3, hidden=48, joint=16, image_size=32, patch_size=8
         ),
         text=TowerShape(
-            width=16, depth=text_depth, heads=2, hidden=32, joint=16, vocabulary=100, positions=40, end_token=END
+            width=16,
+            depth=text_depth,
+            heads=2,
+            hidden=32,
+            joint=16,
+            vocabulary=100,
+            positions=40,
+            end_token=END,
         ),
     )
 
@@ -63,7 +70,9 @@ def backbone(make_backbone: Callable[..., Backbone]) -> Backbone:
 @pytest.fixture
 def pixels() -> torch.Tensor:
     """Seven pictures, uint8."""
-    return torch.randint(0, 256, (7, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    return torch.randint(
+        0, 256, (7, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
+    )
 
 
 @pytest.fixture

@@ -82,7 +82,10 @@ def test_the_joint_head_scores_pairs_and_trains(
 ) -> None:
     method = choose("mitp").build(backbone.shape, {"layers": (2, 3), "length": 4, "hidden": 8})
     head = Head(
-        HeadSettings(kind="class_text", class_text="joint", query="image"), backbone.shape.joint, 3, backbone.scale
+        HeadSettings(kind="class_text", class_text="joint", query="image"),
+        backbone.shape.joint,
+        3,
+        backbone.scale,
     )
     model = PairClassifier(method, head)
     model.prepare(backbone, ["cat", "dog", "cow"])

@@ -44,6 +44,7 @@ def compare(a: list[float], b: list[float], kind: str, cross: bool, scale: float
             return cosine(centred(a), centred(b))
         return dot(centred(a), centred(b)) / max(len(a) - 1, 1)
     if scalars:  # the MMD of two sets of numbers
+
         def mean(p: list[float], q: list[float]) -> float:
             return sum(kernel((x - y) ** 2, scale) for x in p for y in q) / (len(p) * len(q))
 
@@ -65,7 +66,9 @@ def oracle(a: Tensor, b: Tensor, kind: str, shape: str, cross: bool) -> Tensor:
         if shape == "pair":
             rows.append([[compare(x, y, kind, cross, scale, False) for y in q] for x in p])
         else:
-            rows.append([compare(x, y, kind, cross, scale, shape == "channel") for x, y in zip(p, q, strict=True)])
+            rows.append(
+                [compare(x, y, kind, cross, scale, shape == "channel") for x, y in zip(p, q, strict=True)]
+            )
     return torch.tensor(rows, dtype=a.dtype)
 
 

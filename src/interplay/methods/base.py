@@ -110,7 +110,9 @@ def _class_in(module_name: str) -> type[Method]:
         if isinstance(value, type) and issubclass(value, Method) and value.__module__ == module.__name__
     ]
     if len(found) != 1:
-        raise ImportError(f"interplay/methods/{module_name}.py must define exactly one Method, not {len(found)}")
+        raise ImportError(
+            f"interplay/methods/{module_name}.py must define exactly one Method, not {len(found)}"
+        )
     return found[0]
 
 
@@ -128,7 +130,9 @@ class MethodChoice:
         Raises:
             InterplayError: an unknown setting, a value of the wrong kind, or a contradiction.
         """
-        return make_settings(self.method.Settings, {**self.preset, **(overrides or {})}, f"method '{self.name}'")
+        return make_settings(
+            self.method.Settings, {**self.preset, **(overrides or {})}, f"method '{self.name}'"
+        )
 
     def build(self, shape: Shape, overrides: Mapping[str, Any] | None = None) -> Method:
         """A fresh method for a geometry."""

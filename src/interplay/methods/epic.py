@@ -105,9 +105,7 @@ class Epic(Method):
         """Prompted steps go through the schedule, the others are left alone."""
         if step not in self.schedule.prompted:
             return super().pair_layer(step, backbone, pair)
-        return self.schedule.take(
-            step, backbone, pair, self._given, self._exchange, self.settings.visibility
-        )
+        return self.schedule.take(step, backbone, pair, self._given, self._exchange, self.settings.visibility)
 
     @classmethod
     def tiny(cls) -> Mapping[str, Any]:

@@ -47,7 +47,9 @@ class PClip(Method):
         self.image_prompts = nn.Parameter(
             torch.randn(depths["image"], settings.length, shape.image.width) * 0.02
         )
-        self.text_prompts = nn.Parameter(torch.randn(depths["text"], settings.length, shape.text.width) * 0.02)
+        self.text_prompts = nn.Parameter(
+            torch.randn(depths["text"], settings.length, shape.text.width) * 0.02
+        )
 
     def first_layer(self, side: Side) -> int:
         """Prompts enter in front of the first layer."""

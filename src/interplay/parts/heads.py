@@ -93,7 +93,9 @@ class HeadSettings:
                 "class_text = joint puts the sample's text into the class vectors, so head.query must be 'image'."
             )
         if "{}" not in self.template:
-            raise InterplayError(f"head.template needs '{{}}' where the class name goes: got '{self.template}'.")
+            raise InterplayError(
+                f"head.template needs '{{}}' where the class name goes: got '{self.template}'."
+            )
 
 
 class Head(nn.Module):

@@ -25,7 +25,8 @@ def apply_weights(weights: Tensor, prompt: Tensor, shape: SimilarityShape) -> Te
 
 def keep_norm(new: Tensor, old: Tensor) -> Tensor:
     """`new` with each token scaled to the length that `old` has there."""
-    return new * (old.norm(dim=-1, keepdim=True) / new.norm(dim=-1, keepdim=True).clamp_min(1e-6))
+    lengths: Tensor = old.norm(dim=-1, keepdim=True) / new.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+    return new * lengths
 
 
 def activation(a: Tensor, b: Tensor, kind: SimilarityType, shape: SimilarityShape, *, cross: bool) -> Tensor:

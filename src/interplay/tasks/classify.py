@@ -48,7 +48,9 @@ class PairClassifier(nn.Module):
 
     suffix: Tensor | None
 
-    def __init__(self, method: Method, head: Head, kind: Kind = "single", multi_loss: MultiLoss = "bce") -> None:
+    def __init__(
+        self, method: Method, head: Head, kind: Kind = "single", multi_loss: MultiLoss = "bce"
+    ) -> None:
         super().__init__()
         self.method = method
         self.head = head
@@ -102,7 +104,8 @@ def zlpr(logits: Tensor, targets: Tensor) -> Tensor:
     hidden = torch.finfo(logits.dtype).min
     negative = logits.masked_fill(targets > 0.5, hidden)
     positive = (-logits).masked_fill(targets <= 0.5, hidden)
-    return sum(torch.cat([zero, side], dim=1).logsumexp(dim=1) for side in (negative, positive)).mean()  # type: ignore[union-attr, return-value]
+    per_side = [torch.cat([zero, side], dim=1).logsumexp(dim=1) for side in (negative, positive)]
+    return (per_side[0] + per_side[1]).mean()
 
 
 def class_suffixes(backbone: Backbone, prompts: Sequence[str]) -> Tensor:

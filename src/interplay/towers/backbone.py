@@ -152,7 +152,10 @@ def clip_config(shape: Shape) -> CLIPConfig:
 
 
 def from_clip(
-    model: CLIPModel, tokenizer: Any, name: str, statistics: tuple[Sequence[float], Sequence[float]] | None = None
+    model: CLIPModel,
+    tokenizer: Any,
+    name: str,
+    statistics: tuple[Sequence[float], Sequence[float]] | None = None,
 ) -> Backbone:
     """Towers from a loaded `transformers.CLIPModel`.
 
@@ -160,8 +163,9 @@ def from_clip(
         statistics: mean and deviation of the pixels, three numbers each; by default CLIP's.
     """
     shape = _tower_shapes(model.config)
-    image = ImageTower(shape.image, *(tuple(three) for three in statistics or ()))  # type: ignore[arg-type]
-    text = TextTower(shape.text)
+    with torch.device("meta"):
+        image = ImageTower(shape.image, *(tuple(three) for three in statistics or ()))  # type: ignore[arg-type]
+        text = TextTower(shape.text)
     weights = {key: value.detach().float() for key, value in model.state_dict().items()}
     load_image_tower(image, weights)
     load_text_tower(text, weights)

@@ -35,11 +35,11 @@ class Block(nn.Module):
         self.activation: nn.Module = ACT2FN[shape.activation]
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
     def _perceptron(self, x: Tensor) -> Tensor:
-        hidden: Tensor = self.activation(self.fc1(self.norm2(x)))
-        return x + self.fc2(hidden)
+        change: Tensor = self.fc2(self.activation(self.fc1(self.norm2(x))))
+        return x + change
 
     def forward(
         self, x: Tensor, mask: Tensor | None = None, *, causal: bool = False
@@ -80,9 +80,11 @@ class Block(nn.Module):
             front: the front's keys and values, (batch, heads, front length, head width).
             visible: (batch, front length), True for the rows of the front that are real.
         """
-        batch, classes, length, _ = suffix.shape
+        length = suffix.shape[2]
         q, k, v = (
-            part.unflatten(-1, (self.heads, -1)).permute(0, 3, 1, 2, 4)  # (batch, heads, classes, length, head width)
+            part.unflatten(-1, (self.heads, -1)).permute(
+                0, 3, 1, 2, 4
+            )  # (batch, heads, classes, length, head width)
             for part in self.qkv(self.norm1(suffix)).chunk(3, dim=-1)
         )
         q = q * q.shape[-1] ** -0.5
@@ -91,7 +93,7 @@ class Block(nn.Module):
         later = torch.ones(length, length, dtype=torch.bool, device=q.device).triu(1)
         own = (q @ k.transpose(-1, -2)).masked_fill(later, float("-inf"))
         weights = torch.cat([past, own], dim=-1).softmax(dim=-1)
-        to_past, to_own = weights.split([front[0].shape[2], length], dim=-1)
+        to_past, to_own = weights[..., :-length], weights[..., -length:]
         seen = torch.einsum("bhksn,bhnd->bhksd", to_past, front[1]) + to_own @ v
         return self._perceptron(suffix + self.out(seen.permute(0, 2, 3, 1, 4).flatten(3)))
 
@@ -117,8 +119,9 @@ class ImageTower(Tower):
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.depth))
         self.norm_out = nn.LayerNorm(shape.width, eps=shape.epsilon)
         self.projection = nn.Linear(shape.width, shape.joint, bias=False)
-        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("deviation", torch.tensor(deviation).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean, device="cpu").view(3, 1, 1), persistent=False)
+        channels = torch.tensor(deviation, device="cpu").view(3, 1, 1)
+        self.register_buffer("deviation", channels, persistent=False)
 
     def embed(self, inputs: Tensor, *, context: Tensor | None = None) -> Tokens:
         """Pixels to tokens; `context` joins behind the class token, in front of the first norm (VPT, S-Prompts)."""
@@ -250,8 +253,13 @@ class TextTower(Tower):
         return pooled
 
 
-def _load(tower: nn.Module, weights: Mapping[str, Tensor], prefix: str, head: str, table: dict[str, str]) -> None:
-    """Copy one tower's weights from the names of `transformers.CLIPModel`; every tensor must find its place."""
+def _load(
+    tower: nn.Module, weights: Mapping[str, Tensor], prefix: str, head: str, table: dict[str, str]
+) -> None:
+    """Give a tower the weights that `transformers.CLIPModel` has under its own names; every one must find its place.
+
+    Tensors are taken over, not copied, so that loading needs the memory of one model.
+    """
     source = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
     state = {ours: source[theirs] for ours, theirs in table.items()}
     state["projection.weight"] = weights[head]
@@ -270,7 +278,7 @@ def _load(tower: nn.Module, weights: Mapping[str, Tensor], prefix: str, head: st
                 ("fc2", "mlp.fc2"),
             ):
                 state[f"blocks.{i}.{ours}.{kind}"] = source[f"{layer}{theirs}.{kind}"]
-    tower.load_state_dict(state, strict=True)
+    tower.load_state_dict(state, strict=True, assign=True)
 
 
 def load_image_tower(tower: ImageTower, weights: Mapping[str, Tensor]) -> None:

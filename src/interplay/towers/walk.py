@@ -86,7 +86,9 @@ def front(tower: Tower, inputs: Tensor, layers: int) -> Start:
 def _enter(tower: Tower, side: Side, inputs: Tensor | Start, method: Method | None) -> Start:
     if isinstance(inputs, Start):
         if method is None or inputs.layer > method.first_layer(side):
-            raise ValueError(f"the {side} tokens start behind layer {inputs.layer}, where the method has begun")
+            raise ValueError(
+                f"the {side} tokens start behind layer {inputs.layer}, where the method has begun"
+            )
         return inputs
     if method is None:
         return Start(tower.embed(inputs), 0)

@@ -1,0 +1,171 @@
+"""A trained method as a folder: `method.safetensors` (a few MB), `config.json`, `README.md`.
+
+The truth is one file: the tensors and, in the header of the same `method.safetensors`, the configuration. So an
+artefact is whole or not there. `config.json` repeats the header for people and for the hub.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from interplay.errors import InterplayError
+from interplay.files import write_atomically, write_text
+from interplay.methods.base import choose, make_settings
+from interplay.parts.heads import Head, HeadSettings
+from interplay.tasks.classify import Kind, MultiLoss, PairClassifier
+from interplay.towers.backbone import Backbone
+
+WEIGHTS = "method.safetensors"
+CONFIG = "config.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Card:
+    """What an artefact says of itself.
+
+    Attributes:
+        method: method or variant, with `settings` the changes to what the name stands for.
+        head: settings of the head.
+        labels: class names in the order of the logits.
+        class_texts: what a class-text head reads for each class.
+        kind, multi_loss: as `PairClassifier`.
+        backbone, backbone_digest: name and weights' identity of the backbone that it was trained on.
+        data, metrics, training: what is known of its making, for the model card.
+        version: of interplay, format: of this file.
+    """
+
+    method: str
+    settings: Mapping[str, Any]
+    head: Mapping[str, Any]
+    labels: tuple[str, ...]
+    class_texts: tuple[str, ...]
+    kind: Kind
+    multi_loss: MultiLoss
+    backbone: str
+    backbone_digest: str
+    data: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    version: str = ""
+    format: int = FORMAT
+
+
+def build(card: Card, backbone: Backbone) -> PairClassifier:
+    """A fresh classifier of the kind that a card describes, with its class prompts encoded."""
+    choice = choose(card.method)
+    method = choice.build(backbone.shape, card.settings)
+    head_settings = make_settings(HeadSettings, card.head, "the head")
+    head = Head(
+        head_settings,
+        backbone.shape.joint,
+        len(card.labels),
+        backbone.scale,
+        bias=card.kind == "multi" and choice.method.solver != "none",
+    )
+    model = PairClassifier(method, head, card.kind, card.multi_loss)
+    model.prepare(backbone, card.class_texts)
+    return model
+
+
+def save(folder: Path, model: PairClassifier, card: Card) -> None:
+    """Write an artefact; each of its files is replaced in one step.
+
+    Raises:
+        InterplayError: it cannot be written.
+    """
+    text = json.dumps(asdict(card), indent=2, ensure_ascii=False)
+    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    tensors = tensors or {"empty": torch.zeros(0)}
+    write_atomically(folder / WEIGHTS, lambda path: save_file(tensors, path, metadata={"interplay": text}))
+    write_text(folder / CONFIG, text + "\n")
+    write_text(folder / "README.md", model_card(card))
+
+
+def read_card(folder: Path) -> Card:
+    """The card of an artefact.
+
+    Raises:
+        InterplayError: the folder holds none, it is damaged, pickled, or of a newer format.
+    """
+    path = folder / WEIGHTS
+    if not path.is_file():
+        found = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
+        if any(name.endswith((".bin", ".pt", ".pth", ".pkl", ".ckpt")) for name in found):
+            raise InterplayError(
+                f"{folder} holds a pickled file but no {WEIGHTS}: pickled artefacts are never opened, since they "
+                "can run code. Save it again with interplay."
+            )
+        raise InterplayError(f"{folder} holds no trained method: there is no {WEIGHTS} in it.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = (file.metadata() or {}).get("interplay")
+    except (SafetensorError, OSError) as error:
+        raise InterplayError(f"{path} is damaged or no safetensors file ({error}).") from error
+    if header is None:
+        raise InterplayError(f"{path} was not written by interplay: its header does not say what it holds.")
+    raw = json.loads(header)
+    if raw.get("format") != FORMAT:
+        raise InterplayError(
+            f"{path} is of format {raw.get('format')}, this version of interplay reads {FORMAT}: update interplay."
+        )
+    return Card(**{**raw, "labels": tuple(raw["labels"]), "class_texts": tuple(raw["class_texts"])})
+
+
+def load(folder: Path, backbone: Backbone) -> tuple[PairClassifier, Card]:
+    """Read an artefact onto the backbone that it was made for; strict.
+
+    Raises:
+        InterplayError: as `read_card`; another backbone than it was trained on; tensors that do not fit.
+    """
+    card = read_card(folder)
+    if card.backbone_digest != backbone.digest:
+        raise InterplayError(
+            f"{folder} was trained on the backbone '{card.backbone}' (weights {card.backbone_digest[:12]}), not on "
+            f"'{backbone.name}' ({backbone.digest[:12]}): load that one."
+        )
+    model = build(card, backbone)
+    with safe_open(folder / WEIGHTS, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys() if name != "empty"}  # noqa: SIM118
+    try:
+        model.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        raise InterplayError(
+            f"{folder / WEIGHTS} does not hold what its header describes: {error}"
+        ) from error
+    return model.eval(), card
+
+
+def model_card(card: Card) -> str:
+    """The README of an artefact."""
+    rows = "\n".join(f"| {name} | {value:.4f} |" for name, value in card.metrics.items())
+    figures = f"\n## Test figures\n\n| metric | value |\n|---|---|\n{rows}\n" if rows else ""
+    return f"""---
+library_name: interplay
+tags: [prompt-learning, clip, image-text-classification]
+---
+
+# {card.method} on {card.backbone}
+
+Prompts for a frozen CLIP, trained with [interplay] {card.version}: {len(card.labels)} classes
+({card.kind} label{"s" if card.kind == "multi" else ""}), trained on {card.data or "data that was not named"}.
+The backbone itself is not in this folder (weights {card.backbone_digest[:12]}).
+
+Classes: {", ".join(card.labels[:50])}{" …" if len(card.labels) > 50 else ""}
+{figures}
+## Settings
+
+```json
+{json.dumps({"settings": dict(card.settings), "head": dict(card.head), "training": dict(card.training)}, indent=2)}
+```
+
+Use: `Classifier.from_pretrained("this folder").predict(images, texts)`
+"""
