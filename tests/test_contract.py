@@ -6,11 +6,13 @@ import copy
 
 import pytest
 import torch
+from jaxtyping import TypeCheckError
 from safetensors.torch import load_file, save_file
 
 from interplay.errors import InterplayError
 from interplay.methods.base import Method, choices, choose
 from interplay.parts.heads import Head, HeadSettings, feature_width
+from interplay.parts.similarity import similarity
 from interplay.tasks.classify import PairBatch, PairClassifier
 from interplay.towers.backbone import Backbone
 from interplay.towers.presets import PRESETS
@@ -201,3 +203,8 @@ def test_a_method_says_what_it_is(name: str) -> None:
     assert method.__module__.rsplit(".", 1)[-1] in name.replace("-", "_")
     if method.features:
         assert feature_width(16, method.features) >= 16
+
+
+def test_shapes_in_signatures_are_checked_here() -> None:
+    with pytest.raises(TypeCheckError):
+        similarity(torch.zeros(2, 3, 4), torch.zeros(2, 3, 5), "cosine", "token", cross=False)

@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from interplay.errors import InterplayError
@@ -17,7 +18,9 @@ Query = Literal["image", "text", "image+text"]
 PairFeatures = Literal["image", "text", "concat", "sum", "product", "pair"]
 
 
-def pair_features(image: Tensor, text: Tensor, kind: PairFeatures) -> Tensor:
+def pair_features(
+    image: Float[Tensor, "batch joint"], text: Float[Tensor, "batch joint"], kind: PairFeatures
+) -> Float[Tensor, "batch features"]:
     """Features of a pair from its two vectors, each normalised to length 1 first.
 
     `concat` is [x, t], `sum` is x + t, `product` is x∘t, `pair` is [x, t, x∘t·√joint]: the product's entries are
@@ -51,7 +54,7 @@ def feature_width(joint: int, kind: PairFeatures) -> int:
     return joint * {"concat": 2, "pair": 3}.get(kind, 1)
 
 
-def query(vectors: Vectors, kind: Query) -> Tensor:
+def query(vectors: Vectors, kind: Query) -> Float[Tensor, "batch joint"]:
     """The normalised vector of a pair that is compared with the classes: (batch, joint).
 
     `image+text` is the mean of the two normalised vectors, normalised again.
@@ -137,7 +140,7 @@ class Head(nn.Module):
         """The features that a linear head reads."""
         return "pair" if self.settings.kind == "pair" else self.settings.features
 
-    def forward(self, vectors: Vectors) -> Tensor:
+    def forward(self, vectors: Vectors) -> Float[Tensor, "batch classes"]:
         """Vectors of a batch of pairs → logits (batch, classes)."""
         kind = self.settings.kind
         if kind in ("pair", "linear"):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from interplay.parts.perceptron import perceptron, perceptron_count
-from interplay.parts.similarity import SimilarityShape, SimilarityType, similarity
+from interplay.parts.similarity import Compared, Prompt, SimilarityShape, SimilarityType, similarity
 from interplay.parts.temporal_prompts import Prompts
 from interplay.towers.tokens import Shape
 
 
-def apply_weights(weights: Tensor, prompt: Tensor, shape: SimilarityShape) -> Tensor:
+def apply_weights(weights: Compared, prompt: Prompt, shape: SimilarityShape) -> Prompt:
     """Activation weights times prompt tokens.
 
     Args:
@@ -23,13 +24,15 @@ def apply_weights(weights: Tensor, prompt: Tensor, shape: SimilarityShape) -> Te
     return weights[:, :, None] * prompt if shape == "token" else weights[:, None] * prompt
 
 
-def keep_norm(new: Tensor, old: Tensor) -> Tensor:
+def keep_norm(new: Prompt, old: Prompt) -> Prompt:
     """`new` with each token scaled to the length that `old` has there."""
     lengths: Tensor = old.norm(dim=-1, keepdim=True) / new.norm(dim=-1, keepdim=True).clamp_min(1e-6)
     return new * lengths
 
 
-def activation(a: Tensor, b: Tensor, kind: SimilarityType, shape: SimilarityShape, *, cross: bool) -> Tensor:
+def activation(
+    a: Prompt, b: Prompt, kind: SimilarityType, shape: SimilarityShape, *, cross: bool
+) -> Compared:
     """softmax(ReLU(sim(a, b))) (eq. 4–5); for `pair`, over the tokens of `b`."""
     return torch.relu(similarity(a, b, kind, shape, cross=cross)).softmax(dim=-1)
 
@@ -67,14 +70,16 @@ class MemoryHub(nn.Module):
         self.text_to_image = perceptron(text, hidden, image)
         self.image_to_text = perceptron(image, hidden, text)
 
-    def forward(self, image: Tensor, text: Tensor) -> Prompts:
+    def forward(
+        self, image: Float[Tensor, "batch length image"], text: Float[Tensor, "batch length text"]
+    ) -> Prompts:
         """Prompts (batch, length, width) of both modalities → the next layer's."""
         return (
             self._blend(image, self.image_self(image), self.text_to_image(text)),
             self._blend(text, self.text_self(text), self.image_to_text(image)),
         )
 
-    def _blend(self, own: Tensor, mapped_own: Tensor, other: Tensor) -> Tensor:
+    def _blend(self, own: Prompt, mapped_own: Prompt, other: Prompt) -> Prompt:
         shape = self.similarity_shape
         z = activation(mapped_own, own, self.kind, shape, cross=False)
         r = activation(own, other, self.kind, shape, cross=True)

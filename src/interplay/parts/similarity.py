@@ -6,16 +6,22 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 SimilarityType = Literal["cosine", "mmd", "cov-pearson"]
 SimilarityShape = Literal["token", "pair", "channel"]
+Prompt = Float[Tensor, "batch tokens width"]
+Compared = Float[Tensor, "batch *compared"]  # noqa: F821
+"""(batch, tokens), (batch, tokens, tokens) or (batch, width), by `SimilarityShape`."""
 
 _BANDWIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 _SMALL = 1e-6
 
 
-def similarity(a: Tensor, b: Tensor, kind: SimilarityType, shape: SimilarityShape, *, cross: bool) -> Tensor:
+def similarity(
+    a: Prompt, b: Prompt, kind: SimilarityType, shape: SimilarityShape, *, cross: bool
+) -> Compared:
     """sim(a, b) of MITP eq. 4.
 
     Args:
@@ -51,7 +57,7 @@ def _kernel(distance: Tensor, scale: Tensor) -> Tensor:
     return torch.stack(kernels).mean(dim=0)
 
 
-def _mmd_tokens(a: Tensor, b: Tensor, *, pairs: bool) -> Tensor:
+def _mmd_tokens(a: Prompt, b: Prompt, *, pairs: bool) -> Compared:
     """1 − MMD²/2 between single tokens, which is the kernel itself. The scale is the sample's own mean square."""
     scale = (a.square().sum(-1) + b.square().sum(-1)).mean(dim=1)[:, None]
     if pairs:
@@ -59,7 +65,7 @@ def _mmd_tokens(a: Tensor, b: Tensor, *, pairs: bool) -> Tensor:
     return _kernel((a - b).square().sum(-1), scale)
 
 
-def _mmd_channels(a: Tensor, b: Tensor) -> Tensor:
+def _mmd_channels(a: Prompt, b: Prompt) -> Float[Tensor, "batch width"]:
     """1 − MMD²/2 between the values of each channel at the tokens: (batch, width)."""
     scale = (a.square() + b.square()).mean(dim=(1, 2))[:, None]
 

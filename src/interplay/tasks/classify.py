@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from interplay.errors import InterplayError
@@ -93,7 +94,9 @@ class PairClassifier(nn.Module):
         return logits.softmax(dim=-1) if self.kind == "single" else logits.sigmoid()
 
 
-def zlpr(logits: Tensor, targets: Tensor) -> Tensor:
+def zlpr(
+    logits: Float[Tensor, "batch classes"], targets: Float[Tensor, "batch classes"]
+) -> Float[Tensor, ""]:
     """log(1 + Σ_neg e^s) + log(1 + Σ_pos e^−s), mean over the batch (Su et al., 2022, eq. 5).
 
     Args:
@@ -108,7 +111,7 @@ def zlpr(logits: Tensor, targets: Tensor) -> Tensor:
     return (per_side[0] + per_side[1]).mean()
 
 
-def class_suffixes(backbone: Backbone, prompts: Sequence[str]) -> Tensor:
+def class_suffixes(backbone: Backbone, prompts: Sequence[str]) -> Int[Tensor, "classes length"]:
     """Class prompts as continuations of a text: ids (classes, length) without a start token.
 
     Shorter ones are padded with end tokens behind their own, which nothing reads.

@@ -12,12 +12,14 @@ from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from interplay.towers.tokens import Tokens, Tower, TowerShape
 
 KeysValues = tuple[Tensor, Tensor]
+Rows = Float[Tensor, "batch length width"]
 
 
 class Block(nn.Module):
@@ -42,8 +44,8 @@ class Block(nn.Module):
         return x + change
 
     def forward(
-        self, x: Tensor, mask: Tensor | None = None, *, causal: bool = False
-    ) -> tuple[Tensor, KeysValues]:
+        self, x: Rows, mask: Bool[Tensor, "#batch 1 length length"] | None = None, *, causal: bool = False
+    ) -> tuple[Rows, KeysValues]:
         """(batch, length, width) → the same, and this layer's keys and values (batch, heads, length, head width).
 
         Args:
@@ -55,7 +57,9 @@ class Block(nn.Module):
         x = x + self.out(seen.transpose(1, 2).flatten(2))
         return self._perceptron(x), (k, v)
 
-    def one_row(self, x: Tensor, row: Tensor, mask: Tensor) -> tuple[Tensor, KeysValues]:
+    def one_row(
+        self, x: Rows, row: Int[Tensor, " batch"], mask: Bool[Tensor, "#batch length"]
+    ) -> tuple[Float[Tensor, "batch 1 width"], KeysValues]:
         """`forward`, but only the output of one row a sample: (batch, 1, width).
 
         Args:
@@ -71,7 +75,12 @@ class Block(nn.Module):
         seen = F.scaled_dot_product_attention(self._split(q), k, v, attn_mask=mask[:, None, None])
         return self._perceptron(x.gather(1, picked) + self.out(seen.transpose(1, 2).flatten(2))), (k, v)
 
-    def continuation(self, suffix: Tensor, front: KeysValues, visible: Tensor) -> Tensor:
+    def continuation(
+        self,
+        suffix: Float[Tensor, "batch classes short width"],
+        front: KeysValues,
+        visible: Bool[Tensor, "batch length"],
+    ) -> Float[Tensor, "batch classes short width"]:
         """Many short continuations of one shared front: (batch, classes, length, width) → the same.
 
         Equal to running front and continuation together once a class, at the cost of running the front once.

@@ -62,10 +62,6 @@ class Tokens:
         x = torch.cat([self.x[:, :1], self.x[:, 1 + self.prompts :]], dim=1)
         return replace(self, x=x, prompts=0, prompts_see_all=False)
 
-    def detach(self) -> Tokens:
-        """The same tokens, cut off from the graph that made them."""
-        return replace(self, x=self.x.detach())
-
 
 @dataclass(frozen=True)
 class TowerShape:

@@ -32,6 +32,11 @@ class Start:
     tokens: Tokens
     layer: int
 
+    def rows(self, picked: Tensor) -> Start:
+        """Some samples of the batch, by number; for tokens without prompts."""
+        lengths = None if self.tokens.lengths is None else self.tokens.lengths[picked]
+        return Start(Tokens(self.tokens.x[picked], lengths=lengths), self.layer)
+
 
 @dataclass(frozen=True)
 class Pair:
