@@ -12,7 +12,7 @@ from torch import Tensor
 SimilarityType = Literal["cosine", "mmd", "cov-pearson"]
 SimilarityShape = Literal["token", "pair", "channel"]
 Prompt = Float[Tensor, "batch tokens width"]
-Compared = Float[Tensor, "batch *compared"]  # noqa: F821
+Compared = Float[Tensor, "batch *compared"]
 """(batch, tokens), (batch, tokens, tokens) or (batch, width), by `SimilarityShape`."""
 
 _BANDWIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
