@@ -1,1 +1,44 @@
-"""Prompt interaction for frozen vision-language models."""
+"""Prompt interaction for frozen vision-language models.
+
+The public names; each is imported when it is first used, so importing the package does no work.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from interplay.data import PairTable, load
+    from interplay.errors import InterplayError
+    from interplay.estimators import AdapterBank, Classifier
+    from interplay.towers.backbone import Backbone, load_backbone
+    from interplay.train import TrainSettings
+
+_HOME = {
+    "AdapterBank": "interplay.estimators",
+    "Backbone": "interplay.towers.backbone",
+    "Classifier": "interplay.estimators",
+    "InterplayError": "interplay.errors",
+    "PairTable": "interplay.data",
+    "TrainSettings": "interplay.train",
+    "load": "interplay.data",
+    "load_backbone": "interplay.towers.backbone",
+}
+
+__all__ = [
+    "AdapterBank",
+    "Backbone",
+    "Classifier",
+    "InterplayError",
+    "PairTable",
+    "TrainSettings",
+    "load",
+    "load_backbone",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'interplay' has no attribute '{name}'")
+    return getattr(import_module(_HOME[name]), name)

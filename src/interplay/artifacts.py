@@ -69,7 +69,7 @@ def build(card: Card, backbone: Backbone) -> PairClassifier:
         backbone.shape.joint,
         len(card.labels),
         backbone.scale,
-        bias=card.kind == "multi" and choice.method.solver != "none",
+        bias=card.kind == "multi",
     )
     model = PairClassifier(method, head, card.kind, card.multi_loss)
     model.prepare(backbone, card.class_texts)

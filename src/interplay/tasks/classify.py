@@ -72,6 +72,11 @@ class PairClassifier(nn.Module):
             ids = backbone.tokenize(prompts).to(backbone.device)
             self.head.class_vectors = encode(backbone.text, "text", ids)
 
+    @property
+    def reserve(self) -> int:
+        """Text positions that a sample's own text has to leave free."""
+        return 0 if self.suffix is None else self.suffix.shape[1]
+
     def vectors(self, backbone: Backbone, batch: PairBatch) -> Vectors:
         """The pair's vectors, with the method at work."""
         return encode_pair(backbone, batch.images, batch.texts, self.method, suffix=self.suffix)

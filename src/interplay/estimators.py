@@ -1,0 +1,397 @@
+"""The Python API: `Classifier`, and `AdapterBank` for many trained methods on one loaded backbone."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from huggingface_hub import ModelHubMixin
+from torch import Tensor
+
+from interplay import artifacts
+from interplay.data.batches import EncodedTable
+from interplay.data.image_cache import ImageCache
+from interplay.data.images import ImageSource, decode, to_square
+from interplay.data.readers import load
+from interplay.data.schema import PairTable, Split
+from interplay.errors import InterplayError, unknown
+from interplay.methods.base import choose, make_settings
+from interplay.parts.heads import HeadSettings
+from interplay.probe import fit_probe, fit_threshold
+from interplay.tasks.classify import Kind, MultiLoss, PairBatch, PairClassifier
+from interplay.towers.backbone import Backbone, load_backbone
+from interplay.towers.tokens import SIDES
+from interplay.towers.walk import front
+from interplay.train import FitReport, TrainSettings, evaluate, fit, predict
+
+Data = str | PairTable
+
+
+def as_table(data: Data) -> PairTable:
+    """A table from its name, path or itself."""
+    return load(data) if isinstance(data, str) else data
+
+
+def encode_table(table: PairTable, backbone: Backbone, *, reserve: int = 0) -> EncodedTable:
+    """The pairs of a table as a backbone reads them, pictures through the image cache."""
+    return EncodedTable.from_table(table, backbone, ImageCache(size=backbone.image_size), reserve=reserve)
+
+
+def encode_inputs(
+    images: Sequence[ImageSource], texts: Sequence[str], backbone: Backbone, *, reserve: int = 0
+) -> EncodedTable:
+    """Pairs from memory or single files as a backbone reads them.
+
+    Raises:
+        InterplayError: not as many images as texts, an image that cannot be read, an empty text.
+    """
+    if len(images) != len(texts):
+        raise InterplayError(f"Every pair needs an image and a text: got {len(images)} images, {len(texts)} texts.")
+    for at, text in enumerate(texts):
+        if not text.strip():
+            raise InterplayError(f"Pair {at + 1} has an empty text.")
+    size = backbone.image_size
+    pixels = np.empty((len(images), 3, size, size), dtype=np.uint8)
+    for at, source in enumerate(images):
+        name = str(source) if isinstance(source, (str, Path)) else f"image {at + 1}"
+        pixels[at] = to_square(decode(source, name), size)
+    return EncodedTable.from_arrays(backbone, pixels, list(texts), kind="pairs", name="input", reserve=reserve)
+
+
+class Classifier(ModelHubMixin, library_name="interplay"):
+    """Classify image-text pairs with a small trained method on a frozen dual encoder.
+
+    Args:
+        backbone: a name as `load_backbone` takes it, or a loaded backbone to share.
+        method: a method or variant (`interplay methods` lists them).
+        labels: class names in the order of the logits; by default those of the training data.
+        kind: `single` label or `multi` label; by default that of the training data.
+        settings: changes to the method's settings.
+        head: changes to `HeadSettings`.
+        multi_loss: the loss for several labels.
+        seed: of the method's and the head's first weights.
+
+    Raises:
+        InterplayError: an unknown backbone, method or setting, or a contradiction between settings.
+    """
+
+    def __init__(
+        self,
+        backbone: str | Backbone = "tiny",
+        method: str = "mitp",
+        labels: Sequence[str] | None = None,
+        *,
+        kind: Kind | None = None,
+        settings: Mapping[str, Any] | None = None,
+        head: Mapping[str, Any] | None = None,
+        multi_loss: MultiLoss = "bce",
+        seed: int = 0,
+    ) -> None:
+        choice = choose(method)
+        choice.settings(settings)  # contradictions come out before anything is loaded
+        self.method_name = choice.name
+        self.settings = dict(settings or {})
+        self.head = dict(head or {})
+        self.kind = kind
+        self.multi_loss: MultiLoss = multi_loss
+        self.seed = seed
+        self.labels = None if labels is None else tuple(labels)
+        make_settings(HeadSettings, self._head_settings(), "the head")
+        self.backbone = load_backbone(backbone) if isinstance(backbone, str) else backbone
+        self.model: PairClassifier | None = None
+        self.card: artifacts.Card | None = None
+
+    def _head_settings(self) -> dict[str, Any]:
+        """The head's settings: probes bring their own."""
+        method = choose(self.method_name)
+        built = method.settings(self.settings)
+        if method.method.solver == "logistic":
+            features = getattr(built, "features", None) or method.method.features
+            return {"kind": "linear", "features": features}
+        if method.method.solver == "none":
+            return {**self.head, "kind": "class_text"}
+        return self.head
+
+    def _begin(self, table: PairTable) -> PairClassifier:
+        """A fresh model for a table's classes."""
+        if table.kind == "pairs":
+            raise InterplayError(
+                f"{table.name} has no labels: a Classifier needs a 'label' or 'labels' column."
+            )
+        self.kind = self.kind or table.kind
+        if self.kind != table.kind:
+            raise InterplayError(
+                f"{table.name} has {table.kind} labels, the classifier was made for {self.kind}."
+            )
+        if self.labels is not None and set(self.labels) != set(table.classes):
+            raise InterplayError(
+                f"{table.name} has the classes {', '.join(table.classes)}; the classifier was made for "
+                f"{', '.join(self.labels)}."
+            )
+        self.labels = table.classes
+        self.card = artifacts.Card(
+            method=self.method_name,
+            settings=self.settings,
+            head=self._head_settings(),
+            labels=table.classes,
+            class_texts=tuple(table.class_texts()),
+            kind=self.kind,
+            multi_loss=self.multi_loss,
+            backbone=self.backbone.name,
+            backbone_digest=self.backbone.digest,
+            data=table.name,
+            version=version(),
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            return artifacts.build(self.card, self.backbone)
+
+    def fit(
+        self,
+        data: Data,
+        *,
+        settings: TrainSettings | None = None,
+        run: str | Path | None = None,
+        resume: bool = False,
+    ) -> FitReport:
+        """Train on the `train` split, with everything that is chosen chosen on `validation`.
+
+        Args:
+            data: a table, or what `interplay.data.load` takes.
+            settings: how to train; probes and zero-shot need none of it.
+            run: folder for checkpoints, logs and the trained method; by default a temporary one.
+            resume: go on in `run` where a killed training stopped.
+
+        Raises:
+            InterplayError: data that cannot be used, a loss that is not finite, a full disk.
+        """
+        table = as_table(data)
+        settings = settings or TrainSettings(seed=self.seed)
+        self.model = self._begin(table)
+        assert self.card is not None
+        reserve = 0 if self.model.suffix is None else self.model.suffix.shape[1]
+        train, validation = (
+            encode_table(table.split(name), self.backbone, reserve=reserve)
+            for name in ("train", "validation")
+        )
+        solver = self.model.method.solver
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(run) if run is not None else Path(scratch)
+            if solver == "gradient":
+                report = fit(self.model, self.backbone, train, validation, settings, folder, resume=resume)
+            else:
+                report = self._fit_closed(train, validation)
+            self.model.eval()
+            self.card = replace(
+                self.card,
+                metrics={f"validation_{name}": value for name, value in evaluate(self.model, self.backbone, validation).items()},
+                training=asdict(settings) if solver == "gradient" else {},
+            )
+            if run is not None:
+                self.save_pretrained(folder)
+        return report
+
+    def _ready(self) -> PairClassifier:
+        if self.model is None:
+            raise InterplayError(
+                "This Classifier is not trained yet: call fit, or load one with from_pretrained."
+            )
+        return self.model
+
+    def _fit_closed(self, train: EncodedTable, validation: EncodedTable) -> FitReport:
+        """Fit what is not trained by gradient: a probe, or for zero-shot with several labels a threshold."""
+        model = self._ready()
+        start = time.perf_counter()
+        if model.method.solver == "logistic":
+            probe = fit_probe(model, self.backbone, train, validation)
+            value, parameters = probe.value, probe.parameters
+        elif model.kind == "multi":
+            value, parameters = fit_threshold(model, self.backbone, validation), 1
+        else:
+            value, parameters = evaluate(model, self.backbone, validation)["accuracy"], 0
+        seconds = time.perf_counter() - start
+        monitor = "accuracy" if model.kind == "single" else "f1_macro"
+        return FitReport(1, value, monitor, [], seconds, seconds, 0, parameters)
+
+    def evaluate(self, data: Data, split: Split = "test") -> dict[str, float]:
+        """Metrics on one split (`interplay.metrics.classification_metrics`).
+
+        Raises:
+            InterplayError: no such split, or classes other than those that were trained.
+        """
+        model = self._ready()
+        table = as_table(data)
+        if tuple(table.classes) != self.labels:
+            raise InterplayError(
+                f"{table.name} has the classes {', '.join(table.classes)}, this classifier knows "
+                f"{', '.join(self.labels or ())}."
+            )
+        return evaluate(model, self.backbone, encode_table(table.split(split), self.backbone, reserve=model.reserve))
+
+    def predict_proba(self, images: Sequence[ImageSource], texts: Sequence[str]) -> Tensor:
+        """Probabilities of the classes: (pairs, classes).
+
+        Args:
+            images: paths, bytes or PIL images, one a pair.
+            texts: one a pair.
+
+        Raises:
+            InterplayError: as many images as texts are needed; an image that cannot be read; an empty text.
+        """
+        model = self._ready()
+        table = encode_inputs(images, texts, self.backbone, reserve=model.reserve)
+        return model.probabilities(predict(model, self.backbone, table))
+
+    def predict(self, images: Sequence[ImageSource], texts: Sequence[str]) -> list[str] | list[list[str]]:
+        """The most probable class of each pair; for several labels, all classes above one half."""
+        probabilities = self.predict_proba(images, texts)
+        assert self.labels is not None
+        if self.kind == "single":
+            return [self.labels[at] for at in probabilities.argmax(dim=1).tolist()]
+        return [
+            [label for label, value in zip(self.labels, row, strict=True) if value > 0.5]
+            for row in probabilities.tolist()
+        ]
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        model = self._ready()
+        assert self.card is not None
+        artifacts.save(Path(save_directory), model, self.card)
+
+    @classmethod
+    def _from_pretrained(  # type: ignore[override]
+        cls, *, model_id: str, backbone: str | Backbone | None = None, **kwargs: Any
+    ) -> Classifier:
+        folder = Path(model_id)
+        if not folder.is_dir():
+            folder = _download(model_id, kwargs)
+        card = artifacts.read_card(folder)
+        loaded = load_backbone(backbone or card.backbone) if not isinstance(backbone, Backbone) else backbone
+        model, card = artifacts.load(folder, loaded)
+        classifier = cls(
+            loaded,
+            card.method,
+            card.labels,
+            kind=card.kind,
+            settings=card.settings,
+            head=card.head,
+            multi_loss=card.multi_loss,
+        )
+        classifier.model, classifier.card = model, card
+        return classifier
+
+
+def _download(model_id: str, options: Mapping[str, Any]) -> Path:
+    """An artefact from the hub, as a local folder."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    wanted = {
+        k: options.get(k) for k in ("revision", "cache_dir", "token", "local_files_only", "force_download")
+    }
+    try:
+        return Path(snapshot_download(model_id, **{k: v for k, v in wanted.items() if v is not None}))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise InterplayError(
+            f"There is no folder '{model_id}', and no such model could be read from the hub ({type(error).__name__})."
+        ) from error
+
+
+def version() -> str:
+    """The installed version of interplay."""
+    from importlib.metadata import version as installed
+
+    return installed("interplay")
+
+
+class AdapterBank:
+    """Many trained classifiers on one loaded backbone, attached and detached by name.
+
+    Args:
+        backbone: a name, or a loaded backbone.
+    """
+
+    def __init__(self, backbone: str | Backbone = "tiny") -> None:
+        self.backbone = load_backbone(backbone) if isinstance(backbone, str) else backbone
+        self._attached: dict[str, Classifier] = {}
+
+    def attach(self, name: str, adapter: str | Path | Classifier) -> None:
+        """Attach a trained classifier, or the folder of one.
+
+        Raises:
+            InterplayError: the name is taken; it was made for another backbone.
+        """
+        if name in self._attached:
+            raise InterplayError(f"An adapter called '{name}' is attached already: detach it first.")
+        if isinstance(adapter, Classifier):
+            if adapter.backbone.digest != self.backbone.digest:
+                raise InterplayError(
+                    f"The adapter '{name}' was made for another backbone: {adapter.backbone.name}."
+                )
+            self._attached[name] = adapter
+        else:
+            self._attached[name] = Classifier.from_pretrained(str(adapter), backbone=self.backbone)
+
+    def detach(self, name: str) -> None:
+        """Let an adapter go.
+
+        Raises:
+            InterplayError: there is none of that name.
+        """
+        self[name]
+        del self._attached[name]
+
+    @property
+    def names(self) -> list[str]:
+        """The attached adapters, in the order of their arrival."""
+        return list(self._attached)
+
+    def __getitem__(self, name: str) -> Classifier:
+        if name not in self._attached:
+            raise unknown("attached adapter", name, self._attached)
+        return self._attached[name]
+
+    def predict_proba(
+        self, images: Sequence[ImageSource], texts: Sequence[str], adapters: Sequence[str]
+    ) -> list[Tensor]:
+        """Probabilities of a batch that mixes adapters: one (classes,) a pair, as its adapter alone gives them.
+
+        The layers in front of every adapter's first prompted one run once for the whole batch; behind them each
+        adapter takes its own pairs.
+
+        Args:
+            adapters: for each pair, the name of the adapter to use.
+
+        Raises:
+            InterplayError: an adapter that is not attached; one whose class texts continue the sample's text; else
+                as `Classifier.predict_proba`.
+        """
+        if len(adapters) != len(images):
+            raise InterplayError(f"Every pair needs an adapter: got {len(adapters)} for {len(images)} pairs.")
+        models = {name: self[name]._ready() for name in dict.fromkeys(adapters)}
+        for name, model in models.items():
+            if model.suffix is not None:
+                raise InterplayError(f"The adapter '{name}' has class_text = joint, which a mixed batch cannot serve.")
+        table = encode_inputs(images, texts, self.backbone)
+        batch = table.collate(range(len(table)))
+        shared = {side: min(model.method.first_layer(side) for model in models.values()) for side in SIDES}
+        starts = {
+            "image": front(self.backbone.image, batch.images, shared["image"]),
+            "text": front(self.backbone.text, batch.texts, shared["text"]),
+        }
+        result: list[Tensor] = [torch.empty(0)] * len(adapters)
+        for name, model in models.items():
+            rows = [row for row, wanted in enumerate(adapters) if wanted == name]
+            picked = torch.tensor(rows, device=self.backbone.device)
+            pairs = PairBatch(starts["image"].rows(picked), starts["text"].rows(picked))
+            with torch.no_grad():
+                values = model.probabilities(model(self.backbone, pairs))
+            for row, value in zip(rows, values, strict=True):
+                result[row] = value
+        return result

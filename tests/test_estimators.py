@@ -1,0 +1,181 @@
+"""The Python API on the bundled backbone and toy data: colours of squares, named or misnamed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import datasets
+import pytest
+import torch
+from PIL import Image
+
+from interplay import AdapterBank, Classifier, InterplayError, TrainSettings, load_backbone
+from interplay.data.schema import PairTable
+from interplay.estimators import encode_inputs
+from interplay.towers.backbone import Backbone
+
+COLOURS = {"red": (220, 30, 30), "green": (30, 180, 40), "blue": (40, 60, 220)}
+QUICK = TrainSettings(epochs=2, batch_size=8, learning_rate=3e-3, progress=False)
+
+
+def picture(colour: str, at: int) -> Image.Image:
+    image = Image.new("RGB", (40, 40), "white")
+    image.paste(COLOURS[colour], (at % 5, at % 7, 30 + at % 9, 32))
+    return image
+
+
+def colour_table(kind: str = "single") -> PairTable:
+    names = list(COLOURS)
+    rows: dict[str, list[object]] = {"image": [], "text": [], "split": [], "id": []}
+    column = "label" if kind == "single" else "labels"
+    rows[column] = []
+    for at in range(30):
+        colour = names[at % 3]
+        rows["image"].append(picture(colour, at))
+        rows["text"].append(f"a {colour} square" if at % 2 else "a square")
+        rows[column].append(colour if kind == "single" else [colour, "square"])
+        rows["split"].append("train" if at < 18 else "validation" if at < 24 else "test")
+        rows["id"].append(str(at))
+    classes = tuple(sorted(COLOURS)) if kind == "single" else (*sorted(COLOURS), "square")
+    features = datasets.Dataset.from_dict(rows).cast_column("image", datasets.Image(decode=False))
+    return PairTable("colours", kind, classes, features)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Backbone:
+    return load_backbone("tiny")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INTERPLAY_CACHE", str(tmp_path / "cache"))
+
+
+def some_pairs() -> tuple[list[Image.Image], list[str]]:
+    return [picture(colour, at) for at, colour in enumerate(COLOURS)], ["a square"] * 3
+
+
+@pytest.mark.parametrize("method", ["mitp", "p_clip", "linear_probe-pair", "text_probe", "zero_shot"])
+@pytest.mark.parametrize("kind", ["single", "multi"])
+def test_fit_evaluate_predict_save_load(method: str, kind: str, tiny: Backbone, tmp_path: Path) -> None:
+    table = colour_table(kind)
+    classifier = Classifier(tiny, method, head={"kind": "pair"})
+    report = classifier.fit(table, settings=QUICK, run=tmp_path / "run")
+    assert report.best_epoch >= 1
+    metrics = classifier.evaluate(table)
+    assert all(0 <= value <= 1 for value in metrics.values())
+    images, texts = some_pairs()
+    probabilities = classifier.predict_proba(images, texts)
+    assert probabilities.shape == (3, len(table.classes))
+    predicted = classifier.predict(images, texts)
+    assert len(predicted) == 3
+    again = Classifier.from_pretrained(str(tmp_path / "run"), backbone=tiny)
+    assert torch.equal(again.predict_proba(images, texts), probabilities)
+    assert again.labels == table.classes
+    assert again.evaluate(table) == metrics
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert "validation_" in card
+    assert str(tmp_path) not in card
+
+
+def test_class_text_and_learned_heads_work_through_the_api(tiny: Backbone) -> None:
+    table = colour_table()
+    for head in (
+        {"kind": "class_text"},
+        {"kind": "learned", "query": "image"},
+        {"kind": "class_text", "class_text": "joint", "query": "image"},
+    ):
+        classifier = Classifier(tiny, "mitp", head=head)
+        classifier.fit(table, settings=QUICK)
+        assert classifier.predict_proba(*some_pairs()).shape == (3, 3)
+
+
+def test_the_prefix_cache_changes_no_bit(tiny: Backbone) -> None:
+    table, threads = colour_table(), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        states = []
+        for cached in (False, True, True):
+            classifier = Classifier(tiny, "mitp", head={"kind": "pair"})
+            classifier.fit(table, settings=TrainSettings(**{**vars(QUICK), "cache_prefix": cached}))
+            assert classifier.model is not None
+            states.append(classifier.model.state_dict())
+    finally:
+        torch.set_num_threads(threads)
+    for state in states[1:]:
+        assert all(torch.equal(states[0][name], value) for name, value in state.items())
+
+
+def test_many_adapters_share_one_backbone_and_one_batch(tiny: Backbone, tmp_path: Path) -> None:
+    table = colour_table()
+    bank = AdapterBank(tiny)
+    for name, method in (("memory", "mitp"), ("deep", "p_clip"), ("probe", "linear_probe")):
+        classifier = Classifier(tiny, method, head={"kind": "pair"})
+        classifier.fit(table, settings=QUICK)
+        classifier.save_pretrained(tmp_path / name)
+        bank.attach(name, tmp_path / name)
+    assert bank.names == ["memory", "deep", "probe"]
+    assert all(bank[name].backbone is tiny for name in bank.names)
+    images, texts = some_pairs()
+    wanted = ["probe", "memory", "deep"]
+    mixed = bank.predict_proba(images, texts, wanted)
+    for at, name in enumerate(wanted):
+        alone = bank[name].predict_proba(images[at : at + 1], texts[at : at + 1])[0]
+        torch.testing.assert_close(mixed[at], alone, atol=1e-5, rtol=1e-4)
+    bank.detach("deep")
+    with pytest.raises(InterplayError, match="no attached adapter called 'deep'"):
+        bank.predict_proba(images, texts, wanted)
+    with pytest.raises(InterplayError, match="attached already"):
+        bank.attach("probe", tmp_path / "probe")
+
+
+def test_an_adapter_of_another_backbone_is_refused(tiny: Backbone, backbone: Backbone, tmp_path: Path) -> None:
+    classifier = Classifier(tiny, "linear_probe")
+    classifier.fit(colour_table())
+    classifier.save_pretrained(tmp_path)
+    with pytest.raises(InterplayError, match="was trained on the backbone 'tiny'"):
+        Classifier.from_pretrained(str(tmp_path), backbone=backbone)
+
+
+def test_mistakes_are_told_in_one_sentence(tiny: Backbone, tmp_path: Path) -> None:
+    with pytest.raises(InterplayError, match="Did you mean 'mitp'"):
+        Classifier(tiny, "mipt")
+    with pytest.raises(InterplayError, match="Did you mean 'layers'"):
+        Classifier(tiny, "mitp", settings={"layer": (4,)})
+    with pytest.raises(InterplayError, match="cannot be 'cosin'"):
+        Classifier(tiny, "mitp", settings={"similarity": "cosin"})
+    with pytest.raises(InterplayError, match="Did you mean 'kind'"):
+        Classifier(tiny, "mitp", head={"kin": "pair"})
+    with pytest.raises(InterplayError, match="Did you mean 'tiny'"):
+        Classifier("tinny")
+    with pytest.raises(InterplayError, match="not trained yet"):
+        Classifier(tiny).predict(*some_pairs())
+    with pytest.raises(InterplayError, match="was made for"):
+        Classifier(tiny, labels=["a", "b"]).fit(colour_table())
+    with pytest.raises(InterplayError, match="image and a text"):
+        encode_inputs([picture("red", 0)], ["a", "b"], tiny)
+    with pytest.raises(InterplayError, match="empty text"):
+        encode_inputs([picture("red", 0)], [" "], tiny)
+    with pytest.raises(InterplayError, match="neither a folder"):
+        load_backbone("nobody/nothing")
+    (tmp_path / "model.pt").write_bytes(b"x")
+    with pytest.raises(InterplayError, match="pickled"):
+        Classifier.from_pretrained(str(tmp_path))
+
+
+def test_a_damaged_artefact_is_named(tiny: Backbone, tmp_path: Path) -> None:
+    classifier = Classifier(tiny, "linear_probe")
+    classifier.fit(colour_table())
+    classifier.save_pretrained(tmp_path)
+    whole = (tmp_path / "method.safetensors").read_bytes()
+    (tmp_path / "method.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InterplayError, match="damaged"):
+        Classifier.from_pretrained(str(tmp_path), backbone=tiny)
+
+
+def test_long_texts_are_cut_and_counted(tiny: Backbone) -> None:
+    before = tiny.truncated
+    ids = tiny.tokenize(["word " * 20_000, "short"])
+    assert ids.shape[1] == tiny.text.shape.positions
+    assert ids[0, -1] == tiny.text.shape.end_token
+    assert tiny.truncated == before + 1
