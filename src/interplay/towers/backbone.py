@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoTokenizer, CLIPConfig, CLIPModel
+from transformers.utils import logging as transformers_logging
 
 from interplay.errors import InterplayError, unknown
 from interplay.towers.clip import ImageTower, TextTower, load_image_tower, load_text_tower
@@ -239,6 +241,18 @@ def random_backbone(name: str, seed: int = 0) -> Backbone:
     return from_clip(model, bundled_tokenizer(), f"{name} (random weights, seed {seed})")
 
 
+@contextlib.contextmanager
+def _quiet_loading() -> Iterator[None]:
+    """Without the bar that `transformers` draws for every tensor it reads."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
+
+
 def load_backbone(name: str, *, random_weights: bool = False, seed: int = 0) -> Backbone:
     """Load a frozen dual encoder in fp32 on the CPU.
 
@@ -254,8 +268,9 @@ def load_backbone(name: str, *, random_weights: bool = False, seed: int = 0) -> 
         return random_backbone(name, seed)
     place = _place(name)
     try:
-        model = CLIPModel.from_pretrained(place, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(place)
+        with _quiet_loading():
+            model = CLIPModel.from_pretrained(place, dtype=torch.float32)
+            tokenizer = AutoTokenizer.from_pretrained(place)
     except (OSError, ValueError) as error:
         raise _unreachable(name, error) from error
     return from_clip(model, tokenizer, name, _pixel_statistics(place))

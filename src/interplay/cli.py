@@ -1,0 +1,128 @@
+"""The command line: `interplay COMMAND …`, each command derived from one typed function (`interplay.commands`)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from interplay.commands import COMMANDS
+from interplay.commands.output import Result
+from interplay.errors import InterplayError, unknown
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        argv: what was typed behind `interplay`; by default that of this process.
+
+    Returns:
+        The exit code: 0; 2 for a mistake that the user can mend, told in one line on stderr; 130 when interrupted.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(arguments)
+    except InterplayError as error:
+        return _complain(str(error))
+    except BrokenPipeError:  # the reader has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.strerror is None:
+            raise
+        return _complain(f"{error.strerror}{f': {error.filename}' if error.filename else ''}")
+    except KeyboardInterrupt:
+        print("interplay: interrupted", file=sys.stderr)
+        return 130
+
+
+def _complain(sentence: str) -> int:
+    print("interplay: " + " ".join(sentence.split()), file=sys.stderr)
+    return 2
+
+
+def _run(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview(), file=sys.stdout if arguments else sys.stderr)
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"interplay {version('interplay')}")
+        return 0
+    name, rest = _command(arguments)
+    if rest[:1] in (["-h"], ["--help"]) and name not in COMMANDS:
+        print(_overview(name))
+        return 0
+    from interplay.commands.parsing import CommandLine
+
+    command = COMMANDS[name]
+    line = CommandLine.of(name, command)
+    if "-h" in rest or "--help" in rest:
+        line.parser().print_help()
+        return 0
+    keywords, as_json = line.parse(rest)
+    with contextlib.redirect_stdout(sys.stderr):  # stdout is for the result alone
+        result = command.load()(**keywords)
+    _print(result, as_json)
+    return 0
+
+
+def _command(arguments: list[str]) -> tuple[str, list[str]]:
+    """The name of the command and what follows it; a group alone only with a call for help.
+
+    Raises:
+        InterplayError: there is no such command.
+    """
+    for words in (2, 1):
+        name = " ".join(arguments[:words])
+        if name in COMMANDS:
+            return name, arguments[words:]
+    group = arguments[0]
+    members = [name.split()[1] for name in COMMANDS if name.startswith(f"{group} ")]
+    if not members:
+        raise unknown("command", group, [*dict.fromkeys(name.split()[0] for name in COMMANDS)])
+    if arguments[1:2] in (["-h"], ["--help"]):
+        return group, arguments[1:]
+    if len(arguments) == 1:
+        raise InterplayError(f"interplay {group} needs one of: {', '.join(members)}.")
+    raise unknown(f"command of interplay {group}", arguments[1], members)
+
+
+def _print(result: Result, as_json: bool) -> None:
+    text = json.dumps(_plain(result.data), ensure_ascii=False, indent=2) if as_json else result.text
+    print(text, flush=True)
+
+
+def _plain(value: Any) -> Any:
+    """The same with null for numbers that JSON cannot write."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _overview(group: str = "") -> str:
+    """The help of `interplay` itself, or of a group of commands."""
+    shown = {name: command for name, command in COMMANDS.items() if not group or name.split()[0] == group}
+    width = max(map(len, shown))
+    commands = "\n".join(f"  {name:<{width}}  {command.summary}" for name, command in shown.items())
+    return f"""usage: interplay {f"{group} " if group else ""}COMMAND [options]
+
+Prompt interaction for frozen vision-language models.
+
+commands:
+{commands}
+
+Each has a help of its own with an example: 'interplay {next(iter(shown))} --help'. Results go to stdout, with --json
+as one JSON document; progress and notes go to stderr.
+
+options:
+  -h, --help  this text
+  --version   the version"""

@@ -1,0 +1,63 @@
+"""The commands of `interplay`: each is one typed function whose docstring is its help.
+
+The modules named here import nothing heavy until one of their functions runs, so that `interplay --help` is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from inspect import cleandoc
+from typing import Any
+
+from interplay.commands.output import Result
+
+
+@dataclass(frozen=True)
+class Command:
+    """Where a command is defined.
+
+    Attributes:
+        module: below `interplay.commands`.
+        function: in that module.
+        settings: `module:Class` of a dataclass whose fields are options too, handed over as the dictionary
+            `settings` of those that were given.
+    """
+
+    module: str
+    function: str
+    settings: str | None = None
+
+    def load(self) -> Callable[..., Result]:
+        """The function itself."""
+        function: Callable[..., Result] = getattr(
+            importlib.import_module(f"interplay.commands.{self.module}"), self.function
+        )
+        return function
+
+    def load_settings(self) -> type[Any] | None:
+        """The dataclass of further options."""
+        if self.settings is None:
+            return None
+        module, _, name = self.settings.partition(":")
+        found: type[Any] = getattr(importlib.import_module(module), name)
+        return found
+
+    @property
+    def summary(self) -> str:
+        """The first sentence of the command's docstring."""
+        return cleandoc(self.load().__doc__ or "").split("\n")[0]
+
+
+COMMANDS: dict[str, Command] = {
+    "demo": Command("demo", "demo"),
+    "train": Command("train", "train", settings="interplay.train:TrainSettings"),
+    "evaluate": Command("use", "evaluate"),
+    "predict": Command("use", "predict"),
+    "methods": Command("look", "methods"),
+    "info": Command("look", "info"),
+    "data list": Command("look", "data_list"),
+    "data show": Command("look", "data_show"),
+}
+"""Every command by what is typed for it, in the order of the help."""

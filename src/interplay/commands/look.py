@@ -1,0 +1,155 @@
+"""Commands that only look: methods, costs, data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from inspect import cleandoc
+from typing import Any, Literal
+
+from interplay.commands.output import Result, columns, note
+from interplay.errors import InterplayError
+
+_TRAINED = {"gradient": "by gradient", "logistic": "logistic regression", "none": "not at all"}
+
+EMBEDDED = {
+    "openmoji/subgroup": "picture and name of an emoji: which sub-category? (one label)",
+    "openmoji/attributes": "picture and masked name of an emoji: which of 23 words are in its name? (several labels)",
+    "openmoji/relation": "picture and hypothesis: this emoji's name, a sibling's, or an unrelated one? (one label)",
+    "openmoji/continual": "picture and name of an emoji, nine categories as nine tasks (pairs without labels)",
+}
+"""The embedded data sets, one line each."""
+
+
+def methods() -> Result:
+    """List the methods with their variants.
+
+    `train --method` takes every name in the first and the last column. A coupled method runs both towers in
+    lock-step on true pairs, so it cannot encode a picture or a text alone.
+
+    Example: interplay methods
+    """
+    from interplay.methods.base import choices
+
+    found = choices()
+    rows: list[dict[str, Any]] = []
+    for name, choice in found.items():
+        if choice.preset or name in choice.method.variants:
+            continue
+        rows.append(
+            {
+                "name": name,
+                "summary": cleandoc(choice.method.__doc__ or "").split("\n")[0],
+                "trained": _TRAINED[choice.method.solver],
+                "coupled": choice.method.coupled,
+                "variants": {variant: dict(preset) for variant, preset in choice.method.variants.items()},
+            }
+        )
+    shown = [
+        (row["name"], row["trained"], "yes" if row["coupled"] else "no", ", ".join(row["variants"]))
+        for row in rows
+    ]
+    width = max(len(row["name"]) for row in rows)
+    summaries = "\n".join(f"{row['name']:<{width}}  {row['summary']}" for row in rows)
+    return Result(rows, columns(("method", "trained", "coupled", "variants"), shown) + "\n\n" + summaries)
+
+
+def info(
+    *, backbone: str = "tiny", method: str = "mitp", set: tuple[str, ...] = (), text_tokens: int = 0
+) -> Result:
+    """Count what a method costs on a backbone, without any weights.
+
+    Examples:
+
+      interplay info --backbone clip-vit-large-patch14 --method mitp
+      interplay info --backbone clip-vit-base-patch32 --method mitp --set layers=4,5,6 length=3 --text-tokens 16
+
+    Operations are counted for one pair; a multiply-add counts as 2. The head is not counted among the trained
+    parameters, since all methods of a comparison share it. Peak memory is measured, not counted: that is what
+    `benchmarks/training_step.py --memory` does.
+
+    Args:
+        backbone: `tiny`, a preset (clip-vit-base-patch32, clip-vit-base-patch16, clip-vit-large-patch14,
+            clip-vit-large-patch14-336), a folder with a CLIP checkpoint, or a hub id.
+        method: a method or variant, see 'interplay methods'.
+        set: changes to the method's settings, key=value each.
+        text_tokens: length of the text in tokens; 0 means all positions of the text tower.
+    """
+    from interplay.commands.values import assignments
+    from interplay.costs import cost
+    from interplay.methods.base import choose
+
+    settings = assignments(set, choose(method).method.Settings, "--set")
+    if text_tokens < 0:
+        raise InterplayError(f"--text-tokens is a number of tokens from 0, not {text_tokens}.")
+    found = cost(backbone, method, settings, text_tokens=text_tokens or None)
+    text = f"""{found.method} on {found.backbone}
+  backbone parameters (frozen)    {found.backbone_parameters:>15,}
+  trained parameters              {found.trained_parameters:>15,}   ({found.trained_fraction:.3%} of the backbone)
+  forward, one pair               {found.forward_gflops:>15,.3f}   GFLOP, texts of {found.text_tokens} tokens
+  training step, one pair         {found.training_gflops:>15,.3f}   GFLOP, forward and backward"""
+    return Result(asdict(found), text)
+
+
+def data_list() -> Result:
+    """List the embedded data sets, and what else --data takes.
+
+    Example: interplay data list
+    """
+    from interplay.data.openmoji import OPENMOJI
+
+    rows = [{"name": name, "summary": EMBEDDED[name]} for name in OPENMOJI]
+    text = columns(("data set", "what it asks"), [(row["name"], row["summary"]) for row in rows])
+    return Result(
+        rows,
+        text
+        + "\n\nYour own: a folder of pictures with metadata.csv or metadata.jsonl; a .csv, .jsonl or .parquet file with"
+        "\nthe columns image, text and label or labels; a folder saved by `datasets`; an id on the Hugging Face hub.",
+    )
+
+
+def data_show(
+    name: str,
+    *,
+    out: str | None = None,
+    on_bad_row: Literal["error", "skip"] = "error",
+    seed: int = 0,
+) -> Result:
+    """Count the rows, splits and classes of a data set, and draw its pictures.
+
+    Examples:
+
+      interplay data show openmoji/relation --out sheet.png
+      interplay data show my-pictures/ --on-bad-row skip
+
+    Args:
+        name: an embedded data set ('interplay data list'), a file, a folder, or a hub id.
+        out: PNG file for a sheet of 24 pictures with their texts and labels; without it none is drawn.
+        on_bad_row: what to do with a row that cannot be used: `error` stops and names it, `skip` leaves it out and
+            lists it.
+        seed: of the choice of pictures.
+    """
+    from interplay.data import contact_sheet, load, summary
+
+    table = load(name, on_bad_row=on_bad_row)
+    counts = summary(table)
+    if out is not None:
+        counts["sheet"] = str(contact_sheet(table, out, seed=seed))
+        note(f"The sheet of pictures is in {out}.")
+    return Result(counts, _described(counts))
+
+
+def _described(counts: dict[str, Any]) -> str:
+    kinds = {"single": "one label a row", "multi": "several labels a row", "pairs": "pairs without labels"}
+    splits = ", ".join(f"{size:,} {split}" for split, size in counts["splits"].items())
+    parts = [f"{counts['name']}: {counts['rows']:,} rows ({splits}), {kinds[counts['kind']]}"]
+    if counts["classes"]:
+        used = list(counts["splits"]) or ["all"]
+        rows = [
+            (label, *(count.get(split, 0) for split in used)) for label, count in counts["classes"].items()
+        ]
+        parts.append(columns(("class", *used), rows))
+    if counts["tasks"]:
+        parts.append(columns(("task", "rows"), list(counts["tasks"].items())))
+    parts += [f"note: {sentence}" for sentence in counts["notes"]]
+    parts += [f"left out: {sentence}" for sentence in counts["skipped"]]
+    return "\n\n".join(parts)

@@ -1,0 +1,138 @@
+"""The run folder's record of itself, `config.yaml` and `env.json`, and how a finished run is opened again."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml  # type: ignore[import-untyped]
+
+from interplay.commands.output import note
+from interplay.errors import InterplayError
+from interplay.files import write_text
+
+if TYPE_CHECKING:
+    from interplay.estimators import Classifier
+    from interplay.towers.backbone import Backbone
+
+CONFIG = "config.yaml"
+ENVIRONMENT = "env.json"
+_LIBRARIES = (
+    "interplay",
+    "torch",
+    "transformers",
+    "lightning",
+    "datasets",
+    "scikit-learn",
+    "numpy",
+    "pillow",
+)
+_FREE = ("cache_prefix", "progress", "loggers", "accelerator", "devices", "strategy", "on_bad_row")
+"""Options that do not change what a run comes to."""
+_RANDOM = re.compile(r"(.+) \(random weights, seed (\d+)\)")
+
+
+def open_backbone(name: str, *, random_weights: bool = False, seed: int = 0) -> Backbone:
+    """Load a backbone; with random weights it says so loudly.
+
+    Args:
+        name: as `load_backbone` takes it, or the name that a backbone with random weights goes by.
+    """
+    from transformers.utils import logging
+
+    from interplay.towers.backbone import load_backbone
+
+    logging.disable_progress_bar()  # a bar that ends within the second is noise
+    if found := _RANDOM.fullmatch(name):
+        name, seed, random_weights = found[1], int(found[2]), True
+    if random_weights:
+        note(
+            f"WARNING: {name} runs with RANDOM WEIGHTS (seed {seed}). It was never trained: its results mean nothing, "
+            "only its speed and memory do."
+        )
+    return load_backbone(name, random_weights=random_weights, seed=seed)
+
+
+def open_run(folder: str, backbone: str | None = None) -> Classifier:
+    """The trained classifier of a run folder.
+
+    Args:
+        backbone: another place to load the backbone from; by default the one that the run names.
+
+    Raises:
+        InterplayError: there is no such folder, no trained method in it, or it was made for another backbone.
+    """
+    if not Path(folder).is_dir():
+        raise InterplayError(
+            f"There is no folder '{folder}': give the one that 'interplay train --out' wrote."
+        )
+    from interplay.artifacts import read_card
+    from interplay.estimators import Classifier
+
+    card = read_card(Path(folder))
+    found: Classifier = Classifier.from_pretrained(folder, backbone=open_backbone(backbone or card.backbone))
+    return found
+
+
+def begin_run(folder: Path, config: Mapping[str, Any], *, resume: bool) -> None:
+    """Write what is about to run, before it runs.
+
+    Args:
+        config: options of `interplay train` and their values; `--config` reads the file again.
+
+    Raises:
+        InterplayError: the folder holds a run and it is not to go on, or it began with other options.
+    """
+    from interplay.artifacts import WEIGHTS
+    from interplay.checkpoints import LAST
+
+    path = folder / CONFIG
+    begun = any((folder / name).exists() for name in (WEIGHTS, LAST))
+    if begun and not resume:
+        raise InterplayError(
+            f"{folder} holds a training run already: go on with it by --resume, or choose another folder for --out."
+        )
+    if begun and path.exists():
+        _same_run(path, config)
+    write_text(path, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+    write_text(folder / ENVIRONMENT, json.dumps(environment(), indent=2) + "\n")
+
+
+def _same_run(path: Path, config: Mapping[str, Any]) -> None:
+    """Refuse to go on with other options than a run began with."""
+    try:
+        before = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        before = None
+    if not isinstance(before, dict):
+        raise InterplayError(
+            f"{path} cannot be read, so the run cannot go on: choose another folder for --out."
+        )
+    for key in dict.fromkeys([*before, *config]):
+        if key not in _FREE and before.get(key) != config.get(key):
+            raise InterplayError(
+                f"{path} says {key} = {before.get(key)}, now it is {config.get(key)}: a run goes on only as it began. "
+                f"Use --config {path} --resume, or another folder for --out."
+            )
+
+
+def environment() -> dict[str, Any]:
+    """Versions and facts of the machine that results may depend on; no names, no paths."""
+    import torch
+
+    cuda = torch.cuda.is_available()
+    return {
+        "python": platform.python_version(),
+        "libraries": {library: version(library) for library in _LIBRARIES},
+        "system": platform.system(),
+        "processor": platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if cuda else [],
+    }

@@ -1,0 +1,182 @@
+"""Commands that use a trained method: evaluate, predict."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from interplay.commands.output import Result, columns, note
+from interplay.commands.runs import open_run
+from interplay.errors import InterplayError
+
+if TYPE_CHECKING:
+    from interplay.estimators import Classifier
+
+_BLOCK = 256
+"""Rows of a table that are decoded at a time."""
+
+
+def evaluate(
+    run: str,
+    *,
+    data: str | None = None,
+    split: Literal["train", "validation", "test"] = "test",
+    backbone: str | None = None,
+    on_bad_row: Literal["error", "skip"] = "error",
+) -> Result:
+    """Measure a trained method on one split of a data set.
+
+    Examples:
+
+      interplay evaluate runs/subgroup
+      interplay evaluate runs/mine --data pairs.csv --split validation --json
+
+    Args:
+        run: the folder that 'interplay train --out' wrote.
+        data: what to measure on; by default what it was trained on.
+        split: which rows.
+        backbone: where to load the backbone from, if not from where the run says; its weights must be the same.
+        on_bad_row: what to do with a row that cannot be used: `error` stops and names it, `skip` leaves it out and
+            lists it.
+    """
+    classifier = open_run(run, backbone)
+    from interplay.data import load
+
+    assert classifier.card is not None
+    source = data or classifier.card.data
+    table = load(source, on_bad_row=on_bad_row)
+    for sentence in (*table.notes, *(f"Left out: {row}." for row in table.skipped)):
+        note(sentence)
+    metrics = classifier.evaluate(table, split)
+    rows = len(table.split(split))
+    found = {"run": run, "data": source, "split": split, "rows": rows, "metrics": metrics}
+    if table.skipped:
+        found["left_out"] = [str(row) for row in table.skipped]
+    title = f"{classifier.method_name} on {source}, {split} ({rows:,} rows)"
+    return Result(found, f"{title}\n\n{columns(('metric', 'value'), list(metrics.items()))}")
+
+
+def predict(
+    run: str,
+    *,
+    image: str | None = None,
+    text: str | None = None,
+    table: str | None = None,
+    out: str | None = None,
+    backbone: str | None = None,
+    on_bad_row: Literal["error", "skip"] = "error",
+) -> Result:
+    """Classify one pair of picture and text, or a table of them.
+
+    Examples:
+
+      interplay predict runs/relation --image cat.png --text "grinning cat"
+      interplay predict runs/mine --table pairs.csv --out predictions.csv
+
+    A table in has the columns image (a path relative to it) and text, and may have an id. The table out has the
+    columns id, text, prediction and, for each class, `p(class)`: its probability.
+
+    Args:
+        run: the folder that 'interplay train --out' wrote.
+        image: a picture file.
+        text: the text beside it.
+        table: a .csv, .jsonl or .parquet file, or a folder, with pairs.
+        out: a .csv or .jsonl file for the predictions of a table; without it they are printed.
+        backbone: where to load the backbone from, if not from where the run says; its weights must be the same.
+        on_bad_row: what to do with a row of the table that cannot be used: `error` stops and names it, `skip` leaves
+            it out and lists it.
+    """
+    if (table is None) == (image is None and text is None) or (image is None) != (text is None):
+        raise InterplayError("interplay predict needs --image and --text, or --table alone.")
+    if out is not None and table is None:
+        raise InterplayError(
+            "--out is where the predictions for a --table go: with --image they are printed."
+        )
+    if out is not None and Path(out).suffix not in (".csv", ".jsonl"):
+        raise InterplayError(f"--out writes .csv or .jsonl, not '{out}'.")
+    classifier = open_run(run, backbone)
+    if table is not None:
+        return _predict_table(classifier, table, out, on_bad_row)
+    assert image is not None
+    assert text is not None
+    if not Path(image).is_file():
+        raise InterplayError(f"There is no picture '{image}'.")
+    (found,) = _predictions(classifier, [image], [text])
+    ranked = sorted(found["probabilities"].items(), key=lambda item: -item[1])
+    title = f"{_worded(found['prediction'])}\n\n"
+    return Result({"image": image, "text": text} | found, title + columns(("class", "probability"), ranked))
+
+
+def _predictions(
+    classifier: Classifier, images: Sequence[Any], texts: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """For each pair the prediction and the probability of each class."""
+    assert classifier.labels is not None
+    for row in classifier.predict_proba(images, texts).tolist():
+        probabilities = dict(zip(classifier.labels, row, strict=True))
+        if classifier.kind == "single":
+            yield {
+                "prediction": max(probabilities, key=probabilities.__getitem__),
+                "probabilities": probabilities,
+            }
+        else:
+            chosen = [label for label, value in probabilities.items() if value > 0.5]
+            yield {"prediction": chosen, "probabilities": probabilities}
+
+
+def _predict_table(
+    classifier: Classifier, source: str, out: str | None, on_bad_row: Literal["error", "skip"]
+) -> Result:
+    from datasets.utils import tqdm
+
+    from interplay.data import load
+
+    pairs = load(source, on_bad_row=on_bad_row)
+    for row in pairs.skipped:
+        note(f"Left out: {row}.")
+    texts, ids = pairs.texts(), pairs.ids()
+    found: list[dict[str, Any]] = []
+    for start in tqdm(range(0, len(pairs), _BLOCK), desc="Predicting", delay=2, leave=False):
+        rows = range(start, min(start + _BLOCK, len(pairs)))
+        block = _predictions(classifier, pairs.sources(rows), texts[start : rows.stop])
+        found += [{"id": ids[at], "text": texts[at]} | one for at, one in zip(rows, block, strict=True)]
+    left_out = [str(row) for row in pairs.skipped]
+    if out is None:
+        return Result({"rows": found, "left_out": left_out}, _as_csv(found).rstrip("\n"))
+    from interplay.files import write_text
+
+    as_lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found)
+    write_text(Path(out), as_lines if out.endswith(".jsonl") else _as_csv(found))
+    text = f"{len(found):,} predictions are in {out}."
+    if left_out:
+        text += f" {len(left_out):,} rows could not be used and were left out."
+    return Result({"out": out, "rows": len(found), "left_out": left_out}, text)
+
+
+def _as_csv(rows: Sequence[dict[str, Any]]) -> str:
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
+    classes = list(rows[0]["probabilities"])
+    writer.writerow(["id", "text", "prediction", *(f"p({name})" for name in classes)])
+    for row in rows:
+        values = (f"{row['probabilities'][name]:.6f}" for name in classes)
+        prediction = row["prediction"]
+        writer.writerow(
+            [
+                row["id"],
+                row["text"],
+                prediction if isinstance(prediction, str) else "|".join(prediction),
+                *values,
+            ]
+        )
+    return lines.getvalue()
+
+
+def _worded(prediction: str | list[str]) -> str:
+    if isinstance(prediction, str):
+        return prediction
+    return ", ".join(prediction) or "none of the classes"

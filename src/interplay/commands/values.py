@@ -1,0 +1,66 @@
+"""`key=value` words as settings, and settings as such words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, get_origin, get_type_hints
+
+import yaml  # type: ignore[import-untyped]
+
+from interplay.errors import InterplayError
+
+_LIST = re.compile(r"[\w.+-]+(,[\w.+-]+)*,?")
+
+
+def assignments(words: Sequence[str], cls: type[Any], option: str) -> dict[str, Any]:
+    """`["layers=4,5,6", "interaction=naive"]` as values for the fields of a settings dataclass.
+
+    A field for text takes it as it stands; for any other the value is read as YAML, `4,5,6` is `[4, 5, 6]`, and one
+    value is enough where a field holds several. Unknown keys are left for `make_settings` to name.
+
+    Args:
+        words: `key=value` each.
+        cls: the dataclass.
+        option: where the words come from, for messages.
+
+    Raises:
+        InterplayError: a word without `=`, or a value that is no YAML.
+    """
+    hints = get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals or not key:
+            raise InterplayError(f"{option} takes key=value, not '{word}'.")
+        try:
+            values[key] = _value(text, hints.get(key))
+        except yaml.YAMLError:
+            raise InterplayError(f"{option} {key}: the value '{text}' cannot be read.") from None
+    return values
+
+
+def _value(text: str, hint: Any) -> Any:
+    if hint is str:
+        return text
+    value = yaml.safe_load(f"[{text}]" if "," in text and _LIST.fullmatch(text) else text)
+    if get_origin(hint) is tuple and not isinstance(value, list):
+        return (value,)
+    if hint is float and isinstance(value, str):  # YAML takes 1e-3 for text
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def spelled(values: Mapping[str, Any]) -> list[str]:
+    """Settings as words that `assignments` reads."""
+
+    def word(value: Any) -> str:
+        if isinstance(value, str):
+            return value
+        plain = list(value) if isinstance(value, tuple) else value
+        return str(yaml.safe_dump(plain, default_flow_style=True, width=10**6)).removesuffix("...\n").strip()
+
+    return [f"{key}={word(value)}" for key, value in values.items()]

@@ -1,0 +1,248 @@
+"""Every command does what its help says, and `--json` leaves nothing but JSON on stdout."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from interplay.commands import COMMANDS, Command
+from interplay.commands import demo as demo_command
+from interplay.commands.look import EMBEDDED
+from interplay.commands.output import Result
+from interplay.commands.values import assignments, spelled
+from interplay.data.openmoji import OPENMOJI
+from interplay.methods.mitp import MitpSettings
+from interplay.parts.heads import HeadSettings
+from interplay.train import TrainSettings
+
+from .conftest import Run
+
+
+def test_help_needs_nothing_heavy() -> None:
+    code = (
+        "import sys; from interplay.cli import main; main(['--help']); main(['data', '--help']); main(['--version']);"
+        "heavy = {'torch', 'transformers', 'datasets', 'matplotlib', 'jsonargparse'} & set(sys.modules);"
+        "sys.exit(f'imported: {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for name in COMMANDS:
+        assert name in done.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_explains_itself_with_an_example(name: str, run: Run) -> None:
+    done = run(*name.split(), "--help")
+    assert done.code == 0
+    assert f"interplay {name}" in done.out.partition("Example")[2]
+    assert "--json" in done.out
+
+
+def test_without_a_command_the_help_is_shown(run: Run) -> None:
+    done = run()
+    assert done.code == 2
+    assert "commands:" in done.err
+
+
+def test_version(run: Run) -> None:
+    assert run("--version").out.startswith("interplay 0.")
+
+
+def test_methods(run: Run) -> None:
+    names = {row["name"]: row for row in run("methods", "--json").json}
+    assert names["mitp"]["coupled"]
+    assert names["linear_probe"]["trained"] == "logistic regression"
+    assert "mitp-small" in names["mitp"]["variants"]
+    assert "mitp-small" in run("methods").out
+
+
+def test_info_needs_no_weights(run: Run) -> None:
+    large = run("info", "--backbone", "clip-vit-large-patch14", "--method", "mitp", "--json").json
+    assert large["trained_parameters"] == pytest.approx(2.0e6, rel=0.05)
+    short = run("info", "--set", "layers=8", "hidden=168", "--text-tokens", "8")
+    assert "203,344" in short.out
+    assert "texts of 8 tokens" in short.out
+
+
+def test_data_list_names_every_embedded_set(run: Run) -> None:
+    assert [row["name"] for row in run("data", "list", "--json").json] == list(OPENMOJI) == list(EMBEDDED)
+    assert "openmoji/relation" in run("data", "list").out
+
+
+def test_data_show(run: Run, toy: Path, tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.png"
+    done = run("data", "show", toy, "--out", sheet, "--json")
+    assert done.json["rows"] == 24
+    assert set(done.json["classes"]) == {"same", "other"}
+    assert sheet.read_bytes().startswith(b"\x89PNG")
+    assert "24 rows" in run("data", "show", toy).out
+
+
+def test_train_leaves_a_record_that_can_be_run_again(run: Run, trained: Path, tmp_path: Path) -> None:
+    assert {"method.safetensors", "config.json", "README.md", "config.yaml", "metrics.jsonl", "env.json"} <= {
+        path.name for path in trained.iterdir()
+    }
+    config = yaml.safe_load((trained / "config.yaml").read_text())
+    assert "hidden=8" in config["set"]
+    assert config["epochs"] == 1
+    environment = (trained / "env.json").read_text()
+    assert "torch" in json.loads(environment)["libraries"]
+    assert str(Path.home()) not in environment
+    done = run(
+        "train", "--config", trained / "config.yaml", "--method", "text_probe", "--set", "--out", tmp_path
+    )
+    assert done.code == 2  # --set without a value
+    again = run("train", "--config", trained / "config.yaml", "--out", tmp_path / "again", "--json")
+    assert again.code == 0, again.err
+    assert (tmp_path / "again" / "metrics.jsonl").exists()
+    assert (tmp_path / "again" / "method.safetensors").read_bytes()[-999:] == (
+        trained / "method.safetensors"
+    ).read_bytes()[-999:]
+
+
+def test_resume_goes_on_only_as_the_run_began(run: Run, trained: Path, toy: Path) -> None:
+    first = run("train", "--config", trained / "config.yaml", "--out", trained)
+    assert first.code == 2
+    assert "already" in first.err
+    other = run(
+        "train", "--config", trained / "config.yaml", "--set", "hidden=9", "--out", trained, "--resume"
+    )
+    assert other.code == 2
+    assert "goes on only as it began" in other.err
+    finished = run("train", "--config", trained / "config.yaml", "--out", trained, "--resume", "--json")
+    assert finished.code == 0, finished.err
+    assert finished.json["best_epoch"] == 1
+
+
+def test_a_killed_run_is_not_overwritten(run: Run, toy: Path, tmp_path: Path) -> None:
+    (tmp_path / "last.ckpt").write_bytes(b"a checkpoint")
+    (tmp_path / "config.yaml").write_text("method: mitp\n")
+    done = run("train", "--method", "text_probe", "--data", toy, "--out", tmp_path)
+    assert done.code == 2
+    assert "--resume" in done.err
+    assert (tmp_path / "config.yaml").read_text() == "method: mitp\n"
+
+
+def test_settings_are_spelled_as_they_are_read() -> None:
+    settings = {"layers": (4, 5), "length": 3, "renormalise": False, "interaction": "none"}
+    assert assignments(spelled(settings), MitpSettings, "--set") == {**settings, "layers": [4, 5]}
+    assert assignments(["layers=8"], MitpSettings, "--set") == {"layers": (8,)}
+    head = {"template": "{}: a, b", "kind": "pair"}
+    assert assignments(spelled(head), HeadSettings, "--head") == head
+    assert assignments(["learning_rate=1e-3"], TrainSettings, "--set") == {"learning_rate": 0.001}
+
+
+def test_numbers_that_json_cannot_write_are_null(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Command, "load", lambda self: lambda: Result({"map": [float("nan"), 1.5]}, ""))
+    assert run("methods", "--json").json == {"map": [None, 1.5]}
+
+
+def test_seeds_give_mean_and_deviation(run: Run, toy: Path, tmp_path: Path) -> None:
+    words = [
+        "train",
+        "--method",
+        "linear_probe-pair",
+        "--data",
+        toy,
+        "--out",
+        tmp_path,
+        "--seeds",
+        2,
+        "--share",
+        0.5,
+    ]
+    done = run(*words, "--json")
+    assert done.code == 0, done.err
+    assert {"mean", "deviation"} == set(done.json["validation"]["accuracy"])
+    assert (tmp_path / "seed-1" / "method.safetensors").exists()
+
+
+def test_random_weights_say_loudly_that_results_mean_nothing(run: Run, toy: Path, tmp_path: Path) -> None:
+    done = run(
+        "train",
+        "--method",
+        "text_probe",
+        "--data",
+        toy,
+        "--out",
+        tmp_path / "run",
+        "--random-weights",
+        "--json",
+    )
+    assert done.code == 0, done.err
+    assert "RANDOM WEIGHTS" in done.err
+    assert "mean nothing" in done.err
+    assert done.json["validation"]
+    measured = run("evaluate", tmp_path / "run", "--json")
+    assert "RANDOM WEIGHTS" in measured.err
+    assert measured.code == 0, measured.err
+
+
+def test_evaluate(run: Run, trained: Path, toy: Path) -> None:
+    done = run("evaluate", trained, "--json")
+    assert done.code == 0, done.err
+    assert done.json["split"] == "test"
+    assert 0 <= done.json["metrics"]["accuracy"] <= 1
+    assert "accuracy" in run("evaluate", trained, "--data", toy, "--split", "validation").out
+
+
+def test_predict_one_pair(run: Run, trained: Path, toy: Path) -> None:
+    done = run("predict", trained, "--image", toy.parent / "0.png", "--text", "a red square", "--json")
+    assert done.code == 0, done.err
+    assert done.json["prediction"] in ("same", "other")
+    assert sum(done.json["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_predict_a_table(run: Run, trained: Path, unlabelled: Path, tmp_path: Path) -> None:
+    out = tmp_path / "predictions.csv"
+    done = run("predict", trained, "--table", unlabelled, "--out", out, "--json")
+    assert done.code == 0, done.err
+    assert done.json["rows"] == 5
+    with out.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == [f"{i}.png" for i in range(5)]
+    assert all(float(row["p(same)"]) + float(row["p(other)"]) == pytest.approx(1, abs=1e-5) for row in rows)
+    alone = run("predict", trained, "--table", unlabelled)
+    assert alone.out == out.read_text(encoding="utf-8")
+    lines = tmp_path / "predictions.jsonl"
+    assert run("predict", trained, "--table", unlabelled, "--out", lines).code == 0
+    assert len(lines.read_text().splitlines()) == 5
+
+
+def test_a_bad_row_of_a_table_is_named_or_left_out(
+    run: Run, trained: Path, unlabelled: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "bad"
+    shutil.copytree(unlabelled.parent, folder)
+    (folder / "1.png").write_bytes(b"\x89PNG cut off")
+    stopped = run("predict", trained, "--table", folder / "pairs.csv")
+    assert stopped.code == 2
+    assert "row 2" in stopped.err
+    skipped = run("predict", trained, "--table", folder / "pairs.csv", "--on-bad-row", "skip", "--json")
+    assert skipped.code == 0, skipped.err
+    assert len(skipped.json["rows"]) == 4
+    assert len(skipped.json["left_out"]) == 1
+
+
+def test_demo(run: Run, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo_command, "DATA", str(toy))
+    done = run("demo", "--out", tmp_path, "--epochs", 1, "--json")
+    assert done.code == 0, done.err
+    assert [row["method"] for row in done.json["rows"]] == [entry.method for entry in demo_command.ENTRIES]
+    rows = {row["method"]: row for row in done.json["rows"]}
+    assert rows["zero_shot"]["method_parameters"] == rows["zero_shot"]["head_parameters"] == 0
+    assert rows["mitp"]["head_parameters"] == rows["p_clip"]["head_parameters"]
+    for file in done.json["files"].values():
+        assert Path(file).exists()
+    saved = json.loads((tmp_path / "results.json").read_text())
+    assert saved["rows"] == done.json["rows"]
+    assert (
+        run("evaluate", tmp_path / "mitp", "--json").json["metrics"]["accuracy"] == rows["mitp"]["accuracy"]
+    )

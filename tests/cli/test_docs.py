@@ -1,0 +1,84 @@
+"""What the front documents show runs as it stands."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import interplay.methods
+from interplay.commands import COMMANDS
+from interplay.commands.parsing import CommandLine
+from interplay.methods.base import choices
+from tests import test_contract
+
+from .conftest import write_toy
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/data.md"]
+
+
+def blocks(document: str, language: str) -> list[str]:
+    return re.findall(
+        rf"^```{language}\n(.*?)^```", (ROOT / document).read_text("utf-8"), re.DOTALL | re.MULTILINE
+    )
+
+
+def test_the_python_of_the_readme_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_toy(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (code,) = blocks("README.md", "python")
+    assert len([line for line in code.splitlines() if line]) <= 10
+    exec(compile(code.replace("epochs=5", "epochs=1, progress=False"), "README.md", "exec"), {})
+    assert "accuracy" in capsys.readouterr().out
+
+
+def test_the_commands_of_the_readme_exist() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    lines = re.findall(r"^interplay .*$", text, re.MULTILINE) + re.findall(r"`(interplay [^`]*)`", text)
+    assert len(lines) > 8
+    for line in lines:
+        words = line.split()
+        name = " ".join(words[1:3]) if " ".join(words[1:3]) in COMMANDS else words[1]
+        options = CommandLine.of(name, COMMANDS[name]).parser().format_help()
+        for option in re.findall(r"--[\w-]+", line):
+            assert f"{option} " in options or f"{option}]" in options, f"{line}: {option}"
+
+
+@pytest.fixture
+def shift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The method of CONTRIBUTING.md, as if its file lay among the methods."""
+    (code,) = blocks("CONTRIBUTING.md", "python")
+    (tmp_path / "shift.py").write_text(code, encoding="utf-8")
+    monkeypatch.setattr(interplay.methods, "__path__", [*interplay.methods.__path__, str(tmp_path)])
+    assert "shift" in choices()
+    return "shift"
+
+
+RULES = [
+    name
+    for name, rule in vars(test_contract).items()
+    if name.startswith("test_") and "name" in inspect.signature(rule).parameters
+]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_method_of_the_contributing_guide_passes_the_contract(
+    rule: str, shift: str, request: pytest.FixtureRequest
+) -> None:
+    function = getattr(test_contract, rule)
+    cases = {"name": shift, "depths": (5, 4), "geometry": "clip-vit-base-patch32"}
+    parameters = inspect.signature(function).parameters
+    function(**{key: cases[key] if key in cases else request.getfixturevalue(key) for key in parameters})
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_inside_the_repository_lead_somewhere(document: str) -> None:
+    path = ROOT / document
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", path.read_text("utf-8")):
+        if target != "docs/demo.png":
+            assert (path.parent / target).exists(), target

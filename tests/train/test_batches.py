@@ -1,0 +1,64 @@
+"""Samplers and encoded tables."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from interplay.data.batches import EncodedTable, EpochSampler, OrderedSampler, Texts
+from interplay.errors import InterplayError
+from tests.train.toy import toy_backbone
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 200), st.integers(1, 9), st.integers(0, 5), st.integers(0, 3), st.integers(1, 3))
+def test_every_row_comes_once_in_every_epoch(rows: int, size: int, seed: int, epoch: int, world: int) -> None:
+    lengths = np.random.default_rng(rows).integers(3, 20, rows)
+    parts = []
+    for rank in range(world):
+        sampler = EpochSampler(lengths, size, seed, rank=rank, world_size=world)
+        sampler.set_epoch(epoch)
+        parts.append(list(sampler))
+        assert len(parts[-1]) == len(sampler)
+        assert parts[-1] == list(sampler)
+    assert len({len(part) for part in parts}) == 1
+    given_out = [batch for step in zip(*parts, strict=True) for batch in step]
+    batches = -(-rows // size)
+    assert sorted(row for batch in given_out[:batches] for row in batch) == list(range(rows))
+    ordered = [OrderedSampler(lengths, size, rank=rank, world_size=world) for rank in range(world)]
+    assert sorted(row for part in ordered for batch in part for row in batch) == list(range(rows))
+
+
+def test_epochs_and_seeds_differ_and_texts_of_a_batch_are_alike() -> None:
+    lengths = np.random.default_rng(0).integers(3, 60, 1024)
+
+    def batches(seed: int, epoch: int) -> list[list[int]]:
+        sampler = EpochSampler(lengths, 8, seed)
+        sampler.set_epoch(epoch)
+        return list(sampler)
+
+    assert batches(0, 0) == batches(0, 0)
+    assert batches(0, 0) != batches(0, 1)
+    assert batches(0, 0) != batches(1, 0)
+    paid = sum(len(batch) * lengths[batch].max() for batch in batches(0, 0))
+    assert paid < 1.15 * lengths.sum()
+
+
+def test_texts_are_cut_to_the_longest_of_the_batch() -> None:
+    backbone = toy_backbone()
+    words = ["a", "longer", "the longest one"]
+    texts = Texts.tokenized(backbone, words)
+    assert torch.equal(texts.batch([1, 0]), backbone.tokenize(["longer", "a"]))
+    assert torch.equal(texts.batch([0, 1, 2]), backbone.tokenize(words))
+    assert texts.lengths.tolist() == [3, 8, 17]
+
+
+def test_what_does_not_belong_together_is_refused() -> None:
+    backbone = toy_backbone()
+    with pytest.raises(InterplayError, match="reads uint8 pixels"):
+        EncodedTable.from_arrays(backbone, np.zeros((1, 3, 16, 16), np.uint8), ["a"])
+    with pytest.raises(InterplayError, match="1 pairs, but 2 targets"):
+        EncodedTable.from_arrays(backbone, np.zeros((1, 3, 32, 32), np.uint8), ["a"], torch.tensor([0, 1]))

@@ -1,0 +1,104 @@
+"""A run that is killed at any moment goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from interplay.checkpoints import BEST, LAST, read_checkpoint
+
+ROOT = Path(__file__).parents[2]
+
+
+class Runs:
+    """Starts training runs in processes of their own (`child.py`)."""
+
+    def __init__(self) -> None:
+        self.server = subprocess.Popen(
+            [sys.executable, "-m", "tests.train.child"],
+            cwd=ROOT,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.line() == "ready"
+
+    def line(self) -> str:
+        """The next line that the server prints."""
+        assert self.server.stdout is not None
+        return self.server.stdout.readline().strip()
+
+    def start(self, run: Path, cache: Path) -> int:
+        """The id of the process that trains."""
+        assert self.server.stdin is not None
+        self.server.stdin.write(json.dumps([str(run), str(cache)]) + "\n")
+        self.server.stdin.flush()
+        return int(self.line())
+
+    def finish(self, run: Path, cache: Path) -> float:
+        """Train to the end; how many seconds that took."""
+        began = time.monotonic()
+        self.start(run, cache)
+        assert self.line() == "0"
+        return time.monotonic() - began
+
+
+@pytest.fixture(scope="module")
+def runs() -> Iterator[Runs]:
+    server = Runs()
+    yield server
+    server.server.communicate()
+
+
+def check(run: Path, expected: dict[str, torch.Tensor]) -> None:
+    """The weights and the record of epochs are those of an undisturbed run."""
+    found = torch.load(run / "weights.pt", weights_only=True)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name
+    epochs = [json.loads(line)["epoch"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert epochs == [1, 2, 3, 4, 5, 6]
+
+
+def kills(runs: Runs, count: int, folder: Path) -> None:
+    """Kill so many runs at random moments from beginning to end, each once, and let each end then."""
+    seconds = runs.finish(folder / "whole", folder / "another cache")
+    expected = torch.load(folder / "whole" / "weights.pt", weights_only=True)
+    cache, killed = folder / "cache", 0
+    moments = random.Random(count)
+    for i in range(count):
+        run = folder / str(i)
+        process = runs.start(run, cache)
+        time.sleep((i + moments.random()) / count * seconds)
+        with contextlib.suppress(ProcessLookupError):  # it has ended already
+            os.kill(process, signal.SIGKILL)
+        killed += runs.line() == str(-signal.SIGKILL)
+        for name in (LAST, BEST):
+            if (run / name).exists():
+                read_checkpoint(run / name)
+        if (run / "metrics.jsonl").exists():
+            [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        runs.finish(run, cache)
+        check(run, expected)
+    assert killed > count // 2
+
+
+def test_three_kills(runs: Runs, tmp_path: Path) -> None:
+    kills(runs, 3, tmp_path)
+
+
+@pytest.mark.slow
+def test_ten_kills(runs: Runs, tmp_path: Path) -> None:
+    kills(runs, 10, tmp_path)
