@@ -129,7 +129,9 @@ def test_many_adapters_share_one_backbone_and_one_batch(tiny: Backbone, tmp_path
         bank.attach("probe", tmp_path / "probe")
 
 
-def test_an_adapter_of_another_backbone_is_refused(tiny: Backbone, backbone: Backbone, tmp_path: Path) -> None:
+def test_an_adapter_of_another_backbone_is_refused(
+    tiny: Backbone, backbone: Backbone, tmp_path: Path
+) -> None:
     classifier = Classifier(tiny, "linear_probe")
     classifier.fit(colour_table())
     classifier.save_pretrained(tmp_path)

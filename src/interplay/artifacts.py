@@ -147,7 +147,7 @@ def load(folder: Path, backbone: Backbone) -> tuple[PairClassifier, Card]:
 def model_card(card: Card) -> str:
     """The README of an artefact."""
     rows = "\n".join(f"| {name} | {value:.4f} |" for name, value in card.metrics.items())
-    figures = f"\n## Test figures\n\n| metric | value |\n|---|---|\n{rows}\n" if rows else ""
+    figures = f"\n## Figures\n\n| metric | value |\n|---|---|\n{rows}\n" if rows else ""
     return f"""---
 library_name: interplay
 tags: [prompt-learning, clip, image-text-classification]

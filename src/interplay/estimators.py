@@ -52,7 +52,9 @@ def encode_inputs(
         InterplayError: not as many images as texts, an image that cannot be read, an empty text.
     """
     if len(images) != len(texts):
-        raise InterplayError(f"Every pair needs an image and a text: got {len(images)} images, {len(texts)} texts.")
+        raise InterplayError(
+            f"Every pair needs an image and a text: got {len(images)} images, {len(texts)} texts."
+        )
     for at, text in enumerate(texts):
         if not text.strip():
             raise InterplayError(f"Pair {at + 1} has an empty text.")
@@ -61,7 +63,9 @@ def encode_inputs(
     for at, source in enumerate(images):
         name = str(source) if isinstance(source, (str, Path)) else f"image {at + 1}"
         pixels[at] = to_square(decode(source, name), size)
-    return EncodedTable.from_arrays(backbone, pixels, list(texts), kind="pairs", name="input", reserve=reserve)
+    return EncodedTable.from_arrays(
+        backbone, pixels, list(texts), kind="pairs", name="input", reserve=reserve
+    )
 
 
 class Classifier(ModelHubMixin, library_name="interplay"):
@@ -184,13 +188,18 @@ class Classifier(ModelHubMixin, library_name="interplay"):
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(run) if run is not None else Path(scratch)
             if solver == "gradient":
+                if self.model.head.settings.start == "probe":
+                    fit_probe(self.model, self.backbone, train, validation)
                 report = fit(self.model, self.backbone, train, validation, settings, folder, resume=resume)
             else:
                 report = self._fit_closed(train, validation)
             self.model.eval()
             self.card = replace(
                 self.card,
-                metrics={f"validation_{name}": value for name, value in evaluate(self.model, self.backbone, validation).items()},
+                metrics={
+                    f"validation_{name}": value
+                    for name, value in evaluate(self.model, self.backbone, validation).items()
+                },
                 training=asdict(settings) if solver == "gradient" else {},
             )
             if run is not None:
@@ -232,7 +241,9 @@ class Classifier(ModelHubMixin, library_name="interplay"):
                 f"{table.name} has the classes {', '.join(table.classes)}, this classifier knows "
                 f"{', '.join(self.labels or ())}."
             )
-        return evaluate(model, self.backbone, encode_table(table.split(split), self.backbone, reserve=model.reserve))
+        return evaluate(
+            model, self.backbone, encode_table(table.split(split), self.backbone, reserve=model.reserve)
+        )
 
     def predict_proba(self, images: Sequence[ImageSource], texts: Sequence[str]) -> Tensor:
         """Probabilities of the classes: (pairs, classes).
@@ -265,7 +276,7 @@ class Classifier(ModelHubMixin, library_name="interplay"):
         artifacts.save(Path(save_directory), model, self.card)
 
     @classmethod
-    def _from_pretrained(  # type: ignore[override]
+    def _from_pretrained(
         cls, *, model_id: str, backbone: str | Backbone | None = None, **kwargs: Any
     ) -> Classifier:
         folder = Path(model_id)
@@ -377,21 +388,27 @@ class AdapterBank:
         models = {name: self[name]._ready() for name in dict.fromkeys(adapters)}
         for name, model in models.items():
             if model.suffix is not None:
-                raise InterplayError(f"The adapter '{name}' has class_text = joint, which a mixed batch cannot serve.")
+                raise InterplayError(
+                    f"The adapter '{name}' has class_text = joint, which a mixed batch cannot serve."
+                )
         table = encode_inputs(images, texts, self.backbone)
-        batch = table.collate(range(len(table)))
-        shared = {side: min(model.method.first_layer(side) for model in models.values()) for side in SIDES}
+        rows = range(len(table))
+        inputs = {"image": torch.from_numpy(table.pixels(rows)), "text": table.texts.batch(rows)}
         starts = {
-            "image": front(self.backbone.image, batch.images, shared["image"]),
-            "text": front(self.backbone.text, batch.texts, shared["text"]),
+            side: front(
+                self.backbone.tower(side),
+                inputs[side].to(self.backbone.device),
+                min(model.method.first_layer(side) for model in models.values()),
+            )
+            for side in SIDES
         }
         result: list[Tensor] = [torch.empty(0)] * len(adapters)
         for name, model in models.items():
-            rows = [row for row, wanted in enumerate(adapters) if wanted == name]
-            picked = torch.tensor(rows, device=self.backbone.device)
+            own = [row for row, wanted in enumerate(adapters) if wanted == name]
+            picked = torch.tensor(own, device=self.backbone.device)
             pairs = PairBatch(starts["image"].rows(picked), starts["text"].rows(picked))
             with torch.no_grad():
                 values = model.probabilities(model(self.backbone, pairs))
-            for row, value in zip(rows, values, strict=True):
+            for row, value in zip(own, values.cpu(), strict=True):
                 result[row] = value
         return result

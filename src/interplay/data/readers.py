@@ -62,6 +62,11 @@ def load(
 
 
 def _from_hub(source: str, columns: Mapping[str, str]) -> Raw:
+    if "/" not in source:
+        raise InterplayError(
+            f"{unknown('data set', source, OPENMOJI)} It is no file or folder here either, and an id on the Hugging "
+            "Face hub has the form owner/name."
+        )
     try:
         stored = datasets.load_dataset(source)
     except Exception as problem:  # offline, unknown, gated, a script: the hub's client raises many kinds

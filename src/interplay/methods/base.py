@@ -178,6 +178,24 @@ def _fits(value: Any, kind: Any) -> bool:
     return kind is Any or value is kind or (isinstance(kind, type) and isinstance(value, kind))
 
 
+def _in_words(kind: Any) -> str:
+    """A type as a person would name it."""
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(map(str, get_args(kind)))
+    if get_origin(kind) is tuple:
+        return f"a list, each {_in_words(get_args(kind)[0])}"
+    if get_args(kind):
+        return " or ".join(_in_words(option) for option in get_args(kind))
+    words = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "a text",
+        type(None): "nothing",
+    }
+    return words.get(kind, str(kind))
+
+
 def make_settings(cls: type[Any], values: Mapping[str, Any], owner: str) -> Any:
     """Build a settings dataclass from plain values; lists become tuples.
 
@@ -192,7 +210,8 @@ def make_settings(cls: type[Any], values: Mapping[str, Any], owner: str) -> Any:
             raise unknown(f"setting of {owner}", key, known)
         value = tuple(value) if isinstance(value, list) else value
         if not _fits(value, hints[key]):
-            allowed = get_args(hints[key]) if get_origin(hints[key]) is Literal else hints[key]
-            raise InterplayError(f"The setting '{key}' of {owner} cannot be {value!r}; it takes {allowed}.")
+            raise InterplayError(
+                f"The setting '{key}' of {owner} cannot be {value!r}; it takes {_in_words(hints[key])}."
+            )
         plain[key] = value
     return cls(**plain)

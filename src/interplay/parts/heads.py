@@ -80,6 +80,8 @@ class HeadSettings:
             sample's own text, and `query` must be `image`.
         template: the class prompt; `{}` stands for the class name.
         features: for `linear`, which features of the pair.
+        start: where a linear head (`pair`, `linear`) starts: at `zero`, or at the logistic regression on the frozen
+            features of the bare towers (`probe`; linear probing before fine-tuning, Kumar et al., 2022).
     """
 
     kind: Literal["class_text", "learned", "pair", "linear"] = "class_text"
@@ -87,8 +89,11 @@ class HeadSettings:
     class_text: Literal["separate", "joint"] = "separate"
     template: str = "a picture of {}"
     features: PairFeatures = "concat"
+    start: Literal["zero", "probe"] = "zero"
 
     def __post_init__(self) -> None:
+        if self.start == "probe" and self.kind not in ("pair", "linear"):
+            raise InterplayError(f"head.start = probe needs a linear head (pair or linear), not '{self.kind}'.")
         if self.class_text == "joint" and self.kind != "class_text":
             raise InterplayError(f"class_text = joint needs head.kind = class_text, not '{self.kind}'.")
         if self.class_text == "joint" and self.query != "image":
