@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from interplay.errors import InterplayError
     from interplay.estimators import AdapterBank, Classifier
     from interplay.towers.backbone import Backbone, load_backbone
-    from interplay.train import TrainSettings
+    from interplay.train_settings import TrainSettings
 
 _HOME = {
     "AdapterBank": "interplay.estimators",
@@ -21,7 +21,7 @@ _HOME = {
     "Classifier": "interplay.estimators",
     "InterplayError": "interplay.errors",
     "PairTable": "interplay.data",
-    "TrainSettings": "interplay.train",
+    "TrainSettings": "interplay.train_settings",
     "load": "interplay.data",
     "load_backbone": "interplay.towers.backbone",
 }

@@ -23,12 +23,14 @@ from interplay.data.schema import PairTable, Split
 from interplay.errors import InterplayError, unknown
 from interplay.methods.base import choose, make_settings
 from interplay.parts.heads import HeadSettings
+from interplay.predict import evaluate, predict
 from interplay.probe import fit_probe, fit_threshold
 from interplay.tasks.classify import Kind, MultiLoss, PairBatch, PairClassifier
 from interplay.towers.backbone import Backbone, load_backbone
 from interplay.towers.tokens import SIDES
 from interplay.towers.walk import front
-from interplay.train import FitReport, TrainSettings, evaluate, fit, predict
+from interplay.train import FitReport, fit
+from interplay.train_settings import TrainSettings
 
 Data = str | PairTable
 

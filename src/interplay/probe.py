@@ -10,17 +10,17 @@ import numpy.typing as npt
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from interplay.data.batches import BatchLoader, EncodedTable, OrderedSampler, to_device
 from interplay.errors import InterplayError
 from interplay.metrics import accuracy, f1
 from interplay.parts.heads import pair_features
+from interplay.predict import predict
 from interplay.tasks.classify import PairClassifier
 from interplay.towers.backbone import Backbone
 from interplay.towers.walk import encode_pair
-from interplay.train import predict
 
 GRID = (1e-6, 1e-4, 1e-2, 1.0, 1e2, 1e4, 1e6)
 SEARCH_STEPS = 8

@@ -20,7 +20,7 @@ from interplay.commands.values import assignments, spelled
 from interplay.data.openmoji import OPENMOJI
 from interplay.methods.mitp import MitpSettings
 from interplay.parts.heads import HeadSettings
-from interplay.train import TrainSettings
+from interplay.train_settings import TrainSettings
 
 from .conftest import Run
 

@@ -17,7 +17,8 @@ import torch
 from interplay.prefix_cache import PrefixCache
 from interplay.tasks.classify import PairBatch
 from interplay.towers.backbone import Backbone
-from interplay.train import TrainSettings, fit
+from interplay.train import fit
+from interplay.train_settings import TrainSettings
 from tests.train.toy import toy_backbone, toy_model, toy_table
 
 PAUSE = 0.02

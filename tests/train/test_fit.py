@@ -15,10 +15,12 @@ import torch
 from interplay.checkpoints import BEST, LAST, AtomicCheckpointIO, read_checkpoint
 from interplay.data.batches import EncodedTable
 from interplay.errors import InterplayError
+from interplay.predict import evaluate, predict
 from interplay.prefix_cache import behind_front
 from interplay.tasks.classify import PairBatch, PairClassifier
 from interplay.towers.backbone import Backbone
-from interplay.train import FitReport, TrainSettings, evaluate, fit, learning_rate_factor, predict
+from interplay.train import FitReport, fit
+from interplay.train_settings import TrainSettings, learning_rate_factor
 from tests.train.toy import toy_backbone, toy_model, toy_table
 
 Tables = tuple[EncodedTable, EncodedTable]
@@ -93,7 +95,7 @@ def test_stops_when_validation_does_not_improve(
     towers: Backbone, tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scores = iter([0.3, 0.5, 0.4, 0.5, 0.2])
-    monkeypatch.setattr("interplay.train.classification_metrics", lambda *_: {"accuracy": next(scores)})
+    monkeypatch.setattr("interplay.lightning_module.classification_metrics", lambda *_: {"accuracy": next(scores)})
     _, report = train(towers, tables, tmp_path, epochs=9, patience=2)
     assert (len(report.history), report.best_epoch, report.best_value) == (4, 2, 0.5)
     model = toy_model(towers)

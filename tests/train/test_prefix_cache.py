@@ -15,11 +15,13 @@ from torch import Tensor
 import interplay.prefix_cache as module
 from interplay.errors import InterplayError
 from interplay.parts.heads import HeadSettings
+from interplay.predict import predict
 from interplay.prefix_cache import PrefixCache, PrefixedTable, behind_front, run_front
 from interplay.tasks.classify import PairBatch
 from interplay.towers.backbone import Backbone
 from interplay.towers.walk import Start, front
-from interplay.train import TrainSettings, fit, predict
+from interplay.train import fit
+from interplay.train_settings import TrainSettings
 from tests.train.toy import toy_backbone, toy_model, toy_table
 
 ROWS = [5, 17, 2, 2, 30, 11, 8, 39, 21, 3]

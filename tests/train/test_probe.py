@@ -13,9 +13,9 @@ from interplay.data.batches import EncodedTable
 from interplay.errors import InterplayError
 from interplay.metrics import classification_metrics
 from interplay.parts.heads import HeadSettings
+from interplay.predict import evaluate, predict
 from interplay.probe import features, fit_probe, logistic_regression
 from interplay.towers.backbone import Backbone
-from interplay.train import evaluate, predict
 from tests.train.toy import toy_backbone, toy_model, toy_table
 
 LINEAR = HeadSettings(kind="linear")

@@ -52,7 +52,7 @@ class Command:
 
 COMMANDS: dict[str, Command] = {
     "demo": Command("demo", "demo"),
-    "train": Command("train", "train", settings="interplay.train:TrainSettings"),
+    "train": Command("train", "train", settings="interplay.train_settings:TrainSettings"),
     "evaluate": Command("use", "evaluate"),
     "predict": Command("use", "predict"),
     "methods": Command("look", "methods"),

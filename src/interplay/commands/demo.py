@@ -89,7 +89,7 @@ def _row(
 ) -> tuple[Classifier, dict[str, Any]]:
     """Train and test one method."""
     from interplay.estimators import Classifier
-    from interplay.train import TrainSettings
+    from interplay.train_settings import TrainSettings
 
     changes = dict(entry.training) | ({"epochs": epochs} if epochs is not None else {})
     begun = time.monotonic()

@@ -16,7 +16,7 @@ from interplay.errors import InterplayError
 if TYPE_CHECKING:
     from interplay.data.schema import PairTable
     from interplay.towers.backbone import Backbone
-    from interplay.train import TrainSettings
+    from interplay.train_settings import TrainSettings
 
 
 def train(
@@ -66,7 +66,7 @@ def train(
     from interplay.data import load
     from interplay.methods.base import choose, make_settings
     from interplay.parts.heads import HeadSettings
-    from interplay.train import TrainSettings
+    from interplay.train_settings import TrainSettings
 
     if seeds < 1:
         raise InterplayError(f"--seeds must be at least 1, not {seeds}.")

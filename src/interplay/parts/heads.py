@@ -93,7 +93,9 @@ class HeadSettings:
 
     def __post_init__(self) -> None:
         if self.start == "probe" and self.kind not in ("pair", "linear"):
-            raise InterplayError(f"head.start = probe needs a linear head (pair or linear), not '{self.kind}'.")
+            raise InterplayError(
+                f"head.start = probe needs a linear head (pair or linear), not '{self.kind}'."
+            )
         if self.class_text == "joint" and self.kind != "class_text":
             raise InterplayError(f"class_text = joint needs head.kind = class_text, not '{self.kind}'.")
         if self.class_text == "joint" and self.query != "image":
