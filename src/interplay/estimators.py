@@ -114,14 +114,15 @@ class Classifier(ModelHubMixin, library_name="interplay"):
         self.card: artifacts.Card | None = None
 
     def _head_settings(self) -> dict[str, Any]:
-        """The head's settings: probes bring their own."""
+        """The head's settings: probes bring their own, and what is not trained reads class texts."""
         method = choose(self.method_name)
         built = method.settings(self.settings)
         if method.method.solver == "logistic":
             features = getattr(built, "features", None) or method.method.features
             return {"kind": "linear", "features": features}
         if method.method.solver == "none":
-            return {**self.head, "kind": "class_text"}
+            own = {key: self.head[key] for key in ("query", "class_text", "template") if key in self.head}
+            return {**own, "kind": "class_text"}
         return self.head
 
     def _begin(self, table: PairTable) -> PairClassifier:

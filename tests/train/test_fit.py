@@ -95,7 +95,9 @@ def test_stops_when_validation_does_not_improve(
     towers: Backbone, tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scores = iter([0.3, 0.5, 0.4, 0.5, 0.2])
-    monkeypatch.setattr("interplay.lightning_module.classification_metrics", lambda *_: {"accuracy": next(scores)})
+    monkeypatch.setattr(
+        "interplay.lightning_module.classification_metrics", lambda *_: {"accuracy": next(scores)}
+    )
     _, report = train(towers, tables, tmp_path, epochs=9, patience=2)
     assert (len(report.history), report.best_epoch, report.best_value) == (4, 2, 0.5)
     model = toy_model(towers)
