@@ -89,6 +89,8 @@ def path_of(recipe: Recipe, kind: str, task: str, row: Recipe, tail: str) -> Pat
 
 def best_rate(recipe: Recipe, task: str, row: Recipe, kind: str) -> float:
     """The learning rate with the best validation value; rows may share another row's search (`rate_of`)."""
+    if len(recipe["rates"]) == 1:
+        return float(recipe["rates"][0])
     source = next(r for r in recipe["rows"] if r["name"] == row.get("rate_of", row["name"]))
     found = []
     for rate in recipe["rates"]:
