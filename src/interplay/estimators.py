@@ -121,8 +121,8 @@ class Classifier(ModelHubMixin, library_name="interplay"):
             features = getattr(built, "features", None) or method.method.features
             return {"kind": "linear", "features": features}
         if method.method.solver == "none":
-            own = {key: self.head[key] for key in ("query", "class_text", "template") if key in self.head}
-            return {**own, "kind": "class_text"}
+            read = ("query", "class_text", "template")
+            return {**{key: value for key, value in self.head.items() if key in read}, "kind": "class_text"}
         return self.head
 
     def _begin(self, table: PairTable) -> PairClassifier:
