@@ -80,5 +80,4 @@ def test_the_method_of_the_contributing_guide_passes_the_contract(
 def test_links_inside_the_repository_lead_somewhere(document: str) -> None:
     path = ROOT / document
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", path.read_text("utf-8")):
-        if target != "docs/demo.png":
-            assert (path.parent / target).exists(), target
+        assert (path.parent / target).exists(), target
