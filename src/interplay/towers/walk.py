@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -18,9 +18,6 @@ from torch import Tensor
 from interplay.errors import InterplayError
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import Shape, Side, Tokens, Tower
-
-if TYPE_CHECKING:
-    from interplay.methods.base import Method
 
 Align = Literal["index", "proportional"]
 
@@ -79,6 +76,25 @@ def steps(shape: Shape, align: Align) -> list[Step]:
     return [Step(d, s) if image > text else Step(s, d) for d, s in rows_deep]
 
 
+class Around(Protocol):
+    """What the walk asks at every layer: the hooks that `interplay.methods.base.Method` explains and implements."""
+
+    coupled: ClassVar[bool]
+    reads_last_layer: ClassVar[bool]
+    align: Align
+
+    @property
+    def name(self) -> str: ...
+
+    def first_layer(self, side: Side) -> int: ...
+
+    def embed(self, side: Side, tower: Tower, inputs: Tensor) -> Tokens: ...
+
+    def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens: ...
+
+    def pair_layer(self, step: Step, backbone: Backbone, pair: Pair) -> Pair: ...
+
+
 def front(tower: Tower, inputs: Tensor, layers: int) -> Start:
     """Raw inputs through the first `layers` layers, without any method and without a gradient."""
     with torch.no_grad():
@@ -88,7 +104,7 @@ def front(tower: Tower, inputs: Tensor, layers: int) -> Start:
     return Start(tokens, layers)
 
 
-def _enter(tower: Tower, side: Side, inputs: Tensor | Start, method: Method | None) -> Start:
+def _enter(tower: Tower, side: Side, inputs: Tensor | Start, method: Around | None) -> Start:
     if isinstance(inputs, Start):
         if method is None or inputs.layer > method.first_layer(side):
             raise ValueError(
@@ -100,13 +116,13 @@ def _enter(tower: Tower, side: Side, inputs: Tensor | Start, method: Method | No
     return Start(method.embed(side, tower, inputs), 0)
 
 
-def _before_last(tokens: Tokens, i: int, tower: Tower, method: Method | None) -> Tokens:
+def _before_last(tokens: Tokens, i: int, tower: Tower, method: Around | None) -> Tokens:
     if i == tower.shape.depth - 1 and (method is None or not method.reads_last_layer):
         return replace(tokens, pooled_only=True)
     return tokens
 
 
-def encode(tower: Tower, side: Side, inputs: Tensor | Start, method: Method | None = None) -> Tensor:
+def encode(tower: Tower, side: Side, inputs: Tensor | Start, method: Around | None = None) -> Tensor:
     """One side to vectors in the joint space, (batch, joint), not normalised.
 
     Args:
@@ -114,7 +130,7 @@ def encode(tower: Tower, side: Side, inputs: Tensor | Start, method: Method | No
         method: None for the bare tower.
 
     Raises:
-        InterplayError: the method needs both sides (`Method.coupled`).
+        InterplayError: the method needs both sides (`coupled`).
     """
     if method is not None and method.coupled:
         raise InterplayError(
@@ -158,7 +174,7 @@ def encode_pair(
     backbone: Backbone,
     images: Tensor | Start,
     texts: Tensor | Start,
-    method: Method | None = None,
+    method: Around | None = None,
     *,
     suffix: Tensor | None = None,
 ) -> Vectors:
