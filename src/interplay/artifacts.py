@@ -19,8 +19,9 @@ from safetensors.torch import save_file
 from interplay.errors import InterplayError
 from interplay.files import write_atomically, write_text
 from interplay.methods.base import choose, make_settings
+from interplay.metrics import Kind
 from interplay.parts.heads import Head, HeadSettings
-from interplay.tasks.classify import Kind, MultiLoss, PairClassifier
+from interplay.tasks.classify import MultiLoss, PairClassifier
 from interplay.towers.backbone import Backbone
 
 WEIGHTS = "method.safetensors"

@@ -22,10 +22,11 @@ from interplay.data.readers import load
 from interplay.data.schema import PairTable, Split
 from interplay.errors import InterplayError, unknown
 from interplay.methods.base import choose, make_settings
+from interplay.metrics import Kind
 from interplay.parts.heads import HeadSettings
 from interplay.predict import evaluate, predict
 from interplay.probe import fit_probe, fit_threshold
-from interplay.tasks.classify import Kind, MultiLoss, PairBatch, PairClassifier
+from interplay.tasks.classify import MultiLoss, PairBatch, PairClassifier
 from interplay.towers.backbone import Backbone, load_backbone
 from interplay.towers.tokens import SIDES
 from interplay.towers.walk import front
@@ -264,7 +265,10 @@ class Classifier(ModelHubMixin, library_name="interplay"):
 
     def predict(self, images: Sequence[ImageSource], texts: Sequence[str]) -> list[str] | list[list[str]]:
         """The most probable class of each pair; for several labels, all classes above one half."""
-        probabilities = self.predict_proba(images, texts)
+        return self.decide(self.predict_proba(images, texts))
+
+    def decide(self, probabilities: Tensor) -> list[str] | list[list[str]]:
+        """Probabilities (pairs, classes) → what `predict` says of them."""
         assert self.labels is not None
         if self.kind == "single":
             return [self.labels[at] for at in probabilities.argmax(dim=1).tolist()]

@@ -5,12 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from interplay.data.batches import (
-    BatchLoader,
-    BatchSource,
-    OrderedSampler,
-    to_device,
-)
+from interplay.data.batches import BatchLoader, BatchSource, OrderedSampler, to_device
 from interplay.errors import InterplayError
 from interplay.metrics import classification_metrics
 from interplay.prefix_cache import behind_front

@@ -28,9 +28,7 @@ from interplay.checkpoints import (
     resumable,
     write_history,
 )
-from interplay.data.batches import (
-    EncodedTable,
-)
+from interplay.data.batches import EncodedTable
 from interplay.errors import InterplayError, unknown
 from interplay.lightning_module import PairTraining
 from interplay.predict import class_count

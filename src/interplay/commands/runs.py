@@ -44,11 +44,8 @@ def open_backbone(name: str, *, random_weights: bool = False, seed: int = 0) -> 
     Args:
         name: as `load_backbone` takes it, or the name that a backbone with random weights goes by.
     """
-    from transformers.utils import logging
-
     from interplay.towers.backbone import load_backbone
 
-    logging.disable_progress_bar()  # a bar that ends within the second is noise
     if found := _RANDOM.fullmatch(name):
         name, seed, random_weights = found[1], int(found[2]), True
     if random_weights:

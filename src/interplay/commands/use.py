@@ -116,16 +116,9 @@ def _predictions(
 ) -> Iterator[dict[str, Any]]:
     """For each pair the prediction and the probability of each class."""
     assert classifier.labels is not None
-    for row in classifier.predict_proba(images, texts).tolist():
-        probabilities = dict(zip(classifier.labels, row, strict=True))
-        if classifier.kind == "single":
-            yield {
-                "prediction": max(probabilities, key=probabilities.__getitem__),
-                "probabilities": probabilities,
-            }
-        else:
-            chosen = [label for label, value in probabilities.items() if value > 0.5]
-            yield {"prediction": chosen, "probabilities": probabilities}
+    probabilities = classifier.predict_proba(images, texts)
+    for decision, row in zip(classifier.decide(probabilities), probabilities.tolist(), strict=True):
+        yield {"prediction": decision, "probabilities": dict(zip(classifier.labels, row, strict=True))}
 
 
 def _predict_table(

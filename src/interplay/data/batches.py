@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +15,12 @@ import torch
 from torch import Tensor
 
 from interplay.data.image_cache import ImageCache
-from interplay.data.schema import PairTable
+from interplay.data.schema import Kind, PairTable
 from interplay.errors import InterplayError
 from interplay.tasks.classify import PairBatch
 from interplay.towers.backbone import Backbone
 from interplay.towers.walk import Start
 
-Kind = Literal["single", "multi", "pairs"]
 Pixels = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
 

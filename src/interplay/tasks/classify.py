@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
+from interplay.metrics import Kind
 from interplay.parts.heads import Head, HeadSettings
 from interplay.towers.backbone import Backbone
 from interplay.towers.walk import Start, Vectors, encode, encode_pair
 
-Kind = Literal["single", "multi"]
 MultiLoss = Literal["bce", "zlpr"]
 
 
