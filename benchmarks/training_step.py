@@ -23,7 +23,8 @@ from transformers import CLIPModel
 
 from interplay.methods.base import choose
 from interplay.parts.heads import Head, HeadSettings
-from interplay.tasks.classify import PairBatch, PairClassifier
+from interplay.tasks.classify import PairClassifier
+from interplay.tasks.trainable import PairBatch
 from interplay.towers.backbone import Backbone, clip_config, random_backbone
 from interplay.towers.presets import PRESETS
 from interplay.towers.walk import front

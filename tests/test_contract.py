@@ -13,7 +13,8 @@ from interplay.errors import InterplayError
 from interplay.methods.base import Method, choices, choose
 from interplay.parts.heads import Head, HeadSettings, feature_width
 from interplay.parts.similarity import similarity
-from interplay.tasks.classify import PairBatch, PairClassifier
+from interplay.tasks.classify import PairClassifier
+from interplay.tasks.trainable import PairBatch
 from interplay.towers.backbone import Backbone
 from interplay.towers.presets import PRESETS
 from interplay.towers.tokens import SIDES
@@ -67,7 +68,7 @@ def test_training_changes_its_own_parameters_alone_and_all_of_them(
     largest = {key: 0.0 for key, _ in model.named_parameters()}
     for _ in range(3):
         optimizer.zero_grad()
-        model.loss(model(backbone, batch), batch.targets).backward()
+        model.training_loss(backbone, batch).backward()
         for key, parameter in model.named_parameters():
             assert parameter.grad is not None, f"{key} is not in the graph"
             assert torch.isfinite(parameter.grad).all()

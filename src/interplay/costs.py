@@ -11,7 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from interplay.methods.base import choose
 from interplay.parts.heads import Head, HeadSettings
-from interplay.tasks.classify import PairBatch, PairClassifier
+from interplay.tasks.classify import PairClassifier
+from interplay.tasks.trainable import PairBatch
 from interplay.towers.backbone import Backbone, shape_of
 from interplay.towers.clip import ImageTower, TextTower
 from interplay.towers.tokens import Shape

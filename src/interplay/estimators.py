@@ -26,7 +26,8 @@ from interplay.metrics import Kind
 from interplay.parts.heads import HeadSettings
 from interplay.predict import evaluate, predict
 from interplay.probe import fit_probe, fit_threshold
-from interplay.tasks.classify import MultiLoss, PairBatch, PairClassifier
+from interplay.tasks.classify import MultiLoss, PairClassifier
+from interplay.tasks.trainable import PairBatch
 from interplay.towers.backbone import Backbone, load_backbone
 from interplay.towers.tokens import SIDES
 from interplay.towers.walk import front

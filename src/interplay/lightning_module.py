@@ -1,4 +1,4 @@
-"""What Lightning drives: the classifier as its only registered module, the frozen backbone beside it."""
+"""What Lightning drives: the model as its only registered module, the frozen backbone beside it."""
 
 from __future__ import annotations
 
@@ -20,16 +20,14 @@ from interplay.data.batches import (
     to_device,
 )
 from interplay.errors import InterplayError
-from interplay.metrics import classification_metrics
-from interplay.predict import class_count, logits_of
-from interplay.prefix_cache import PrefixCache
-from interplay.tasks.classify import PairClassifier
+from interplay.prefix_cache import PrefixCache, behind_front
+from interplay.tasks.trainable import PairBatch, Trainable
 from interplay.towers.backbone import Backbone
 from interplay.train_settings import TrainSettings, learning_rate_factor
 
 
 class PairTraining(LightningModule):
-    """What Lightning drives. The classifier is its only registered module: checkpoints hold what is trained alone.
+    """What Lightning drives. The model is its only registered module: checkpoints hold what is trained alone.
 
     Args:
         model: what is trained.
@@ -41,7 +39,7 @@ class PairTraining(LightningModule):
 
     def __init__(
         self,
-        model: PairClassifier,
+        model: Trainable,
         backbone: Backbone,
         train: EncodedTable,
         validation: EncodedTable,
@@ -56,7 +54,7 @@ class PairTraining(LightningModule):
         self._settings = settings
         self._cache = cache
         self._loss_sum, self._loss_rows = 0.0, 0
-        self._logits: list[tuple[list[int], Tensor]] = []
+        self._outputs: list[tuple[list[int], Tensor]] = []
         self._values: dict[str, float] = {}
         self._order: EpochSampler | None = None
 
@@ -113,9 +111,7 @@ class PairTraining(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One step; stops at a loss that is no number."""
-        targets = batch.pairs.targets
-        assert targets is not None
-        loss = self.model.loss(logits_of(self.model, self.backbone, batch.pairs), targets)
+        loss = self.model.training_loss(self.backbone, self._entered(batch))
         value = loss.item()
         if not math.isfinite(value):
             raise self._diverged(
@@ -126,24 +122,27 @@ class PairTraining(LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Logits of a validation batch."""
-        self._logits.append((batch.rows, logits_of(self.model, self.backbone, batch.pairs).float()))
+        """Outputs of a validation batch."""
+        self._outputs.append((batch.rows, self.model(self.backbone, self._entered(batch)).float()))
+
+    def _entered(self, batch: Batch) -> PairBatch:
+        """The pairs behind the frozen front, in training and in validation alike."""
+        return behind_front(self.model, self.backbone, batch.pairs)
 
     def on_validation_epoch_end(self) -> None:
         """Metrics of the whole validation split, the same in every process."""
         targets = self._tables[1].targets
         assert targets is not None
-        logits = torch.zeros(len(targets), class_count(self.model), device=self.device)
-        for rows, part in self._logits:
-            logits[rows] = part
-        self._logits.clear()
-        logits = self._summed(logits).cpu()
-        if not logits.isfinite().all():
+        outputs = torch.zeros(len(targets), self.model.output_width, device=self.device)
+        for rows, part in self._outputs:
+            outputs[rows] = part
+        self._outputs.clear()
+        outputs = self._summed(outputs).cpu()
+        if not outputs.isfinite().all():
             raise self._diverged(
                 f"The weights were no numbers any more at the end of epoch {self.current_epoch + 1}"
             )
-        values = {"loss": self.model.loss(logits, targets).item()}
-        values |= classification_metrics(self.model.probabilities(logits), targets, self.model.kind)
+        values = self.model.validation_values(outputs, targets)
         self._values = {f"validation_{name}": value for name, value in values.items()}
 
     def epoch_values(self) -> dict[str, float]:

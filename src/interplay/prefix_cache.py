@@ -27,7 +27,7 @@ from torch import Tensor
 from interplay.data.batches import EncodedTable, Integers
 from interplay.data.paths import cache_folder
 from interplay.errors import InterplayError
-from interplay.tasks.classify import PairBatch, PairClassifier
+from interplay.tasks.trainable import PairBatch, Trainable
 from interplay.towers.backbone import Backbone
 from interplay.towers.clip import ImageTower, TextTower
 from interplay.towers.tokens import SIDES, Side, Tokens
@@ -82,20 +82,9 @@ def _blocks(tower: ImageTower | TextTower, inputs: Tensor, layers: int) -> Tenso
     return torch.cat(done)
 
 
-def front_layers(model: PairClassifier) -> dict[Side, int]:
-    """How many layers in front of the method's first one there are on each side.
-
-    Class texts that continue a sample's own text walk with it from the embedding on: then there is no text front.
-    """
-    layers: dict[Side, int] = {side: model.method.first_layer(side) for side in SIDES}
-    if model.head.settings.class_text == "joint":
-        layers["text"] = 0
-    return layers
-
-
-def behind_front(model: PairClassifier, backbone: Backbone, batch: PairBatch) -> PairBatch:
+def behind_front(model: Trainable, backbone: Backbone, batch: PairBatch) -> PairBatch:
     """The same batch with its raw inputs taken through the front; what waits there already stays as it is."""
-    layers = front_layers(model)
+    layers = model.front_layers()
     images, texts = batch.images, batch.texts
     if isinstance(images, Tensor) and layers["image"]:
         images = Start(run_front(backbone.image, images, layers["image"]), layers["image"])
@@ -126,7 +115,7 @@ class PrefixCache:
     def open(
         self,
         table: EncodedTable,
-        model: PairClassifier,
+        model: Trainable,
         backbone: Backbone,
         *,
         fill: bool,
@@ -141,7 +130,7 @@ class PrefixCache:
         Raises:
             InterplayError: the method leaves no front layer alone, or the cache cannot be written or read.
         """
-        layers = front_layers(model)
+        layers = model.front_layers()
         if not any(layers.values()):
             raise InterplayError(
                 f"A prefix cache is of no use to the method '{model.method.name}' with these settings: it is at work "

@@ -31,11 +31,10 @@ from interplay.checkpoints import (
 from interplay.data.batches import EncodedTable
 from interplay.errors import InterplayError, unknown
 from interplay.lightning_module import PairTraining
-from interplay.predict import class_count
 from interplay.prefix_cache import PrefixCache
-from interplay.tasks.classify import PairClassifier
+from interplay.tasks.trainable import Trainable
 from interplay.towers.backbone import Backbone
-from interplay.train_settings import MONITORS, SMALLER_IS_BETTER, TrainSettings
+from interplay.train_settings import SMALLER_IS_BETTER, TrainSettings
 
 _NO_COURSE = ("accelerator", "strategy", "loggers", "cache_prefix", "progress")
 
@@ -66,7 +65,7 @@ class FitReport:
 
 
 def fit(
-    model: PairClassifier,
+    model: Trainable,
     backbone: Backbone,
     train: EncodedTable,
     validation: EncodedTable,
@@ -76,7 +75,7 @@ def fit(
     resume: bool = False,
     cache: PrefixCache | None = None,
 ) -> FitReport:
-    """Train a prepared classifier; afterwards it holds the weights of the epoch that was best on validation.
+    """Train a prepared model; afterwards it holds the weights of the epoch that was best on validation.
 
     The run's folder gets `last.ckpt`, `best.ckpt`, `metrics.jsonl` and what the loggers write. A run that was
     killed goes on behind its last finished epoch with `resume`, given a model that was built with the same seed, and
@@ -132,25 +131,19 @@ def fit(
     )
 
 
-def _check(model: PairClassifier, train: EncodedTable, validation: EncodedTable, parameters: int) -> None:
+def _check(model: Trainable, train: EncodedTable, validation: EncodedTable, parameters: int) -> None:
     if not parameters:
         raise InterplayError(
-            f"The method '{model.method.name}' with the head '{model.head.settings.kind}' has no parameters to train."
+            f"There are no parameters to train: {', '.join(f'{k} {v}' for k, v in model.course().items())}."
         )
     for table, role in ((train, "train on"), (validation, "validate on")):
         if not len(table) or table.targets is None:
-            raise InterplayError(f"{table.name} has no labelled pairs to {role}.")
-        if table.kind != model.kind:
-            raise InterplayError(
-                f"{table.name} has {table.kind}-label targets, but the model was built for {model.kind} labels."
-            )
-        classes = table.targets.shape[1] if model.kind == "multi" else int(table.targets.max()) + 1
-        if classes > class_count(model) or (model.kind == "multi" and classes != class_count(model)):
-            raise InterplayError(f"{table.name} has {classes} classes, the model {class_count(model)}.")
+            raise InterplayError(f"{table.name} has no pairs with targets to {role}.")
+        model.check(table.name, table.kind, table.targets)
 
 
 def _course(
-    model: PairClassifier,
+    model: Trainable,
     backbone: Backbone,
     train: EncodedTable,
     validation: EncodedTable,
@@ -158,18 +151,19 @@ def _course(
 ) -> dict[str, Any]:
     """What decides about the weights: a run goes on with all of it as it was."""
     course = {key: value for key, value in asdict(settings).items() if key not in _NO_COURSE}
-    return course | {
-        "method": f"{model.method.name} {model.method.settings}",
-        "head": str(model.head.settings),
-        "loss": f"{model.kind} {model.multi_loss}",
-        "backbone": f"{backbone.name} {backbone.digest}",
-        "training pairs": len(train),
-        "validation pairs": len(validation),
-    }
+    return (
+        course
+        | model.course()
+        | {
+            "backbone": f"{backbone.name} {backbone.digest}",
+            "training pairs": len(train),
+            "validation pairs": len(validation),
+        }
+    )
 
 
-def _monitor(settings: TrainSettings, model: PairClassifier) -> str:
-    known = MONITORS[model.kind]
+def _monitor(settings: TrainSettings, model: Trainable) -> str:
+    known = model.monitors
     name = settings.monitor or known[0]
     if name not in known:
         raise unknown("validation metric", name, known)

@@ -12,10 +12,6 @@ from interplay.checkpoints import (
 from interplay.errors import InterplayError, unknown
 
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
-MONITORS = {
-    "single": ("accuracy", "macro_accuracy", "f1_macro", "calibration_error", "loss"),
-    "multi": ("f1_macro", "f1_micro", "map", "calibration_error", "loss"),
-}
 SMALLER_IS_BETTER = ("calibration_error", "loss")
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from interplay.prefix_cache import PrefixCache
-from interplay.tasks.classify import PairBatch
+from interplay.tasks.trainable import PairBatch
 from interplay.towers.backbone import Backbone
 from interplay.train import fit
 from interplay.train_settings import TrainSettings

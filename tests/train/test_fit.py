@@ -17,7 +17,8 @@ from interplay.data.batches import EncodedTable
 from interplay.errors import InterplayError
 from interplay.predict import evaluate, predict
 from interplay.prefix_cache import behind_front
-from interplay.tasks.classify import PairBatch, PairClassifier
+from interplay.tasks.classify import PairClassifier
+from interplay.tasks.trainable import PairBatch
 from interplay.towers.backbone import Backbone
 from interplay.train import FitReport, fit
 from interplay.train_settings import TrainSettings, learning_rate_factor

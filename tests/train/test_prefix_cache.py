@@ -17,7 +17,7 @@ from interplay.errors import InterplayError
 from interplay.parts.heads import HeadSettings
 from interplay.predict import predict
 from interplay.prefix_cache import PrefixCache, PrefixedTable, behind_front, run_front
-from interplay.tasks.classify import PairBatch
+from interplay.tasks.trainable import PairBatch
 from interplay.towers.backbone import Backbone
 from interplay.towers.walk import Start, front
 from interplay.train import fit

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from interplay.errors import InterplayError, unknown
 from interplay.parts.heads import PairFeatures
+from interplay.parts.prompt_bank import PromptBank
 from interplay.towers.tokens import Shape, Side, Tokens, Tower
 from interplay.towers.walk import Align, Pair, Step
 
@@ -21,6 +22,22 @@ if TYPE_CHECKING:
     from interplay.towers.backbone import Backbone
 
 Solver = Literal["gradient", "logistic", "none"]
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The bare towers' vectors of samples, normalised to length 1: what prompts are chosen by.
+
+    Attributes:
+        image, text: (batch, joint).
+    """
+
+    image: Tensor
+    text: Tensor
+
+    def side(self, side: Side) -> Tensor:
+        """The keys of one side."""
+        return self.image if side == "image" else self.text
 
 
 @dataclass(frozen=True)
@@ -33,15 +50,20 @@ class Method(nn.Module, ABC):
 
     A subclass is the only one in its file, the file's name is the method's name, and it is never subclassed
     itself. It owns its parameters: `parameters()` is what is trained, `state_dict()` is what is saved; towers
-    are arguments. Its `__init__` takes `(shape: Shape, settings: Settings)`.
+    are arguments. In a stream of sessions the rules of what is new, frozen and kept are its own: a `bank` brings
+    them (one set of prompts a session), or the session hooks do. Its `__init__` takes `(shape, settings)`.
     """
 
     Settings: ClassVar[type[Any]] = NoSettings
     """A frozen dataclass; contradictions raise `InterplayError` in its `__post_init__`."""
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Named settings: `{"mitp-small": {"layers": (7,)}}`."""
-    coupled: ClassVar[bool] = False
+    coupled: bool = False
     """True: the towers run in lock-step on true pairs, one side cannot be encoded alone."""
+    reads_keys: ClassVar[bool] = False
+    """True: even in training, each sample's prompts are chosen by its key."""
+    reserve: int = 0
+    """Text positions that prompts take behind the start token, so that captions have to leave them free."""
     reads_last_layer: ClassVar[bool] = False
     """True: the method reads rows behind the last layer other than the pooled one."""
     solver: ClassVar[Solver] = "gradient"
@@ -56,6 +78,14 @@ class Method(nn.Module, ABC):
         self.shape = shape
         self.settings = settings
 
+        self.sessions: list[str] = []
+        self.bank: PromptBank | None = None
+
+    @property
+    def isolates(self) -> bool:
+        """Whether what a session has learned never changes once it has ended."""
+        return self.bank is not None and self.bank.own
+
     @property
     def name(self) -> str:
         """The method's name: the name of its file."""
@@ -68,8 +98,12 @@ class Method(nn.Module, ABC):
         """
         return self.shape.side(side).depth
 
-    def embed(self, side: Side, tower: Tower, inputs: Tensor) -> Tokens:
-        """Around the embedding: prompts that enter as part of the input."""
+    def embed(self, side: Side, tower: Tower, inputs: Tensor, route: Tensor | None) -> Tokens:
+        """Around the embedding: prompts that enter as part of the input.
+
+        Args:
+            route: which of the method's prompts each sample takes; also `Tokens.route` at every later layer.
+        """
         return tower.embed(inputs)
 
     def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
@@ -84,6 +118,63 @@ class Method(nn.Module, ABC):
         if step.text is not None:
             text = self.layer("text", step.text, backbone.text, text)
         return Pair(image, text)
+
+    def begin_session(self, name: str, meaning: Tensor) -> None:
+        """A session of a stream begins. By default nothing is new: the same parameters go on being trained.
+
+        The first session takes the parameters that the method was built with.
+
+        Args:
+            name: of the session's task.
+            meaning: (joint,) the bare text tower's vector of that name, normalised.
+        """
+        self.sessions.append(name)
+        if self.bank is not None:
+            self.bank.begin(meaning)
+
+    def end_session(self, keys: Keys) -> None:
+        """The session that began last has been trained.
+
+        Args:
+            keys: of its training samples; nothing else of them is there, and none may be kept.
+        """
+        if self.bank is not None:
+            self.bank.end(keys.image, keys.text)
+
+    def forget(self, name: str) -> None:
+        """Remove what a session learned.
+
+        Raises:
+            InterplayError: the sessions share their parameters, so none of them can be taken out.
+        """
+        if self.isolates and self.bank is not None:
+            self.bank.remove(self.sessions.index(name))
+            self.sessions.remove(name)
+            return
+        raise InterplayError(
+            f"The method '{self.name}' with these settings trains the same parameters in every session: it cannot "
+            f"forget '{name}' alone."
+        )
+
+    def route(self, side: Side, keys: Tensor) -> Tensor | None:
+        """Which prompts samples take, chosen by their keys (batch, joint); None where there is no choice.
+
+        Methods with a set of prompts for every session return (batch,), the number of the session from 0.
+        """
+        return None if self.bank is None else self.bank.route(side, keys)
+
+    def margin(self, side: Side, keys: Tensor) -> Tensor | None:
+        """How clear the choice of the session was, (batch,) >= 0; None for methods that choose none."""
+        return None if self.bank is None else self.bank.margin(side, keys)
+
+    def objective(self, base: Tensor, keys: Keys | None) -> Tensor:
+        """The training loss from the task's own; by default that alone.
+
+        Args:
+            base: the loss of the batch, a scalar.
+            keys: of the batch, for methods that read them in training.
+        """
+        return base
 
     @classmethod
     def tiny(cls) -> Mapping[str, Any]:

@@ -65,7 +65,7 @@ class Epic(Method):
     """
 
     Settings: ClassVar[type[Any]] = EpicSettings
-    coupled: ClassVar[bool] = True
+    coupled = True
 
     def __init__(self, shape: Shape, settings: EpicSettings) -> None:
         super().__init__(shape, settings)

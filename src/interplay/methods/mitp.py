@@ -78,7 +78,7 @@ class Mitp(Method):
     """
 
     Settings: ClassVar[type[Any]] = MitpSettings
-    coupled: ClassVar[bool] = True
+    coupled = True
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "mitp-small": {"layers": (8,)},
         "mitp-naive": {"interaction": "naive"},

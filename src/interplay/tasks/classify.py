@@ -3,40 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
-from interplay.metrics import Kind
+from interplay.metrics import Kind, classification_metrics
 from interplay.parts.heads import Head, HeadSettings
+from interplay.tasks.trainable import PairBatch, Trainable, keys_of
 from interplay.towers.backbone import Backbone
-from interplay.towers.walk import Start, Vectors, encode, encode_pair
+from interplay.towers.tokens import SIDES, Side
+from interplay.towers.walk import Routes, Vectors, encode, encode_pair
 
 MultiLoss = Literal["bce", "zlpr"]
 
 
-@dataclass(frozen=True)
-class PairBatch:
-    """A batch of pairs on its way into the towers.
-
-    Attributes:
-        images: pixels (batch, 3, size, size), or tokens behind front layers that the method leaves alone.
-        texts: ids (batch, length), or tokens behind front layers.
-        targets: (batch,) class indices, or (batch, classes) of 0 and 1; None when predicting.
-    """
-
-    images: Tensor | Start
-    texts: Tensor | Start
-    targets: Tensor | None = None
-
-
-class PairClassifier(nn.Module):
+class PairClassifier(Trainable):
     """What is trained and saved for one classification task: a method and a head. The backbone is an argument.
 
     Args:
@@ -52,8 +39,7 @@ class PairClassifier(nn.Module):
     def __init__(
         self, method: Method, head: Head, kind: Kind = "single", multi_loss: MultiLoss = "bce"
     ) -> None:
-        super().__init__()
-        self.method = method
+        super().__init__(method)
         self.head = head
         self.kind = kind
         self.multi_loss = multi_loss
@@ -75,16 +61,77 @@ class PairClassifier(nn.Module):
     @property
     def reserve(self) -> int:
         """Text positions that a sample's own text has to leave free."""
-        return 0 if self.suffix is None else self.suffix.shape[1]
+        return self.method.reserve + (0 if self.suffix is None else self.suffix.shape[1])
+
+    def front_layers(self) -> dict[Side, int]:
+        """The method's front layers.
+
+        Class texts that continue a sample's own text walk with it from the embedding on: then there is no text front.
+        """
+        layers: dict[Side, int] = {side: self.method.first_layer(side) for side in SIDES}
+        if self.head.settings.class_text == "joint":
+            layers["text"] = 0
+        return layers
 
     def vectors(self, backbone: Backbone, batch: PairBatch) -> Vectors:
         """The pair's vectors, with the method at work."""
-        return encode_pair(backbone, batch.images, batch.texts, self.method, suffix=self.suffix)
+        routes = None
+        if self.method.reads_keys:
+            keys = keys_of(backbone, batch)
+            routes = Routes(self.method.route("image", keys.image), self.method.route("text", keys.text))
+        return encode_pair(
+            backbone, batch.images, batch.texts, self.method, suffix=self.suffix, routes=routes
+        )
 
     def forward(self, backbone: Backbone, batch: PairBatch) -> Tensor:
         """A batch of pairs → logits (batch, classes)."""
         logits: Tensor = self.head(self.vectors(backbone, batch))
         return logits
+
+    def training_loss(self, backbone: Backbone, batch: PairBatch) -> Tensor:
+        """Cross-entropy, and what the method adds to it."""
+        assert batch.targets is not None
+        keys = keys_of(backbone, batch) if self.method.reads_keys else None
+        base = self.loss(self(backbone, replace(batch, keys=keys)), batch.targets)
+        return self.method.objective(base, keys)
+
+    @property
+    def output_width(self) -> int:
+        """How many classes a prepared classifier tells apart."""
+        for rows in (self.head.weight, self.head.class_vectors, self.suffix):
+            if rows is not None:
+                return len(rows)
+        raise ValueError("a class-text head must be prepared first (PairClassifier.prepare)")
+
+    def validation_values(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        """Loss and metrics of the logits of a whole split."""
+        values = {"loss": self.loss(outputs, targets).item()}
+        return values | classification_metrics(self.probabilities(outputs), targets, self.kind)
+
+    @property
+    def monitors(self) -> tuple[str, ...]:
+        """The validation metrics that can decide which epoch is best, the usual one first."""
+        if self.kind == "single":
+            return ("accuracy", "macro_accuracy", "f1_macro", "calibration_error", "loss")
+        return ("f1_macro", "f1_micro", "map", "calibration_error", "loss")
+
+    def course(self) -> dict[str, str]:
+        """What of the model decides about the weights that come out of training."""
+        return {
+            "method": f"{self.method.name} {self.method.settings}",
+            "head": str(self.head.settings),
+            "loss": f"{self.kind} {self.multi_loss}",
+        }
+
+    def check(self, name: str, kind: str, targets: Tensor) -> None:
+        """Whether labels and classes are those that the model was built for."""
+        if kind != self.kind:
+            raise InterplayError(
+                f"{name} has {kind}-label targets, but the model was built for {self.kind} labels."
+            )
+        classes = targets.shape[1] if self.kind == "multi" else int(targets.max()) + 1
+        if classes > self.output_width or (self.kind == "multi" and classes != self.output_width):
+            raise InterplayError(f"{name} has {classes} classes, the model {self.output_width}.")
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The training loss: MITP eq. 8 for single labels, eq. 9 in the chosen form for several."""

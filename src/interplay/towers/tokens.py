@@ -27,6 +27,8 @@ class Tokens:
         suffix: (batch, classes, suffix length, width): short continuations, one a class, that attend to all
             real rows of `x` and to their own past, and that `x` never sees (`mitp.md`, open point f).
         held: (batch, prompts, width): prompts that a method keeps for a later layer, outside the sequence.
+        route: (batch, …) which of a method's prompts each sample takes, chosen in front of the walk (`Method.route`);
+            None: those in training.
         pooled_only: the next layer has to bring out the pooled row alone: set by the walk before the last layer.
     """
 
@@ -36,6 +38,7 @@ class Tokens:
     prompts_see_all: bool = False
     suffix: Tensor | None = None
     held: Tensor | None = None
+    route: Tensor | None = None
     pooled_only: bool = False
 
     @property

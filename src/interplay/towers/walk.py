@@ -79,16 +79,18 @@ def steps(shape: Shape, align: Align) -> list[Step]:
 class Around(Protocol):
     """What the walk asks at every layer: the hooks that `interplay.methods.base.Method` explains and implements."""
 
-    coupled: ClassVar[bool]
     reads_last_layer: ClassVar[bool]
     align: Align
+
+    @property
+    def coupled(self) -> bool: ...
 
     @property
     def name(self) -> str: ...
 
     def first_layer(self, side: Side) -> int: ...
 
-    def embed(self, side: Side, tower: Tower, inputs: Tensor) -> Tokens: ...
+    def embed(self, side: Side, tower: Tower, inputs: Tensor, route: Tensor | None) -> Tokens: ...
 
     def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens: ...
 
@@ -104,16 +106,26 @@ def front(tower: Tower, inputs: Tensor, layers: int) -> Start:
     return Start(tokens, layers)
 
 
-def _enter(tower: Tower, side: Side, inputs: Tensor | Start, method: Around | None) -> Start:
+@dataclass(frozen=True)
+class Routes:
+    """Which of a method's prompts each sample of a batch takes, side by side; None: those in training."""
+
+    image: Tensor | None = None
+    text: Tensor | None = None
+
+
+def _enter(
+    tower: Tower, side: Side, inputs: Tensor | Start, method: Around | None, route: Tensor | None
+) -> Start:
     if isinstance(inputs, Start):
         if method is None or inputs.layer > method.first_layer(side):
             raise ValueError(
                 f"the {side} tokens start behind layer {inputs.layer}, where the method has begun"
             )
-        return inputs
+        return Start(replace(inputs.tokens, route=route), inputs.layer)
     if method is None:
         return Start(tower.embed(inputs), 0)
-    return Start(method.embed(side, tower, inputs), 0)
+    return Start(replace(method.embed(side, tower, inputs, route), route=route), 0)
 
 
 def _before_last(tokens: Tokens, i: int, tower: Tower, method: Around | None) -> Tokens:
@@ -122,12 +134,20 @@ def _before_last(tokens: Tokens, i: int, tower: Tower, method: Around | None) ->
     return tokens
 
 
-def encode(tower: Tower, side: Side, inputs: Tensor | Start, method: Around | None = None) -> Tensor:
+def encode(
+    tower: Tower,
+    side: Side,
+    inputs: Tensor | Start,
+    method: Around | None = None,
+    *,
+    route: Tensor | None = None,
+) -> Tensor:
     """One side to vectors in the joint space, (batch, joint), not normalised.
 
     Args:
         inputs: what the tower reads, or tokens that wait behind front layers which the method leaves alone.
         method: None for the bare tower.
+        route: which of the method's prompts each sample takes (`Tokens.route`).
 
     Raises:
         InterplayError: the method needs both sides (`coupled`).
@@ -137,7 +157,7 @@ def encode(tower: Tower, side: Side, inputs: Tensor | Start, method: Around | No
             f"The method '{method.name}' lets image and text talk while they are encoded, so it needs pairs: "
             "it cannot encode one side alone. Use encode_pair, or a method that is not coupled."
         )
-    start = _enter(tower, side, inputs, method)
+    start = _enter(tower, side, inputs, method, route)
     tokens = start.tokens
     for i in range(start.layer, tower.shape.depth):
         tokens = _before_last(tokens, i, tower, method)
@@ -177,6 +197,7 @@ def encode_pair(
     method: Around | None = None,
     *,
     suffix: Tensor | None = None,
+    routes: Routes | None = None,
 ) -> Vectors:
     """Both sides of true pairs in lock-step.
 
@@ -185,10 +206,12 @@ def encode_pair(
         method: None for the bare towers.
         suffix: (classes, suffix length) ids of class texts that continue each sample's own text. The texts
             then come without their end token being read: the continuation brings its own.
+        routes: which of the method's prompts each sample takes.
     """
-    image = _enter(backbone.image, "image", images, method)
+    routes = routes or Routes()
+    image = _enter(backbone.image, "image", images, method, routes.image)
     if suffix is None:
-        text = _enter(backbone.text, "text", texts, method)
+        text = _enter(backbone.text, "text", texts, method, routes.text)
     elif isinstance(texts, Start):
         raise ValueError("texts that class texts continue cannot start behind front layers")
     else:

@@ -1,0 +1,303 @@
+"""LPI: low-rank prompt interaction for continual vision-language retrieval (Yan et al., 2024).
+
+Deep prompts of both modalities share a low-rank factor, are aligned across layers and across tasks, and in LPI-P each
+modality's prompt slots are fused with the other's. Every task has a set of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from interplay.errors import InterplayError
+from interplay.methods.base import Keys, Method
+from interplay.parts.low_rank import FullPrompts, LowRankMaps, LowRankPrompts
+from interplay.parts.prompt_alignment import (
+    cross_task_alignment,
+    hierarchical_alignment,
+    like_tasks,
+    task_similarity,
+)
+from interplay.parts.prompt_bank import PromptBank, Sessions
+from interplay.parts.task_keys import Distance
+from interplay.towers.backbone import Backbone
+from interplay.towers.tokens import SIDES, Shape, Side, Tokens, Tower
+from interplay.towers.walk import Pair, Step
+
+RELEASED_LAYERS = 12
+"""The released fusion has room for so many layers, whatever the depth."""
+
+
+@dataclass(frozen=True)
+class LpiSettings:
+    """Settings of LPI.
+
+    Attributes:
+        depth: prompted layers D, from the first; at most as deep as the shallower tower.
+        length: prompt tokens L of each modality.
+        rank: r of the prompts' decomposition.
+        decompose: low-rank prompts that share a factor (LID, §4.1); false: free ones ("common prompting", Table 3).
+        deviation: of the normal distribution that the factors start from (released code; the paper is silent).
+        alignment: whether HPA (§4.2) takes part in the loss.
+        task_alignment: whether CPA (§4.4) does.
+        fusion: CPF (§4.3): `none` (LPI-M); `own`: each modality's slots are fused with the prompts that the same
+            task has on the other side, so the sides can be encoded apart; `pair`: with the slots of the sample that it
+            is paired with (paper-literal; needs pairs).
+        fusion_rank: rank of the maps between the modalities.
+        fusion_profile: `paper`, or `released`: a LayerNorm in front of each map, and room for 12 layers.
+        momentum: λ, what a slot keeps of itself in the fusion.
+        modal_temperature, task_temperature: τ of HPA and CPA.
+        weights: of base loss, HPA and CPA.
+        threshold: cosine of two task names from which their tasks are alike; None: `threshold_quantile` of the
+            cosines between the tasks seen so far (the paper's 0.4 belongs to its own embeddings).
+        threshold_quantile: see `threshold`.
+        text_positions: whether the text slots take positions of their own behind the start token, as placeholder
+            words do; otherwise they stand between the positions and the caption keeps its own.
+        sessions: `own`: a set of prompts a session; `shared`: one set, trained on and on (sequential fine-tuning).
+        centres, distance: of the keys that tell a sample's session (`TaskKeys`).
+    """
+
+    depth: int = 9
+    length: int = 16
+    rank: int = 4
+    decompose: bool = True
+    deviation: float = 0.5
+    alignment: bool = True
+    task_alignment: bool = True
+    fusion: Literal["none", "own", "pair"] = "none"
+    fusion_rank: int = 4
+    fusion_profile: Literal["paper", "released"] = "paper"
+    momentum: float = 0.9
+    modal_temperature: float = 0.01
+    task_temperature: float = 0.01
+    weights: tuple[float, ...] = (0.8, 0.1, 0.1)
+    threshold: float | None = None
+    threshold_quantile: float = 0.75
+    text_positions: bool = False
+    sessions: Sessions = "own"
+    centres: int = 5
+    distance: Distance = "l1"
+
+    def __post_init__(self) -> None:
+        for name in ("depth", "length", "rank", "fusion_rank", "centres"):
+            if getattr(self, name) < 1:
+                raise InterplayError(f"LPI needs {name} >= 1, not {getattr(self, name)}.")
+        if self.fusion != "none" and self.depth < 2:
+            raise InterplayError("LPI's fusion stands between prompted layers: it needs depth >= 2.")
+        if not 0 <= self.momentum <= 1 or not 0 <= self.threshold_quantile <= 1:
+            raise InterplayError("LPI's momentum and threshold_quantile lie in [0, 1].")
+        if min(self.modal_temperature, self.task_temperature) <= 0:
+            raise InterplayError("LPI's temperatures must be above 0.")
+        if len(self.weights) != 3:
+            raise InterplayError("LPI's weights are three: of the base loss, HPA and CPA.")
+
+
+class LpiPrompts(nn.Module):
+    """The set of one session: prompts, and with a fusion the maps between the modalities.
+
+    Called with a side it gives what is added to the slots: the prompts themselves, or for `fusion = own`
+    λ·P_i + (1 − λ)·map_i(Σ_{j ≤ i} P'_j) with the other side's prompts P', what its slots would hold if the
+    frozen layers left them alone; the factor λ on the slots is the method's.
+    """
+
+    def __init__(self, shape: Shape, settings: LpiSettings, depth: int) -> None:
+        super().__init__()
+        s = settings
+        self.settings = s
+        self.prompts: LowRankPrompts | FullPrompts = (
+            LowRankPrompts(shape, depth, s.length, s.rank, s.deviation)
+            if s.decompose
+            else FullPrompts(shape, depth, s.length)
+        )
+        if s.fusion == "none":
+            return
+        layers = RELEASED_LAYERS if s.fusion_profile == "released" else depth - 1
+        image, text = shape.image.width, shape.text.width
+        self.to_image = LowRankMaps(layers, text, image, s.fusion_rank, s.deviation)
+        self.to_text = LowRankMaps(layers, image, text, s.fusion_rank, s.deviation)
+        released = s.fusion_profile == "released"
+        self.text_norm = nn.LayerNorm(text) if released else nn.Identity()
+        self.image_norm = nn.LayerNorm(image) if released else nn.Identity()
+
+    def fused(self, side: Side, layer: int, other: Tensor) -> Tensor:
+        """VIS (to the image side) or TEXT of what the other side's slots hold in front of `layer`, from 1."""
+        if side == "image":
+            seen: Tensor = self.to_image(layer - 1, self.text_norm(other))
+        else:
+            seen = self.to_text(layer - 1, self.image_norm(other))
+        return seen
+
+    def forward(self, side: Side, layers: slice = slice(None)) -> Tensor:
+        """What is added to the slots of a side, (layers, length, width)."""
+        own: Tensor = self.prompts(side, layers)
+        if self.settings.fusion != "own":
+            return own
+        keep = self.settings.momentum
+        other: Tensor = self.prompts("text" if side == "image" else "image").cumsum(dim=0)
+        added = []
+        for at, layer in enumerate(range(len(other))[layers]):
+            if layer == 0:
+                added.append(own[at])
+            else:
+                added.append(keep * own[at] + (1 - keep) * self.fused(side, layer, other[layer]))
+        return torch.stack(added)
+
+
+class Lpi(Method):
+    """Low-rank deep prompts, added to their slots layer by layer, one set a session (LPI §3.3, §4).
+
+    In front of layer 0 the slots join the tokens behind the first one and hold P_0. In front of layers 1 … D−1 P_i
+    is added to what they hold; behind layer D they run on (§3.3). Loss 0.8·base + 0.1·HPA + 0.1·CPA (eq. 12).
+
+    Deviations: the image slots enter behind the tower's first norm; by default the text slots take no positions from
+    the caption (`text_positions`); `fusion = own` stands in for CPF where query and gallery item are no pair.
+
+    Raises:
+        InterplayError: contradicting settings.
+    """
+
+    Settings: ClassVar[type[Any]] = LpiSettings
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "lpi-m": {"fusion": "none"},
+        "lpi-p": {"fusion": "own"},
+        "lpi-m-sequential": {"fusion": "none", "sessions": "shared", "task_alignment": False},
+        "lpi-p-sequential": {"fusion": "own", "sessions": "shared", "task_alignment": False},
+    }
+
+    def __init__(self, shape: Shape, settings: LpiSettings) -> None:
+        super().__init__(shape, settings)
+        self.depth = min(settings.depth, shape.image.depth, shape.text.depth)
+        self.coupled = settings.fusion == "pair"
+        self.reserve = settings.length if settings.text_positions else 0
+        self.bank = PromptBank(
+            lambda: LpiPrompts(shape, settings, self.depth),
+            settings.sessions,
+            settings.centres,
+            settings.distance,
+        )
+        self._older: dict[Side, tuple[Tensor, Tensor]] = {}
+
+    def first_layer(self, side: Side) -> int:
+        """Prompts enter in front of the first layer."""
+        return 0
+
+    def _newest(self) -> LpiPrompts:
+        assert self.bank is not None
+        newest: LpiPrompts = self.bank.newest  # type: ignore[assignment]
+        return newest
+
+    def _added(self, side: Side, layer: int, route: Tensor | None) -> Tensor:
+        assert self.bank is not None
+        return self.bank.prompts(side, layer, route)
+
+    def embed(self, side: Side, tower: Tower, inputs: Tensor, route: Tensor | None) -> Tokens:
+        """Text slots that take positions enter with the caption."""
+        if side == "image" or not self.settings.text_positions:
+            return tower.embed(inputs)
+        empty = inputs.new_zeros(self.settings.length, tower.shape.width, dtype=torch.float32)
+        return tower.embed(inputs, context=empty)
+
+    def _prompted(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
+        """The tokens in front of layer `i` with the prompts added, before any fusion with a partner."""
+        added = self._added(side, i, tokens.route)
+        if tokens.prompts == 0:
+            return tower.put(tokens, added)
+        kept = self.settings.momentum if i and self.settings.fusion == "own" else 1.0
+        return tower.put(tokens, kept * tokens.slots + added)
+
+    def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
+        """Prompts are added in front of the first D layers."""
+        if i < self.depth:
+            tokens = self._prompted(side, i, tower, tokens)
+        return tower.layer(i, tokens)
+
+    def pair_layer(self, step: Step, backbone: Backbone, pair: Pair) -> Pair:
+        """With `fusion = pair`, the slots of true pairs are fused in front of layers 1 … D−1 (eq. 6)."""
+        if self.settings.fusion != "pair" or step.image is None or not 0 < step.image < self.depth:
+            return super().pair_layer(step, backbone, pair)
+        if pair.image.route is not None:
+            raise InterplayError(
+                "LPI with fusion = pair encodes pairs with the newest session's prompts only: routes need fusion = own."
+            )
+        keep, i = self.settings.momentum, step.image
+        image = self._prompted("image", i, backbone.image, pair.image)
+        text = self._prompted("text", i, backbone.text, pair.text)
+        newest = self._newest()
+        image_slots = keep * image.slots + (1 - keep) * newest.fused("image", i, text.slots)
+        text_slots = keep * text.slots + (1 - keep) * newest.fused("text", i, image.slots)
+        return Pair(
+            backbone.image.layer(i, backbone.image.put(image, image_slots)),
+            backbone.text.layer(i, backbone.text.put(text, text_slots)),
+        )
+
+    def begin_session(self, name: str, meaning: Tensor) -> None:
+        """A fresh set; what CPA needs of the older ones is computed once."""
+        super().begin_session(name, meaning)
+        assert self.bank is not None
+        self._older = {}
+        if not (self.bank.own and self.settings.task_alignment):
+            return
+        for side in SIDES:
+            with torch.no_grad():
+                flat = [old.prompts(side).flatten() for old in list(self.bank.sets)[:-1]]  # type: ignore[operator]
+                if flat:
+                    older = F.normalize(torch.stack(flat), dim=1)
+                    self._older[side] = older, older @ older.T
+
+    def task_threshold(self) -> float:
+        """The cosine of two task names from which they count as alike, among the sessions so far."""
+        return self._alike()[1]
+
+    def _alike(self) -> tuple[Tensor, float]:
+        assert self.bank is not None
+        meanings = torch.stack([kept.meaning for kept in self.bank.keys.sessions()])
+        return like_tasks(meanings, self.settings.threshold, self.settings.threshold_quantile)
+
+    def objective(self, base: Tensor, keys: Keys | None) -> Tensor:
+        """λ₁·base + λ₂·HPA + λ₃·CPA (eq. 12); CPA is 0 for the first task."""
+        s = self.settings
+        total: Tensor = s.weights[0] * base
+        prompts = {side: self._newest().prompts(side) for side in SIDES}
+        if s.alignment:
+            total = total + s.weights[1] * hierarchical_alignment(
+                prompts["image"], prompts["text"], s.modal_temperature
+            )
+        if self._older:
+            alike = self._alike()[0].to(base.device)
+            for side in SIDES:
+                older, among = (part.to(base.device) for part in self._older[side])
+                similarity = task_similarity(prompts[side].flatten(), older, among)
+                loss = cross_task_alignment(similarity, alike, s.task_temperature)
+                total = total + s.weights[2] * loss / 2
+        return total
+
+    @classmethod
+    def tiny(cls) -> Mapping[str, Any]:
+        """Few short prompts."""
+        return {"depth": 3, "length": 2, "rank": 2, "fusion_rank": 2, "weights": (0.8, 0.1, 0.1)}
+
+    @classmethod
+    def parameter_count(cls, shape: Shape, settings: LpiSettings) -> int:
+        """r·(D + 2·L + d_v + d_l) a session; with a fusion r'·(2·(D − 1) + 2·(d_v + d_l) + 2) more."""
+        s = settings
+        depth = min(s.depth, shape.image.depth, shape.text.depth)
+        image, text = shape.image.width, shape.text.width
+        kind = LowRankPrompts if s.decompose else FullPrompts
+        total = (
+            kind.parameter_count(shape, depth, s.length, s.rank)
+            if kind is LowRankPrompts
+            else FullPrompts.parameter_count(shape, depth, s.length)
+        )
+        if s.fusion == "none":
+            return total
+        released = s.fusion_profile == "released"
+        layers = RELEASED_LAYERS if released else depth - 1
+        for inputs, outputs in ((text, image), (image, text)):
+            total += LowRankMaps.parameter_count(layers, inputs, outputs, s.fusion_rank)
+            total += 2 * inputs if released else 0
+        return total

@@ -1,0 +1,111 @@
+"""One set of prompts a session: the newest is trained, the older ones are frozen, and a batch may mix them all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from interplay.parts.task_keys import Distance, TaskKeys
+from interplay.towers.tokens import Side
+
+Sessions = Literal["own", "shared"]
+
+
+class PromptSet(Protocol):
+    """The prompts of one session: a module that gives some layers of a side, (layers, length, width)."""
+
+    def __call__(self, side: Side, layers: slice = ...) -> Tensor: ...
+
+
+class PromptBank(nn.Module):
+    """Sets of prompts, one a session, and the keys that tell which session a sample belongs to.
+
+    Frozen sets are materialised once; a batch whose samples belong to different sessions is one gather from the stack.
+
+    Args:
+        make: builds a fresh set (a `PromptSet`); the first one is there from the start.
+        sessions: `own`: every session begins a fresh set and freezes the older ones. `shared`: one set is trained
+            through all sessions (sequential fine-tuning), and there is nothing to route by.
+        centres, distance: as `TaskKeys`.
+    """
+
+    def __init__(
+        self, make: Callable[[], nn.Module], sessions: Sessions, centres: int = 5, distance: Distance = "l1"
+    ) -> None:
+        super().__init__()
+        self._make = make
+        self.own = sessions == "own"
+        self.sets = nn.ModuleList([make()])
+        self.keys = TaskKeys(centres, distance)
+        self._stacks: dict[tuple[Side, torch.device], Tensor] = {}
+
+    @property
+    def newest(self) -> nn.Module:
+        """The set that is trained."""
+        return self.sets[-1]
+
+    def begin(self, meaning: Tensor) -> None:
+        """A session begins: the first takes the set that is there, a later one freezes all and begins a fresh one."""
+        if not self.own:
+            return
+        if len(self.keys):
+            place = next(self.sets.parameters()).device
+            self.sets.requires_grad_(False)
+            self.sets.append(self._make().to(place))
+            self._stacks.clear()
+        self.keys.append(meaning)
+
+    def end(self, image_keys: Tensor, text_keys: Tensor) -> None:
+        """The newest session has been trained: keep the centres of its keys, (samples, joint) a side."""
+        if self.own:
+            self.keys.fit("image", image_keys)
+            self.keys.fit("text", text_keys)
+
+    def remove(self, session: int) -> None:
+        """Take a session out; those behind it move up. The last one leaves an untrained set behind."""
+        kept = [old for at, old in enumerate(self.sets) if at != session]
+        self.sets = nn.ModuleList(kept or [self._make()])
+        self.keys.remove(session)
+        self._stacks.clear()
+
+    def route(self, side: Side, keys: Tensor) -> Tensor | None:
+        """The session of each key, (batch,); None where there is none to choose."""
+        return self.keys.nearest(side, keys) if len(self.keys) else None
+
+    def margin(self, side: Side, keys: Tensor) -> Tensor | None:
+        """How clear that choice is, (batch,) >= 0."""
+        return self.keys.margin(side, keys) if len(self.keys) else None
+
+    def frozen(self, side: Side) -> Tensor:
+        """The prompts of all sets but the newest: (sets − 1, layers, length, width); materialised once."""
+        place = side, next(self.sets.parameters()).device
+        if place not in self._stacks:
+            with torch.no_grad():
+                fresh = self.newest(side)
+                old = [earlier(side) for earlier in list(self.sets)[:-1]]
+                self._stacks[place] = torch.stack(old) if old else fresh.new_zeros(0, *fresh.shape)
+        return self._stacks[place]
+
+    def prompts(self, side: Side, layer: int, route: Int[Tensor, " batch"] | None) -> Tensor:
+        """The prompts of a batch for one layer.
+
+        Args:
+            layer: its number among the prompted ones, from 0.
+            route: the session of each sample; None: the newest set, as in training.
+
+        Returns:
+            (length, width), or with a route (batch, length, width).
+        """
+        fresh: Tensor = self.newest(side, slice(layer, layer + 1))[0]
+        if route is None:
+            return fresh
+        return torch.cat([self.frozen(side)[:, layer], fresh[None]])[route]
+
+    def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:
+        """As every module's; what was materialised from the old weights is dropped."""
+        self._stacks.clear()
+        super()._load_from_state_dict(*args, **kwargs)

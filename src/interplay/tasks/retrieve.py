@@ -1,0 +1,124 @@
+"""Image-text retrieval: a method between the frozen towers, and a contrastive loss behind them."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from interplay.errors import InterplayError
+from interplay.methods.base import Method
+from interplay.recall import retrieval_recall
+from interplay.tasks.trainable import PairBatch, Trainable, keys_of
+from interplay.towers.backbone import Backbone
+from interplay.towers.tokens import SIDES, Side
+from interplay.towers.walk import Routes, Vectors, encode, encode_pair
+
+BLOCK = 256
+"""The validation loss is the mean over blocks of so many pairs: a loss by comparison depends on how many there are."""
+
+
+def contrastive(
+    image: Float[Tensor, "batch joint"],
+    text: Float[Tensor, "batch joint"],
+    owners: Int[Tensor, " batch"],
+    scale: float,
+) -> Float[Tensor, ""]:
+    """Symmetric InfoNCE (Radford et al., 2021): the mean of the cross-entropies over both directions.
+
+    Args:
+        image, text: vectors of pairs, normalised to length 1.
+        owners: the image that each pair belongs to; two captions of one image are no negatives of each other.
+        scale: factor on the cosines, 1/τ.
+    """
+    logits = scale * image @ text.T
+    same = owners[:, None] == owners[None]
+    apart = same & ~torch.eye(len(owners), dtype=torch.bool, device=owners.device)
+    logits = logits.masked_fill(apart, float("-inf"))
+    right = torch.arange(len(owners), device=owners.device)
+    return (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
+
+
+class PairRetriever(Trainable):
+    """What is trained in one session of a retrieval stream: a method under the contrastive loss.
+
+    A pair's targets are the number of its image. Outputs are the two normalised vectors, one behind the other.
+
+    Args:
+        method: what happens around the frozen layers.
+        joint: width of the joint space.
+        scale: factor on cosine similarities, exp(logit_scale) of the backbone.
+    """
+
+    def __init__(self, method: Method, joint: int, scale: float) -> None:
+        super().__init__(method)
+        self.joint = joint
+        self.scale = scale
+
+    @property
+    def output_width(self) -> int:
+        """Twice the joint space."""
+        return 2 * self.joint
+
+    @property
+    def monitors(self) -> tuple[str, ...]:
+        """Mean recall, and the loss over the whole split."""
+        return ("mean_recall", "loss")
+
+    def front_layers(self) -> dict[Side, int]:
+        """The method's front layers."""
+        return {side: self.method.first_layer(side) for side in SIDES}
+
+    def vectors(self, backbone: Backbone, batch: PairBatch) -> Vectors:
+        """Normalised vectors of a batch of pairs, by the prompts that are being trained."""
+        routes = Routes()
+        if self.method.reads_keys:
+            keys = keys_of(backbone, batch)
+            routes = Routes(self.method.route("image", keys.image), self.method.route("text", keys.text))
+        if self.method.coupled:
+            found = encode_pair(backbone, batch.images, batch.texts, self.method, routes=routes)
+            image, text = found.image, found.text
+        else:
+            image = encode(backbone.image, "image", batch.images, self.method, route=routes.image)
+            text = encode(backbone.text, "text", batch.texts, self.method, route=routes.text)
+        return Vectors(F.normalize(image, dim=-1), F.normalize(text, dim=-1))
+
+    def forward(self, backbone: Backbone, batch: PairBatch) -> Tensor:
+        """A batch of pairs → (batch, 2·joint)."""
+        vectors = self.vectors(backbone, batch)
+        return torch.cat([vectors.image, vectors.text], dim=1)
+
+    def training_loss(self, backbone: Backbone, batch: PairBatch) -> Tensor:
+        """Symmetric InfoNCE, and what the method adds to it."""
+        assert batch.targets is not None
+        vectors = self.vectors(backbone, batch)
+        base = contrastive(vectors.image, vectors.text, batch.targets, self.scale)
+        return self.method.objective(base, keys_of(backbone, batch) if self.method.reads_keys else None)
+
+    def validation_values(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        """Loss in blocks of 256, and recall among the split's own images and captions; `mean_recall` over k and directions."""
+        image, text = outputs.split(self.joint, dim=1)
+        blocks = zip(image.split(BLOCK), text.split(BLOCK), targets.split(BLOCK), strict=True)
+        loss = sum(contrastive(x, t, o, self.scale).item() * len(o) for x, t, o in blocks) / len(targets)
+        owners, caption_of = targets.unique(return_inverse=True)
+        first = torch.zeros(len(owners), dtype=torch.long)
+        first[caption_of.flip(0)] = torch.arange(len(targets)).flip(0)
+        found = retrieval_recall(image[first], text, caption_of)
+        values = {f"{direction}_r{k}": v for direction, by_k in found.items() for k, v in by_k.items()}
+        return {"loss": loss, **values, "mean_recall": sum(values.values()) / len(values)}
+
+    def course(self) -> dict[str, str]:
+        """Method, settings and the sessions before this one."""
+        return {
+            "method": f"{self.method.name} {self.method.settings}",
+            "sessions": ", ".join(self.method.sessions),
+        }
+
+    def check(self, name: str, kind: str, targets: Tensor) -> None:
+        """A contrastive loss needs two images."""
+        if len(targets.unique()) < 2:
+            raise InterplayError(
+                f"{name} has {len(targets.unique())} image with captions: to learn by comparison, a session "
+                "needs at least 2."
+            )

@@ -1,0 +1,95 @@
+"""What training by gradient drives, whatever the task: pairs in batches, and a method with what stands behind it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from interplay.methods.base import Keys, Method
+from interplay.towers.backbone import Backbone
+from interplay.towers.tokens import Side
+from interplay.towers.walk import Start, encode
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """A batch of pairs on its way into the towers.
+
+    Attributes:
+        images: pixels (batch, 3, size, size), or tokens behind front layers that the method leaves alone.
+        texts: ids (batch, length), or tokens behind front layers.
+        targets: (batch,) class indices, (batch, classes) of 0 and 1, or for retrieval (batch,) the number of the
+            image; None when predicting.
+        keys: for methods whose prompts are chosen by them; None: they are computed where they are needed.
+    """
+
+    images: Tensor | Start
+    texts: Tensor | Start
+    targets: Tensor | None = None
+    keys: Keys | None = None
+
+
+def keys_of(backbone: Backbone, batch: PairBatch) -> Keys:
+    """The bare towers' normalised vectors of a batch."""
+    if batch.keys is not None:
+        return batch.keys
+    with torch.no_grad():
+        image = encode(backbone.image, "image", batch.images)
+        text = encode(backbone.text, "text", batch.texts)
+    return Keys(F.normalize(image, dim=-1), F.normalize(text, dim=-1))
+
+
+class Trainable(nn.Module, ABC):
+    """A method with what a task puts behind it; its parameters that ask for a gradient are what is trained.
+
+    Called with a backbone and a batch it gives (batch, output width), what the validation metrics are computed from.
+
+    Args:
+        method: what happens around the frozen layers.
+    """
+
+    def __init__(self, method: Method) -> None:
+        super().__init__()
+        self.method = method
+
+    @property
+    @abstractmethod
+    def output_width(self) -> int:
+        """How many numbers the model gives for a pair."""
+
+    @property
+    @abstractmethod
+    def monitors(self) -> tuple[str, ...]:
+        """The validation metrics that can decide which epoch is best, the usual one first."""
+
+    @abstractmethod
+    def front_layers(self) -> dict[Side, int]:
+        """How many frozen layers in front of the first one that is not left alone there are on each side."""
+
+    @abstractmethod
+    def training_loss(self, backbone: Backbone, batch: PairBatch) -> Tensor:
+        """What is minimised, a scalar: the task's loss, and what the method adds to it."""
+
+    @abstractmethod
+    def validation_values(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        """Loss and metrics from the outputs of a whole split."""
+
+    @abstractmethod
+    def course(self) -> dict[str, str]:
+        """What of the model decides about the weights that come out of training."""
+
+    @abstractmethod
+    def check(self, name: str, kind: str, targets: Tensor) -> None:
+        """Whether a table can train this model.
+
+        Args:
+            name: of the table.
+            kind: of its labels.
+
+        Raises:
+            InterplayError: it cannot.
+        """
