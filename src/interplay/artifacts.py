@@ -10,11 +10,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import nn
 
 from interplay.errors import InterplayError
 from interplay.files import write_atomically, write_text
@@ -27,6 +28,7 @@ from interplay.towers.backbone import Backbone
 WEIGHTS = "method.safetensors"
 CONFIG = "config.json"
 FORMAT = 1
+Task = Literal["classification", "retrieval"]
 
 
 @dataclass(frozen=True)
@@ -83,19 +85,28 @@ def save(folder: Path, model: PairClassifier, card: Card) -> None:
     Raises:
         InterplayError: it cannot be written.
     """
-    text = json.dumps(asdict(card), indent=2, ensure_ascii=False)
-    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    write_artifact(folder, model, asdict(card), model_card(card))
+
+
+def write_artifact(folder: Path, module: nn.Module, card: Mapping[str, Any], readme: str) -> None:
+    """Tensors and card in one safetensors file, the card again as JSON, and a model card; each replaced in one step.
+
+    Raises:
+        InterplayError: it cannot be written.
+    """
+    text = json.dumps(card, indent=2, ensure_ascii=False)
+    tensors = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
     tensors = tensors or {"empty": torch.zeros(0)}
     write_atomically(folder / WEIGHTS, lambda path: save_file(tensors, path, metadata={"interplay": text}))
     write_text(folder / CONFIG, text + "\n")
-    write_text(folder / "README.md", model_card(card))
+    write_text(folder / "README.md", readme)
 
 
-def read_card(folder: Path) -> Card:
-    """The card of an artefact.
+def read_header(folder: Path, task: Task) -> dict[str, Any]:
+    """The card of an artefact, as it was written.
 
     Raises:
-        InterplayError: the folder holds none, it is damaged, pickled, or of a newer format.
+        InterplayError: the folder holds none, it is damaged, pickled, of a newer format, or made for another task.
     """
     path = folder / WEIGHTS
     if not path.is_file():
@@ -113,36 +124,94 @@ def read_card(folder: Path) -> Card:
         raise InterplayError(f"{path} is damaged or no safetensors file ({error}).") from error
     if header is None:
         raise InterplayError(f"{path} was not written by interplay: its header does not say what it holds.")
-    raw = json.loads(header)
+    raw: dict[str, Any] = json.loads(header)
     if raw.get("format") != FORMAT:
         raise InterplayError(
             f"{path} is of format {raw.get('format')}, this version of interplay reads {FORMAT}: update interplay."
         )
+    if raw.get("task", "classification") != task:
+        loader = {"classification": "Classifier", "retrieval": "Retriever"}[raw["task"]]
+        raise InterplayError(f"{folder} was made for {raw['task']}: open it with {loader}.from_pretrained.")
+    return raw
+
+
+def read_card(folder: Path) -> Card:
+    """The card of a classifier's artefact.
+
+    Raises:
+        InterplayError: as `read_header`.
+    """
+    raw = read_header(folder, "classification")
     return Card(**{**raw, "labels": tuple(raw["labels"]), "class_texts": tuple(raw["class_texts"])})
 
 
+def check_backbone(folder: Path, name: str, digest: str, backbone: Backbone) -> None:
+    """Whether an artefact was trained on this backbone.
+
+    Raises:
+        InterplayError: it was not.
+    """
+    if digest != backbone.digest:
+        raise InterplayError(
+            f"{folder} was trained on the backbone '{name}' (weights {digest[:12]}), not on "
+            f"'{backbone.name}' ({backbone.digest[:12]}): load that one."
+        )
+
+
+def fill(folder: Path, module: nn.Module) -> None:
+    """Give a module the tensors of an artefact; strict.
+
+    Raises:
+        InterplayError: they do not fit.
+    """
+    with safe_open(folder / WEIGHTS, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys() if name != "empty"}  # noqa: SIM118
+    try:
+        module.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        raise InterplayError(
+            f"{folder / WEIGHTS} does not hold what its header describes: {error}"
+        ) from error
+
+
 def load(folder: Path, backbone: Backbone) -> tuple[PairClassifier, Card]:
-    """Read an artefact onto the backbone that it was made for; strict.
+    """Read a classifier onto the backbone that it was made for; strict.
 
     Raises:
         InterplayError: as `read_card`; another backbone than it was trained on; tensors that do not fit.
     """
     card = read_card(folder)
-    if card.backbone_digest != backbone.digest:
-        raise InterplayError(
-            f"{folder} was trained on the backbone '{card.backbone}' (weights {card.backbone_digest[:12]}), not on "
-            f"'{backbone.name}' ({backbone.digest[:12]}): load that one."
-        )
+    check_backbone(folder, card.backbone, card.backbone_digest, backbone)
     model = build(card, backbone)
-    with safe_open(folder / WEIGHTS, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys() if name != "empty"}  # noqa: SIM118
-    try:
-        model.load_state_dict(tensors, strict=True)
-    except RuntimeError as error:
-        raise InterplayError(
-            f"{folder / WEIGHTS} does not hold what its header describes: {error}"
-        ) from error
+    fill(folder, model)
     return model.eval(), card
+
+
+def download(model_id: str, options: Mapping[str, Any]) -> Path:
+    """An artefact from the hub, as a local folder.
+
+    Raises:
+        InterplayError: there is none.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    wanted = {
+        k: options.get(k) for k in ("revision", "cache_dir", "token", "local_files_only", "force_download")
+    }
+    try:
+        return Path(snapshot_download(model_id, **{k: v for k, v in wanted.items() if v is not None}))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise InterplayError(
+            f"There is no folder '{model_id}', and no such model could be read from the hub ({type(error).__name__})."
+        ) from error
+
+
+def version() -> str:
+    """The installed version of interplay."""
+    from importlib.metadata import version as installed
+
+    return installed("interplay")
 
 
 def model_card(card: Card) -> str:

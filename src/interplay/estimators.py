@@ -155,7 +155,7 @@ class Classifier(ModelHubMixin, library_name="interplay"):
             backbone=self.backbone.name,
             backbone_digest=self.backbone.digest,
             data=table.name,
-            version=version(),
+            version=artifacts.version(),
         )
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
@@ -289,7 +289,7 @@ class Classifier(ModelHubMixin, library_name="interplay"):
     ) -> Classifier:
         folder = Path(model_id)
         if not folder.is_dir():
-            folder = _download(model_id, kwargs)
+            folder = artifacts.download(model_id, kwargs)
         card = artifacts.read_card(folder)
         loaded = load_backbone(backbone or card.backbone) if not isinstance(backbone, Backbone) else backbone
         model, card = artifacts.load(folder, loaded)
@@ -304,29 +304,6 @@ class Classifier(ModelHubMixin, library_name="interplay"):
         )
         classifier.model, classifier.card = model, card
         return classifier
-
-
-def _download(model_id: str, options: Mapping[str, Any]) -> Path:
-    """An artefact from the hub, as a local folder."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    wanted = {
-        k: options.get(k) for k in ("revision", "cache_dir", "token", "local_files_only", "force_download")
-    }
-    try:
-        return Path(snapshot_download(model_id, **{k: v for k, v in wanted.items() if v is not None}))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise InterplayError(
-            f"There is no folder '{model_id}', and no such model could be read from the hub ({type(error).__name__})."
-        ) from error
-
-
-def version() -> str:
-    """The installed version of interplay."""
-    from importlib.metadata import version as installed
-
-    return installed("interplay")
 
 
 class AdapterBank:

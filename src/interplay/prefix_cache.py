@@ -289,7 +289,7 @@ class PrefixedTable:
                 x[at, : len(tokens)] = tokens
             texts = Start(Tokens(torch.from_numpy(x), lengths=torch.from_numpy(lengths)), self.text.layer)
         targets = None if table.targets is None else table.targets[list(rows)]
-        return PairBatch(images, texts, targets)
+        return PairBatch(images, texts, targets, table.keys_of(rows))
 
     def _tokens(self, side: Side, rows: Sequence[int]) -> list[Floats]:
         behind = self.image if side == "image" else self.text

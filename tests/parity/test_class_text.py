@@ -8,8 +8,7 @@ import torch
 from interplay.errors import InterplayError
 from interplay.methods.base import choose
 from interplay.parts.heads import Head, HeadSettings
-from interplay.tasks.classify import PairClassifier
-from interplay.tasks.classify import class_suffixes
+from interplay.tasks.classify import PairClassifier, class_suffixes
 from interplay.tasks.trainable import PairBatch
 from interplay.towers.backbone import Backbone
 from interplay.towers.clip import Block, TextTower

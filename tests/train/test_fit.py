@@ -97,7 +97,7 @@ def test_stops_when_validation_does_not_improve(
 ) -> None:
     scores = iter([0.3, 0.5, 0.4, 0.5, 0.2])
     monkeypatch.setattr(
-        "interplay.lightning_module.classification_metrics", lambda *_: {"accuracy": next(scores)}
+        "interplay.tasks.classify.classification_metrics", lambda *_: {"accuracy": next(scores)}
     )
     _, report = train(towers, tables, tmp_path, epochs=9, patience=2)
     assert (len(report.history), report.best_epoch, report.best_value) == (4, 2, 0.5)

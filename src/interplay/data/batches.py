@@ -17,6 +17,7 @@ from torch import Tensor
 from interplay.data.image_cache import ImageCache
 from interplay.data.schema import Kind, PairTable
 from interplay.errors import InterplayError
+from interplay.methods.base import Keys
 from interplay.tasks.trainable import PairBatch
 from interplay.towers.backbone import Backbone
 from interplay.towers.walk import Start
@@ -104,6 +105,7 @@ class EncodedTable:
         texts: the token ids.
         targets: (N,) int64 or (N, K) float32; None for pairs.
         class_texts: the K class names in words.
+        keys: of the N pairs, for methods that choose prompts by them in training.
 
     Raises:
         InterplayError: texts and targets are not equally many.
@@ -115,6 +117,7 @@ class EncodedTable:
     texts: Texts
     targets: Tensor | None
     class_texts: tuple[str, ...] = ()
+    keys: Keys | None = None
 
     def __post_init__(self) -> None:
         if self.targets is not None and len(self.targets) != len(self.texts):
@@ -131,7 +134,12 @@ class EncodedTable:
     def collate(self, rows: Sequence[int]) -> PairBatch:
         """Some rows as a batch; the texts are cut to the longest among them."""
         targets = None if self.targets is None else self.targets[list(rows)]
-        return PairBatch(torch.from_numpy(self.pixels(rows)), self.texts.batch(rows), targets)
+        pixels = torch.from_numpy(self.pixels(rows))
+        return PairBatch(pixels, self.texts.batch(rows), targets, self.keys_of(rows))
+
+    def keys_of(self, rows: Sequence[int]) -> Keys | None:
+        """The keys of some rows."""
+        return None if self.keys is None else self.keys.rows(torch.as_tensor(rows))
 
     @classmethod
     def from_table(
@@ -312,4 +320,5 @@ def to_device(pairs: PairBatch, device: torch.device) -> PairBatch:
         return Start(replace(tokens, x=tokens.x.to(device), lengths=lengths), inputs.layer)
 
     targets = None if pairs.targets is None else pairs.targets.to(device)
-    return PairBatch(moved(pairs.images), moved(pairs.texts), targets)
+    keys = None if pairs.keys is None else Keys(pairs.keys.image.to(device), pairs.keys.text.to(device))
+    return PairBatch(moved(pairs.images), moved(pairs.texts), targets, keys)

@@ -39,6 +39,10 @@ class Keys:
         """The keys of one side."""
         return self.image if side == "image" else self.text
 
+    def rows(self, rows: Tensor) -> Keys:
+        """Some samples, by number."""
+        return Keys(self.image[rows], self.text[rows])
+
 
 @dataclass(frozen=True)
 class NoSettings:
@@ -84,6 +88,11 @@ class Method(nn.Module, ABC):
     @property
     def isolates(self) -> bool:
         """Whether what a session has learned never changes once it has ended."""
+        return self.bank is not None and self.bank.own
+
+    @property
+    def routes_tasks(self) -> bool:
+        """Whether `route` gives the number of a session."""
         return self.bank is not None and self.bank.own
 
     @property

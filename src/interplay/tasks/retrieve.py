@@ -97,7 +97,7 @@ class PairRetriever(Trainable):
         return self.method.objective(base, keys_of(backbone, batch) if self.method.reads_keys else None)
 
     def validation_values(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
-        """Loss in blocks of 256, and recall among the split's own images and captions; `mean_recall` over k and directions."""
+        """Loss in blocks, and recall among the images and captions of the split; `mean_recall` over all k."""
         image, text = outputs.split(self.joint, dim=1)
         blocks = zip(image.split(BLOCK), text.split(BLOCK), targets.split(BLOCK), strict=True)
         loss = sum(contrastive(x, t, o, self.scale).item() * len(o) for x, t, o in blocks) / len(targets)

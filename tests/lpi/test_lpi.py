@@ -1,0 +1,197 @@
+"""LPI against slow code: what enters the slots in front of each layer, both fusions, counts, sessions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from interplay.errors import InterplayError
+from interplay.methods.base import choose
+from interplay.methods.lpi import Lpi, LpiPrompts
+from interplay.towers.backbone import Backbone
+from interplay.towers.presets import PRESETS
+from interplay.towers.tokens import SIDES, Shape, Side, TowerShape
+from interplay.towers.walk import encode, encode_pair
+
+GLIP = Shape(
+    image=TowerShape(width=96, depth=12, heads=3, hidden=384, joint=256, image_size=448, patch_size=4),
+    text=TowerShape(
+        width=768, depth=12, heads=12, hidden=3072, joint=256, vocabulary=30522, positions=256, end_token=102
+    ),
+)
+"""GLIP-T's widths at the first stage and of its text tower; with D = 9 the depth is enough."""
+
+
+@pytest.mark.parametrize(
+    ("shape", "name", "settings", "a_task", "twelve"),
+    [
+        (GLIP, "lpi-m", {}, 3_620, 43_440),
+        (GLIP, "lpi-p", {}, 10_604, 127_248),
+        (GLIP, "lpi-p", {"fusion_profile": "released"}, 12_364, 148_368),
+        (PRESETS["clip-vit-base-patch16"], "lpi-m", {}, 5_284, 63_408),
+    ],
+)
+def test_the_papers_parameter_counts(
+    shape: Shape, name: str, settings: dict[str, Any], a_task: int, twelve: int
+) -> None:
+    choice = choose(name)
+    assert choice.method.parameter_count(shape, choice.settings(settings)) == a_task
+    method = choice.build(shape, settings)
+    for session in range(12):
+        method.begin_session(f"task {session}", torch.zeros(shape.joint))
+    assert sum(parameter.numel() for parameter in method.parameters()) == twelve
+    assert sum(p.numel() for p in method.parameters() if p.requires_grad) == a_task
+
+
+def method_of(backbone: Backbone, **settings: Any) -> Lpi:
+    torch.manual_seed(5)
+    method = choose("lpi").build(backbone.shape, {"depth": 3, "length": 2, "deviation": 1.0, **settings})
+    assert isinstance(method, Lpi)
+    return method.eval()
+
+
+def newest(method: Lpi) -> LpiPrompts:
+    assert method.bank is not None
+    assert isinstance(method.bank.newest, LpiPrompts)
+    return method.bank.newest
+
+
+def written_out(weights: Any, i: int) -> Tensor:
+    """The map between the modalities as a whole matrix with its bias as the last row."""
+    return torch.einsum("r,ar,br->ab", weights.layers[i], weights.inputs, weights.outputs) / len(
+        weights.layers[i]
+    )
+
+
+@pytest.mark.parametrize("fusion", ["none", "own"])
+@pytest.mark.parametrize("text_positions", [False, True])
+def test_prompts_are_added_to_their_slots_in_front_of_the_first_layers(
+    fusion: str, text_positions: bool, backbone: Backbone, pixels: Tensor, texts: list[str]
+) -> None:
+    method = method_of(backbone, fusion=fusion, text_positions=text_positions)
+    ids = backbone.tokenize(texts, reserve=2)
+    prompts = {side: newest(method).prompts(side) for side in SIDES}
+    for side, inputs in zip(SIDES, (pixels, ids), strict=True):
+        tower, other = backbone.tower(side), prompts["text" if side == "image" else "image"]
+        if side == "text" and text_positions:
+            tokens = tower.embed(inputs, context=torch.zeros(2, 16))
+        else:
+            tokens = tower.embed(inputs).put(torch.zeros(2, tower.shape.width))
+        for i in range(tower.shape.depth):
+            if i < 3:
+                slots = tokens.slots + prompts[side][i]
+                if i and fusion == "own":
+                    maps = newest(method).to_image if side == "image" else newest(method).to_text
+                    weight = written_out(maps, i - 1)
+                    seen = sum(other[j] for j in range(i + 1))
+                    slots = 0.9 * slots + 0.1 * (seen @ weight[:-1] + weight[-1])
+                tokens = tokens.put(slots)
+            tokens = tower.layer(i, tokens)
+        torch.testing.assert_close(
+            encode(tower, side, inputs, method), tower.pool(tokens), atol=2e-5, rtol=1e-4
+        )
+
+
+def test_the_fusion_of_true_pairs_mixes_the_slots_of_both_sides(
+    backbone: Backbone, pixels: Tensor, texts: list[str]
+) -> None:
+    method = method_of(backbone, fusion="pair")
+    ids = backbone.tokenize(texts)
+    prompts = {side: newest(method).prompts(side) for side in SIDES}
+    image = backbone.image.embed(pixels).put(prompts["image"][0])
+    text = backbone.text.embed(ids).put(prompts["text"][0])
+    for i in range(5):
+        if 0 < i < 3:
+            image_slots, text_slots = image.slots + prompts["image"][i], text.slots + prompts["text"][i]
+            to_image = written_out(newest(method).to_image, i - 1)
+            to_text = written_out(newest(method).to_text, i - 1)
+            image = image.put(0.9 * image_slots + 0.1 * (text_slots @ to_image[:-1] + to_image[-1]))
+            text = text.put(0.9 * text_slots + 0.1 * (image_slots @ to_text[:-1] + to_text[-1]))
+        image = backbone.image.layer(i, image)
+        text = backbone.text.layer(i, text) if i < 4 else text
+    found = encode_pair(backbone, pixels, ids, method)
+    torch.testing.assert_close(found.image, backbone.image.pool(image), atol=2e-5, rtol=1e-4)
+    torch.testing.assert_close(found.text, backbone.text.pool(text), atol=2e-5, rtol=1e-4)
+
+
+def test_pairs_cannot_be_taken_apart(backbone: Backbone, pixels: Tensor) -> None:
+    with pytest.raises(InterplayError, match="needs pairs"):
+        encode(backbone.image, "image", pixels, method_of(backbone, fusion="pair"))
+
+
+@pytest.mark.parametrize("name", ["lpi-m", "lpi-p"])
+def test_a_later_session_leaves_the_older_ones_alone(
+    name: str, backbone: Backbone, pixels: Tensor, texts: list[str]
+) -> None:
+    torch.manual_seed(6)
+    choice = choose(name)
+    method = choice.build(backbone.shape, choice.method.tiny())
+    ids = backbone.tokenize(texts)
+    first, before = torch.zeros(len(pixels), dtype=torch.long), {}
+    inputs: dict[Side, Tensor] = {"image": pixels, "text": ids}
+    for session in range(12):
+        method.begin_session(f"task {session}", torch.nn.functional.normalize(torch.randn(16), dim=0))
+        optimizer = torch.optim.Adam([p for p in method.parameters() if p.requires_grad], lr=0.1)
+        for _ in range(2):
+            optimizer.zero_grad()
+            vectors = [encode(backbone.tower(side), side, inputs[side], method) for side in SIDES]
+            method.objective((vectors[0] - vectors[1]).square().mean(), None).backward()
+            optimizer.step()
+        if session == 0:
+            state = {key: value.clone() for key, value in method.state_dict().items()}
+            method.eval()
+            before = {s: encode(backbone.tower(s), s, inputs[s], method, route=first) for s in SIDES}
+    now = method.state_dict()
+    assert all(torch.equal(now[key], value) for key, value in state.items())
+    for side in SIDES:
+        after = encode(backbone.tower(side), side, inputs[side], method, route=first)
+        assert torch.equal(after, before[side])
+        assert not torch.equal(encode(backbone.tower(side), side, inputs[side], method), before[side])
+
+
+def test_the_loss_weighs_its_parts(backbone: Backbone) -> None:
+    method = method_of(backbone)
+    base = torch.tensor(2.0)
+    torch.manual_seed(7)
+    meanings = torch.nn.functional.normalize(torch.randn(3, 16), dim=1)
+    parts = []
+    for weights in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.8, 0.1, 0.1)):
+        torch.manual_seed(8)
+        method = method_of(backbone, weights=weights)
+        for session, meaning in enumerate(meanings):
+            method.begin_session(str(session), meaning)
+        parts.append(method.objective(base, None).item())
+    assert parts[0] == 2
+    assert min(parts) > 0
+    assert parts[3] == pytest.approx(0.8 * parts[0] + 0.1 * parts[1] + 0.1 * parts[2], rel=1e-5)
+
+
+def test_one_shared_set_is_trained_on_and_on(backbone: Backbone) -> None:
+    choice = choose("lpi-m-sequential")
+    method = choice.build(backbone.shape, choice.method.tiny())
+    before = list(method.state_dict())
+    for name in ("a", "b"):
+        method.begin_session(name, torch.zeros(16))
+    assert list(method.state_dict()) == before
+    assert all(parameter.requires_grad for parameter in method.parameters())
+    assert method.route("image", torch.zeros(2, 16)) is None
+    with pytest.raises(InterplayError, match="cannot forget 'a'"):
+        method.forget("a")
+
+
+def test_contradictions_are_refused() -> None:
+    for wrong in (
+        {"rank": 0},
+        {"fusion": "own", "depth": 1},
+        {"momentum": 2.0},
+        {"modal_temperature": 0.0},
+        {"weights": (1.0,)},
+    ):
+        with pytest.raises(InterplayError):
+            choose("lpi").settings(wrong)
+    settings = choose("lpi").settings()
+    assert replace(settings, fusion="own").fusion == "own"

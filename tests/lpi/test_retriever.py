@@ -1,0 +1,174 @@
+"""The Python API of retrieval: learn, encode, forget, save and load, and what a user can do wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from interplay.data.schema import PairTable
+from interplay.errors import InterplayError
+from interplay.retriever import BARE, SHARED, Retriever
+from interplay.towers.backbone import Backbone
+from interplay.train_settings import TrainSettings
+from tests.train.toy import toy_backbone
+
+QUICK = TrainSettings(epochs=1, batch_size=8, learning_rate=0.01, progress=False, loggers=())
+SMALL = {"depth": 2, "length": 2, "rank": 2, "centres": 2}
+WORDS = ("cat", "dog", "pie", "moon", "car", "hat", "sun", "bus", "fox", "tea", "owl", "key")
+
+
+def picture(seed: int, shade: int) -> Image.Image:
+    random = np.random.default_rng([seed, shade])
+    return Image.fromarray(random.integers(shade, shade + 80, (32, 32, 3)).astype(np.uint8))
+
+
+def pairs(task: int, *, captions: int = 1, rows: int = 12) -> PairTable:
+    """Twelve pictures of one shade with words, eight to train and four to validate."""
+    texts = [[f"{WORDS[i]} {task} {c}" for c in range(captions)] for i in range(rows)]
+    rows_of = {
+        "image": [picture(i, 50 * task) for i in range(rows)],
+        "text": texts if captions > 1 else [text[0] for text in texts],
+        "split": ["train"] * (rows - 4) + ["validation"] * 4,
+    }
+    table = datasets.Dataset.from_dict(rows_of).cast_column("image", datasets.Image(decode=False))
+    return PairTable(f"task {task}", "pairs", (), table)
+
+
+@pytest.fixture(scope="module")
+def towers() -> Backbone:
+    return toy_backbone()
+
+
+def learned(towers: Backbone, method: str = "lpi-m", tasks: int = 2) -> Retriever:
+    settings = SMALL if method.startswith("lpi") else {}
+    retriever = Retriever(towers, method, settings=settings)
+    for task in range(tasks):
+        retriever.learn(f"task {task}", pairs(task), settings=QUICK)
+    return retriever
+
+
+def test_before_the_first_task_it_is_the_bare_backbone(towers: Backbone) -> None:
+    retriever = Retriever(towers, "lpi-m", settings=SMALL)
+    images = [picture(i, 0) for i in range(3)]
+    keys = retriever.keys("image", images)
+    assert retriever.routes("image", keys) == [BARE] * 3
+    assert torch.equal(retriever.encode_images(images), keys)
+    torch.testing.assert_close(keys.norm(dim=1), torch.ones(3))
+
+
+@pytest.mark.parametrize("captions", [1, 3])
+def test_learning_adds_a_task_and_routes_by_the_nearest_centre(towers: Backbone, captions: int) -> None:
+    retriever = Retriever(towers, "lpi-p", settings=SMALL)
+    for task in (0, 3):
+        report = retriever.learn(f"task {task}", pairs(task, captions=captions), settings=QUICK)
+        assert report is not None
+        assert report.steps == captions
+    assert retriever.sessions == ("task 0", "task 3")
+    images = [picture(i, shade) for shade in (0, 150) for i in range(100, 104)]
+    keys = retriever.keys("image", images)
+    assert retriever.routes("image", keys) == ["task 0"] * 4 + ["task 3"] * 4
+    margins = retriever.margins("image", keys)
+    assert margins is not None
+    assert (margins > 0).all()
+    given = retriever.encode_images(images, task="task 3")
+    torch.testing.assert_close(retriever.encode_images(images)[4:], given[4:])
+    assert not torch.allclose(retriever.encode_images(images)[:4], given[:4])
+
+
+def test_an_embedding_of_the_first_task_does_not_change_when_another_is_learned(towers: Backbone) -> None:
+    retriever = learned(towers, tasks=1)
+    images = [picture(i, 0) for i in range(4)]
+    before, version = retriever.encode_images(images), retriever.version_of("task 0")
+    retriever.learn("task 4", pairs(4), settings=QUICK)
+    keys = retriever.keys("image", images)
+    assert retriever.routes("image", keys) == ["task 0"] * 4
+    assert torch.equal(retriever.encode_images(images), before)
+    assert retriever.version_of("task 0") == version
+    assert retriever.version_of("task 4") != version
+
+
+def test_shared_prompts_have_one_route_whose_version_changes(towers: Backbone) -> None:
+    retriever = learned(towers, "lpi-m-sequential", tasks=1)
+    keys = retriever.keys("text", ["cat", "dog"])
+    assert retriever.routes("text", keys) == [SHARED] * 2
+    version = retriever.version_of(SHARED)
+    retriever.learn("task 1", pairs(1), settings=QUICK)
+    assert retriever.version_of(SHARED) != version
+    assert retriever.margins("text", keys) is None
+
+
+def test_the_frozen_backbone_learns_nothing_but_names(towers: Backbone) -> None:
+    retriever = Retriever(towers, "zero_shot")
+    texts = ["cat", "a dog"]
+    before = retriever.encode_texts(texts)
+    assert retriever.learn("task 0", pairs(0)) is None
+    assert torch.equal(retriever.encode_texts(texts), before)
+
+
+def test_save_and_load_keep_everything(towers: Backbone, tmp_path: Path) -> None:
+    retriever = learned(towers)
+    retriever.save_pretrained(tmp_path / "r")
+    again = Retriever.from_pretrained(tmp_path / "r", backbone=towers)
+    images = [picture(i, 50 * (i % 2)) for i in range(6)]
+    assert torch.equal(again.encode_images(images), retriever.encode_images(images))
+    assert again.sessions == retriever.sessions
+    assert again.identity == retriever.identity
+    assert again.version_of("task 0") == retriever.version_of("task 0")
+    for r in (retriever, again):
+        r.learn("task 2", pairs(2), settings=QUICK)
+    assert torch.equal(again.encode_images(images), retriever.encode_images(images))
+
+
+def test_forgetting_a_task_is_exact(towers: Backbone) -> None:
+    retriever = learned(towers, tasks=3)
+    images = [picture(i, 0) for i in range(4)]
+    kept = {name: retriever.version_of(name) for name in ("task 0", "task 2")}
+    retriever.forget("task 1")
+    assert retriever.sessions == ("task 0", "task 2")
+    assert {name: retriever.version_of(name) for name in kept} == kept
+    assert set(retriever.routes("image", retriever.keys("image", images))) <= set(kept)
+    with pytest.raises(InterplayError, match="'task 1' was not learned; these were: 'task 0', 'task 2'"):
+        retriever.forget("task 1")
+    with pytest.raises(InterplayError, match="no task 'task 1'"):
+        retriever.encode_images(images, task="task 1")
+    for name in ("task 2", "task 0"):
+        retriever.forget(name)
+    assert torch.equal(retriever.encode_images(images), retriever.keys("image", images))
+
+
+def test_a_failed_session_leaves_the_retriever_as_it_was(towers: Backbone) -> None:
+    retriever = learned(towers, tasks=1)
+    version = retriever.version_of("task 0")
+    broken = TrainSettings(epochs=2, batch_size=8, learning_rate=1e30, progress=False, loggers=())
+    with pytest.raises(InterplayError, match="loss became|no numbers"):
+        retriever.learn("task 1", pairs(1), settings=broken)
+    assert retriever.sessions == ("task 0",)
+    assert retriever.version_of("task 0") == version
+    retriever.learn("task 1", pairs(1), settings=QUICK)
+
+
+def test_what_a_user_can_do_wrong(towers: Backbone, tmp_path: Path) -> None:
+    retriever = learned(towers, tasks=1)
+    with pytest.raises(InterplayError, match="learned already"):
+        retriever.learn("task 0", pairs(0), settings=QUICK)
+    with pytest.raises(InterplayError, match="needs a name"):
+        retriever.learn(" ", pairs(0), settings=QUICK)
+    with pytest.raises(InterplayError, match="no rows in the split 'train'"):
+        retriever.learn("empty", pairs(1, rows=4), settings=QUICK)
+    with pytest.raises(InterplayError, match="at least 2"):
+        retriever.learn("one", pairs(1, rows=5), settings=QUICK)
+    with pytest.raises(InterplayError, match="Text 2 is empty"):
+        retriever.encode_texts(["cat", " "])
+    with pytest.raises(InterplayError, match="there.png"):
+        retriever.encode_images([tmp_path / "not there.png"])
+    with pytest.raises(InterplayError, match="each side encoded alone"):
+        Retriever(towers, "mitp", settings={"layers": (2, 3)})
+    with pytest.raises(InterplayError, match="probe for classification"):
+        Retriever(towers, "linear_probe")
+    with pytest.raises(InterplayError, match="holds no trained method"):
+        Retriever.from_pretrained(tmp_path, backbone=towers)
