@@ -63,7 +63,8 @@ def ranks(queries: Tensor, gallery: Tensor, query_owner: Tensor, gallery_owner: 
     twins, firsts = _twins(gallery)
     result = torch.empty(len(queries), dtype=torch.int64)
     rows = max(1, _BLOCK // max(1, len(gallery)))
-    for block in torch.arange(len(queries)).split(rows):
+    for first in range(0, len(queries), rows):
+        block = torch.arange(first, min(first + rows, len(queries)))
         scores = queries[block] @ gallery.T
         scores[:, twins] = scores[:, firsts]
         owned = count[block]

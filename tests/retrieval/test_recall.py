@@ -92,13 +92,14 @@ def test_one_pair() -> None:
 @pytest.mark.parametrize("count", [2, 3, 7, 17, 101, 1003])
 @pytest.mark.parametrize("width", [3, 16, 100, 512])
 def test_a_collapsed_encoder_is_ranked_last(count: int, width: int) -> None:
-    """Where every vector is the same, products of some shapes differ in the last bit from column to column."""
+    """Where every vector is the same, products may differ in the last bit from column to column (of one row, they do)."""
     generator = torch.Generator().manual_seed(width)
     same = torch.randn(1, width, generator=generator).expand(count, width)
     queries = torch.randn(5, width, generator=generator)
     each = torch.arange(count)
     assert ranks(same, same, each, each).tolist() == [count] * count
     assert ranks(queries, same, torch.arange(5) % count, each).tolist() == [count] * 5
+    assert ranks(queries[:1], same, each[-1:], each).tolist() == [count]
 
 
 def test_zeros_of_either_sign_are_one_vector() -> None:
