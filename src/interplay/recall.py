@@ -63,8 +63,8 @@ def ranks(queries: Tensor, gallery: Tensor, query_owner: Tensor, gallery_owner: 
     twins, firsts = _twins(gallery)
     result = torch.empty(len(queries), dtype=torch.int64)
     rows = max(1, _BLOCK // max(1, len(gallery)))
-    for first in range(0, len(queries), rows):
-        block = torch.arange(first, min(first + rows, len(queries)))
+    for begin in range(0, len(queries), rows):
+        block = torch.arange(begin, min(begin + rows, len(queries)))
         scores = queries[block] @ gallery.T
         scores[:, twins] = scores[:, firsts]
         owned = count[block]
@@ -72,13 +72,10 @@ def ranks(queries: Tensor, gallery: Tensor, query_owner: Tensor, gallery_owner: 
         place = torch.arange(len(row)) - (owned.cumsum(0) - owned)[row]
         own = scores[row, order[start[block][row] + place]]
         best = torch.full((len(block),), float("-inf")).scatter_reduce(0, row, own, "amax")
-        own_among_them = torch.zeros(len(block), dtype=torch.int64).index_add(
-            0, row, (own == best[row]).long()
-        )
-        at_least = np.count_nonzero(
-            scores.numpy() >= best.numpy()[:, None], axis=1
-        )  # torch's sum is 20x slower
-        result[block] = 1 + torch.from_numpy(at_least) - own_among_them
+        tied = torch.zeros(len(block), dtype=torch.int64).index_add(0, row, (own == best[row]).long())
+        reached = scores.numpy() >= best.numpy()[:, None]
+        at_least = np.count_nonzero(reached, axis=1)  # several times faster than torch's sum over bool
+        result[block] = 1 + torch.from_numpy(at_least) - tied
     return result
 
 

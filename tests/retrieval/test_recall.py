@@ -92,7 +92,7 @@ def test_one_pair() -> None:
 @pytest.mark.parametrize("count", [2, 3, 7, 17, 101, 1003])
 @pytest.mark.parametrize("width", [3, 16, 100, 512])
 def test_a_collapsed_encoder_is_ranked_last(count: int, width: int) -> None:
-    """Where every vector is the same, products may differ in the last bit from column to column (of one row, they do)."""
+    """Where every vector is the same, products of one row differ in their last bit from column to column."""
     generator = torch.Generator().manual_seed(width)
     same = torch.randn(1, width, generator=generator).expand(count, width)
     queries = torch.randn(5, width, generator=generator)
