@@ -3,40 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from interplay import artifacts
-from interplay.data.schema import Split
-from interplay.embedding import SideInputs, table_inputs
+from interplay.data.schema import PairTable, Split
+from interplay.embedding import SideInputs, embed, table_inputs
 from interplay.errors import InterplayError
 from interplay.estimators import encode_table
 from interplay.recall import Recall, retrieval_ranks
-from interplay.retriever import BARE, Retriever
-from interplay.score_matrix import ScoreMatrix
-from interplay.tasks.stream import Session, exploded, seen
+from interplay.retriever import Retriever
+from interplay.score_matrix import ScoreMatrix, Stage
+from interplay.tasks.stream import Session, explode, seen
+from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import SIDES, Side
 from interplay.train_settings import TrainSettings
 
 MATRIX = "matrix.json"
-
-
-@dataclass(frozen=True)
-class StageScores:
-    """What one stage of a stream brought.
-
-    Attributes:
-        recall: of every task seen, by the routes that the retriever chose itself.
-        oracle: the same with the true task given; None for methods that choose no task.
-        routing: share of samples that were sent to their own task, by side; None for methods that choose none.
-    """
-
-    recall: list[Recall]
-    oracle: list[Recall] | None
-    routing: dict[Side, float] | None
+SESSIONS = "sessions"
 
 
 class StreamEvaluation:
@@ -45,95 +31,88 @@ class StreamEvaluation:
     Keys are computed once; after a new session only items whose route or prompts changed are encoded again.
 
     Args:
-        retriever: what is measured, as it stands at each call.
+        backbone: of the retrievers that are measured.
         sessions: the stream.
         split: which samples.
+        reserve: text positions that the method's prompts take.
     """
 
-    def __init__(self, retriever: Retriever, sessions: Sequence[Session], split: Split = "test") -> None:
-        self._retriever = retriever
+    def __init__(
+        self, backbone: Backbone, sessions: Sequence[Session], split: Split = "test", *, reserve: int = 0
+    ) -> None:
         self._names = [session.name for session in sessions]
         table, tasks = seen(sessions, len(sessions) - 1, split)
-        captions, owners = exploded(table)
-        reserve = retriever.method.reserve
-        encoded = {
-            "image": encode_table(table, retriever.backbone, reserve=reserve),
-            "text": encode_table(captions, retriever.backbone, reserve=reserve),
-        }
-        image_tasks = torch.tensor(tasks)
+        captions, owners = explode(table)
         self._owners = torch.tensor(owners)
-        self._tasks: dict[Side, Tensor] = {"image": image_tasks, "text": image_tasks[self._owners]}
-        self._inputs: dict[Side, SideInputs] = {side: table_inputs(encoded[side], side) for side in SIDES}
-        self._keys = {side: retriever.keys(side, self._inputs[side]) for side in SIDES}
+        self._tasks: dict[Side, Tensor] = {"image": torch.tensor(tasks)}
+        self._tasks["text"] = self._tasks["image"][self._owners]
+        tables: dict[Side, PairTable] = {"image": table, "text": captions}
+        self._inputs: dict[Side, SideInputs] = {
+            side: table_inputs(encode_table(tables[side], backbone, reserve=reserve), side) for side in SIDES
+        }
+        self._keys: dict[Side, Tensor] = {side: embed(self._inputs[side], backbone) for side in SIDES}
         self._cache: dict[tuple[Side, bool], tuple[list[str], Tensor]] = {}
 
-    def _vectors(self, side: Side, routes: list[str], *, oracle: bool) -> Tensor:
-        """Vectors of all items of a side; those that are not seen yet have the empty route and cost nothing."""
-        versions = {route: self._retriever.version_of(route) for route in set(routes)}
-        marks = [f"{versions[route]} {route}" for route in routes]
-        old, vectors = self._cache.get((side, oracle), ([""] * len(routes), torch.zeros(0)))
-        if not len(vectors):
-            vectors = torch.zeros(len(routes), self._retriever.joint)
-        rows = [at for at, mark in enumerate(marks) if mark != old[at] and routes[at] != _UNSEEN]
-        if rows:
-            fresh = self._retriever.encode(side, self._inputs[side].rows(rows), [routes[at] for at in rows])
-            vectors = vectors.clone()
-            vectors[rows] = fresh
-        self._cache[side, oracle] = marks, vectors
-        return vectors
+    def baseline(self) -> list[Recall]:
+        """Recall of each task by the bare towers, in the gallery of all tasks up to it."""
+        return [self._recall(self._keys, task + 1)[task] for task in range(len(self._names))]
 
-    def stage(self, count: int) -> StageScores:
-        """Measure the first `count` tasks against the gallery of them all, with no task given.
+    def bare(self) -> list[Recall]:
+        """Recall of each task by the bare towers, in the gallery of all tasks."""
+        return self._recall(self._keys, len(self._names))
+
+    def stage(self, retriever: Retriever, count: int) -> Stage:
+        """Measure the first `count` tasks in the gallery of them all, no task given; and the next one in its own.
 
         Args:
-            count: tasks of the stream whose samples take part; the retriever may know fewer or more.
+            retriever: as it stands; where it routes, routing is measured too, and recall with the true tasks given.
+            count: tasks whose samples take part.
         """
-        retriever = self._retriever
-        here = {side: self._tasks[side] < count for side in SIDES}
-        chosen: dict[Side, list[str]] = {
-            side: [
-                route if keep else _UNSEEN
-                for route, keep in zip(
-                    retriever.routes(side, self._keys[side]), here[side].tolist(), strict=True
-                )
-            ]
-            for side in SIDES
-        }
-        recall = self._measure(chosen, here, count, oracle=False)
-        known = set(retriever.sessions)
-        if not known or not retriever.method.routes_tasks:
-            return StageScores(recall, None, None)
+        routes = {side: retriever.routes(side, self._keys[side]) for side in SIDES}
+        ahead = min(count + 1, len(self._names))
+        vectors = self._vectors(retriever, routes, ahead, oracle=False)
+        recall = self._recall(vectors, count)
+        if ahead > count:
+            recall.append(self._recall(vectors, ahead)[count])
+        if not retriever.method.routes_tasks or not set(self._names[:count]) <= set(retriever.sessions):
+            return Stage(tuple(recall))
         true = {side: [self._names[task] for task in self._tasks[side].tolist()] for side in SIDES}
-        routing = {
-            side: sum(
-                a == b
-                for a, b, keep in zip(chosen[side], true[side], here[side].tolist(), strict=True)
-                if keep
-            )
-            / int(here[side].sum())
-            for side in SIDES
-        }
-        if not set(self._names[:count]) <= known:
-            return StageScores(recall, None, routing)
-        given = {
-            side: [
-                name if keep else _UNSEEN for name, keep in zip(true[side], here[side].tolist(), strict=True)
-            ]
-            for side in SIDES
-        }
-        return StageScores(recall, self._measure(given, here, count, oracle=True), routing)
+        routing: dict[Side, float] = {}
+        for side in SIDES:
+            here = (self._tasks[side] < count).tolist()
+            right = [a == b for a, b, asked in zip(routes[side], true[side], here, strict=True) if asked]
+            routing[side] = sum(right) / len(right)
+        given = self._vectors(retriever, true, count, oracle=True)
+        return Stage(tuple(recall), routing, tuple(self._recall(given, count)))
 
-    def _measure(
-        self, routes: dict[Side, list[str]], here: dict[Side, Tensor], count: int, *, oracle: bool
-    ) -> list[Recall]:
-        image, text = (self._vectors(side, routes[side], oracle=oracle)[here[side]] for side in SIDES)
-        number = here["image"].cumsum(0) - 1  # of each image among those that are here
-        found = retrieval_ranks(image, text, number[self._owners[here["text"]]])
-        tasks = self._tasks["image"][here["image"]]
+    def _vectors(
+        self, retriever: Retriever, routes: dict[Side, list[str]], count: int, *, oracle: bool
+    ) -> dict[Side, Tensor]:
+        """Vectors of the items of the first `count` tasks; those of the others are left as they were."""
+        found: dict[Side, Tensor] = {}
+        for side in SIDES:
+            versions = {route: retriever.version_of(route) for route in set(routes[side])}
+            marks = [f"{route} {versions[route]}" for route in routes[side]]
+            empty = [""] * len(marks), torch.zeros(len(marks), retriever.joint)
+            old, vectors = self._cache.get((side, oracle), empty)
+            here = (self._tasks[side] < count).tolist()
+            stale = [at for at, mark in enumerate(marks) if here[at] and mark != old[at]]
+            vectors = vectors.clone()
+            picked = [routes[side][at] for at in stale]
+            vectors[stale] = retriever.encode(side, self._inputs[side].rows(stale), picked)
+            kept = [mark if asked else before for mark, before, asked in zip(marks, old, here, strict=True)]
+            self._cache[side, oracle] = kept, vectors
+            found[side] = vectors
+        return found
+
+    def _recall(self, vectors: dict[Side, Tensor], count: int) -> list[Recall]:
+        """Recall of each of the first `count` tasks in the gallery of them all."""
+        images, texts = (self._tasks[side] < count for side in SIDES)
+        number = images.cumsum(0) - 1  # of each image among those of the gallery
+        owners = number[self._owners[texts]]
+        found = retrieval_ranks(vectors["image"][images], vectors["text"][texts], owners)
+        tasks = self._tasks["image"][images]
         return [found.recall(images=tasks == task) for task in range(count)]
-
-
-_UNSEEN = "\0"
 
 
 def run_stream(
@@ -165,44 +144,49 @@ def run_stream(
         The retriever behind the last session, and the matrix.
 
     Raises:
-        InterplayError: the folder holds a run already; a stream or settings other than before; as `Retriever.learn`.
+        InterplayError: the folder holds a run already; a stream, method or seed other than before; as
+            `Retriever.learn`.
     """
     names = [session.name for session in sessions]
-    there = (folder / artifacts.WEIGHTS).exists()
-    if there and not resume:
-        raise InterplayError(
-            f"{folder} holds a run already: go on with it (resume), or choose another folder."
-        )
-    matrix = ScoreMatrix(tuple(names))
-    if there:
-        kept = Retriever.from_pretrained(folder, backbone=retriever.backbone)
-        same = (kept.method_name, kept.method.settings, kept.seed)
-        if same != (retriever.method_name, retriever.method.settings, retriever.seed):
-            raise InterplayError(f"The run in {folder} was started with another method, settings or seed.")
-        if list(kept.sessions) != names[: len(kept.sessions)]:
+    if (folder / artifacts.WEIGHTS).exists() or (folder / SESSIONS).exists():
+        if not resume:
             raise InterplayError(
-                f"The run in {folder} has learned {', '.join(kept.sessions)}: that is not how this stream begins."
+                f"{folder} holds a run already: go on with it (resume), or choose another folder."
             )
-        retriever = kept
-        if (folder / MATRIX).exists():
-            matrix = ScoreMatrix.load(folder / MATRIX)
-    evaluation = StreamEvaluation(retriever, sessions, split)
+        if (folder / artifacts.WEIGHTS).exists():
+            retriever = _continued(retriever, folder, names)
+    matrix = ScoreMatrix(tuple(names))
+    if (folder / MATRIX).exists():
+        matrix = ScoreMatrix.load(folder / MATRIX)
+    evaluation = StreamEvaluation(retriever.backbone, sessions, split, reserve=retriever.method.reserve)
+    if matrix.baseline is None:
+        matrix = ScoreMatrix(tuple(names), baseline=tuple(evaluation.baseline()))
     for at, session in enumerate(sessions):
-        if at >= len(retriever.sessions):
-            place = folder / "sessions" / f"{at + 1:02d}"
+        if at == len(retriever.sessions):
+            place = folder / SESSIONS / f"{at + 1:02d}"
             retriever.learn(session.name, session.table, settings=settings, run=place, resume=resume)
             retriever.save_pretrained(folder)
-        if len(matrix) <= at:
-            scores = evaluation.stage(at + 1)
-            matrix = matrix.with_row(scores.recall, oracle=scores.oracle, routing=scores.routing)
+        if at == len(matrix.stages):
+            found = evaluation.stage(retriever, at + 1)
+            matrix.append(at, found.recall, routing=found.routing, oracle=found.oracle)
             matrix.save(folder / MATRIX)
         if report is not None:
             report(matrix)
     return retriever, matrix
 
 
-def bare_recall(retriever: Retriever, sessions: Sequence[Session], split: Split = "test") -> list[Recall]:
-    """Recall of every task of a stream by the bare backbone, against the gallery of all tasks."""
-    bare = Retriever(retriever.backbone, "zero_shot")
-    assert bare.routes("image", torch.zeros(1, bare.joint)) == [BARE]
-    return StreamEvaluation(bare, sessions, split).stage(len(sessions)).recall
+def _continued(retriever: Retriever, folder: Path, names: list[str]) -> Retriever:
+    """The retriever of a run that goes on."""
+    kept = Retriever.from_pretrained(folder, backbone=retriever.backbone)
+    for what, before, now in (
+        ("method", kept.method_name, retriever.method_name),
+        ("settings", kept.method.settings, retriever.method.settings),
+        ("seed", kept.seed, retriever.seed),
+    ):
+        if before != now:
+            raise InterplayError(f"The run in {folder} was started with {what} = {before}, now it is {now}.")
+    if list(kept.sessions) != names[: len(kept.sessions)]:
+        raise InterplayError(
+            f"The run in {folder} has learned {', '.join(kept.sessions)}: that is not how this stream begins."
+        )
+    return kept

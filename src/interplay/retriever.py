@@ -22,7 +22,7 @@ from interplay.errors import InterplayError
 from interplay.estimators import Data, as_table, encode_table
 from interplay.methods.base import Keys, Method, choose
 from interplay.tasks.retrieve import PairRetriever
-from interplay.tasks.stream import exploded
+from interplay.tasks.stream import explode
 from interplay.towers.backbone import Backbone, load_backbone
 from interplay.towers.tokens import Side
 from interplay.train import FitReport, fit
@@ -156,7 +156,7 @@ class Retriever(ModelHubMixin, library_name="interplay"):
             )
         table = as_table(pairs)
         settings = settings or replace(RETRIEVAL_TRAINING, seed=self.seed)
-        train, owners = exploded(table.split("train"))
+        train, owners = explode(table.split("train"))
         encoded = encode_table(train, self.backbone, reserve=self.method.reserve)
         encoded = replace(encoded, targets=torch.tensor(owners))
         keys = Keys(*(embed(table_inputs(encoded, side), self.backbone) for side in ("image", "text")))
@@ -167,7 +167,7 @@ class Retriever(ModelHubMixin, library_name="interplay"):
             method.begin_session(name, self._meaning(name))
         report = None
         if method.solver == "gradient":
-            held_out, owners = exploded(table.split("validation"))
+            held_out, owners = explode(table.split("validation"))
             validation = encode_table(held_out, self.backbone, reserve=self.method.reserve)
             validation = replace(validation, targets=torch.tensor(owners))
             encoded = replace(encoded, keys=keys if method.reads_keys else None)
