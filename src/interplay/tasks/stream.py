@@ -67,8 +67,8 @@ def sessions_of(table: PairTable, order: Sequence[str] | None = None) -> list[Se
         count = session.table.splits().get("train", 0)
         if count < FEWEST_PAIRS:
             raise InterplayError(
-                f"{table.name}, task '{session.name}', has {count} training pairs; a session needs at least {FEWEST_PAIRS}. Add some, "
-                "merge the task with another, or leave its rows out."
+                f"{table.name}, task '{session.name}', has {count} training pairs; a session needs at least "
+                f"{FEWEST_PAIRS}. Add some, merge the task with another, or leave its rows out."
             )
     return sessions
 
