@@ -14,11 +14,11 @@ from interplay.methods.base import Method, choices, choose
 from interplay.parts.heads import Head, HeadSettings, feature_width
 from interplay.parts.similarity import similarity
 from interplay.tasks.classify import PairClassifier
-from interplay.tasks.trainable import PairBatch
+from interplay.tasks.trainable import PairBatch, keys_of
 from interplay.towers.backbone import Backbone
 from interplay.towers.presets import PRESETS
 from interplay.towers.tokens import SIDES
-from interplay.towers.walk import encode, encode_pair, front
+from interplay.towers.walk import Routes, encode, encode_pair, front
 
 NAMES = sorted(choices())
 HEAD = HeadSettings(kind="pair")
@@ -55,6 +55,12 @@ def classifier(name: str, backbone: Backbone) -> PairClassifier:
 
 def batch_of(backbone: Backbone, pixels: torch.Tensor, texts: list[str]) -> PairBatch:
     return PairBatch(pixels, backbone.tokenize(texts), torch.arange(len(texts)) % 3)
+
+
+def routes_of(method: Method, backbone: Backbone, pixels: torch.Tensor, ids: torch.Tensor) -> Routes:
+    """The prompts that each sample's key chooses, where the method lets keys choose."""
+    keys = keys_of(backbone, PairBatch(pixels, ids))
+    return Routes(method.route("image", keys.image), method.route("text", keys.text))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -161,13 +167,15 @@ def test_one_side_equals_the_pair_or_is_refused(
 ) -> None:
     method = tiny_method(name, backbone)
     ids = backbone.tokenize(texts)
-    pair = encode_pair(backbone, pixels, ids, method)
+    routes = routes_of(method, backbone, pixels, ids)
+    pair = encode_pair(backbone, pixels, ids, method, routes=routes)
     if method.coupled:
         with pytest.raises(InterplayError, match="needs pairs"):
             encode(backbone.image, "image", pixels, method)
         return
-    torch.testing.assert_close(encode(backbone.image, "image", pixels, method), pair.image)
-    torch.testing.assert_close(encode(backbone.text, "text", ids, method), pair.text)
+    image = encode(backbone.image, "image", pixels, method, route=routes.image)
+    torch.testing.assert_close(image, pair.image)
+    torch.testing.assert_close(encode(backbone.text, "text", ids, method, route=routes.text), pair.text)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -176,12 +184,15 @@ def test_starting_behind_the_front_layers_is_the_whole_walk(
 ) -> None:
     method = tiny_method(name, backbone)
     ids = backbone.tokenize(texts)
-    whole = encode_pair(backbone, pixels, ids, method)
+    routes = routes_of(method, backbone, pixels, ids)
+    whole = encode_pair(backbone, pixels, ids, method, routes=routes)
     starts = [
         front(backbone.tower(side), inputs, min(method.first_layer(side), 3))
+        if method.first_layer(side)
+        else inputs  # a method that is at work from the first layer on may be at work in the embedding
         for side, inputs in zip(SIDES, (pixels, ids), strict=True)
     ]
-    behind = encode_pair(backbone, starts[0], starts[1], method)
+    behind = encode_pair(backbone, starts[0], starts[1], method, routes=routes)
     assert torch.equal(whole.image, behind.image)
     assert torch.equal(whole.text, behind.text)
 

@@ -18,12 +18,12 @@ from interplay.towers.tokens import SIDES, Shape, Side, TowerShape
 from interplay.towers.walk import encode, encode_pair
 
 GLIP = Shape(
-    image=TowerShape(width=96, depth=12, heads=3, hidden=384, joint=256, image_size=448, patch_size=4),
+    image=TowerShape(width=96, depth=12, heads=3, hidden=384, joint=96, image_size=448, patch_size=4),
     text=TowerShape(
-        width=768, depth=12, heads=12, hidden=3072, joint=256, vocabulary=30522, positions=256, end_token=102
+        width=768, depth=12, heads=12, hidden=3072, joint=96, vocabulary=30522, positions=256, end_token=102
     ),
 )
-"""GLIP-T's widths at the first stage and of its text tower; with D = 9 the depth is enough."""
+"""GLIP-T's widths at the first stage and of its text tower. It has no joint space: the image width stands in."""
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,192 @@
+"""What the methods keep: every row of a recipe x seeds x task orders on a stream, measured on its test split.
+
+    python benchmarks/continual.py run   --recipe recipes/openmoji-continual.yaml   # the cells that are missing
+    python benchmarks/continual.py table --recipe recipes/openmoji-continual.yaml   # Markdown, mean ± deviation
+
+Every finished cell is a JSON file under `results/`, so a grid that was stopped goes on where it was. All gradient
+methods of a recipe are trained alike but for their learning rate, which was chosen on validation (`tune` in the recipe
+records how).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from interplay import TrainSettings, load, load_backbone
+from interplay.continual import StreamEvaluation, run_stream
+from interplay.files import write_text
+from interplay.methods.base import choose
+from interplay.retriever import Retriever
+from interplay.score_matrix import ScoreMatrix
+from interplay.tasks.stream import Session, joint, sessions_of
+from interplay.towers.backbone import Backbone
+
+Recipe = dict[str, Any]
+
+
+def ordered(recipe: Recipe, order: int) -> list[Session]:
+    """The stream in one of its orders: 0 is the table's own, another number seeds a permutation."""
+    table = load(recipe["data"])
+    sessions = sessions_of(table)
+    if order:
+        random.Random(order).shuffle(sessions)
+    return sessions
+
+
+def settings_of(row: Recipe) -> dict[str, Any]:
+    """A row's changes to the method's settings."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in row.get("settings", {}).items()}
+
+
+def cell(
+    recipe: Recipe, row: Recipe, seed: int, sessions: Sequence[Session], backbone: Backbone, split: str
+) -> Recipe:
+    """One row with one seed on one order of the stream."""
+    retriever = Retriever(backbone, row["method"], settings=settings_of(row), seed=seed)
+    training = TrainSettings(
+        **{**recipe["training"], **row.get("training", {})}, seed=seed, progress=False, loggers=()
+    )
+    trained = [p.numel() for p in retriever.method.parameters() if p.requires_grad]
+    start = time.perf_counter()
+    names = tuple(session.name for session in sessions)
+    if row.get("joint"):
+        whole = joint(sessions)
+        retriever.learn(whole.name, whole.table, settings=training)
+        evaluation = StreamEvaluation(backbone, sessions, split, reserve=retriever.method.reserve)  # type: ignore[arg-type]
+        recall = evaluation.stage(retriever, len(sessions)).recall
+        directions = ("image_to_text", "text_to_image")
+        average = {
+            d: {str(k): statistics.fmean(r[d][k] for r in recall) for k in (1, 5, 10)} for d in directions
+        }
+        summary: Recipe = {"final_average": average}
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            _, matrix = run_stream(retriever, sessions, Path(folder), settings=training, split=split)  # type: ignore[arg-type]
+            summary = matrix.summary()
+            summary["matrix"] = json.loads((Path(folder) / "matrix.json").read_text())
+    return {
+        "row": row["name"],
+        "method": row["method"],
+        "settings": row.get("settings", {}),
+        "training": {**recipe["training"], **row.get("training", {})},
+        "seed": seed,
+        "order": names,
+        "split": split,
+        "trained_parameters": sum(trained) if choose(row["method"]).method.solver == "gradient" else 0,
+        "seconds": round(time.perf_counter() - start, 1),
+        "threads": torch.get_num_threads(),
+        "backbone_digest": backbone.digest,
+        **summary,
+    }
+
+
+def path_of(recipe: Recipe, row: Recipe, order: int, seed: int) -> Path:
+    """Where a cell is kept."""
+    return Path(recipe["results"]) / "cells" / f"{row['name']}-order{order}-seed{seed}.json"
+
+
+def go(arguments: argparse.Namespace, recipe: Recipe) -> None:
+    """Run the missing cells, seed by seed, so that every row is there early."""
+    backbone = load_backbone(recipe["backbone"])
+    streams = {order: ordered(recipe, order) for order in recipe["orders"]}
+    for seed in recipe["seeds"]:
+        for order, sessions in streams.items():
+            for row in recipe["rows"]:
+                if arguments.rows and row["name"] not in arguments.rows:
+                    continue
+                if seed not in row.get("seeds", recipe["seeds"]) or order not in row.get("orders", recipe["orders"]):
+                    continue
+                path = path_of(recipe, row, order, seed)
+                if path.exists():
+                    continue
+                done = cell(recipe, row, seed, sessions, backbone, "test")
+                write_text(path, json.dumps(done, indent=1) + "\n")
+                print(row["name"], order, seed, done["seconds"], done["final_average"], flush=True)
+
+
+def shown(values: list[float | None]) -> str:
+    """Mean ± deviation in per cent."""
+    there = [100 * value for value in values if value is not None]
+    if not there:
+        return "–"
+    return (
+        f"{there[0]:.1f}"
+        if len(there) == 1
+        else f"{statistics.mean(there):.1f} ± {statistics.stdev(there):.1f}"
+    )
+
+
+def table(recipe: Recipe) -> str:
+    """The cells as Markdown."""
+    columns = ["i→t R@1", "R@5", "R@10", "t→i R@1", "R@5", "R@10", "stage average", "forgetting", "oracle", "routing"]
+    lines = [
+        "| method | parameters a task | runs | " + " | ".join(columns) + " |",
+        "|---" * (3 + len(columns)) + "|",
+    ]
+    for row in recipe["rows"]:
+        paths = sorted((Path(recipe["results"]) / "cells").glob(f"{row['name']}-order*-seed*.json"))
+        cells = [json.loads(path.read_text()) for path in paths]
+        if not cells:
+            lines.append(f"| {row['name']} | " + " | ".join(["–"] * (2 + len(columns))) + " |")
+            continue
+        values = [
+            shown([c["final_average"][direction][k] for c in cells])
+            for direction in ("image_to_text", "text_to_image")
+            for k in ("1", "5", "10")
+        ]
+        for name in ("stage_average", "forgetting"):
+            values.append(shown([(c.get(name) or {}).get("mean") for c in cells]))
+        values.append(
+            shown([c["oracle"]["final_average"]["mean"] if c.get("oracle") else None for c in cells])
+        )
+        values.append(
+            shown([statistics.fmean(c["routing"].values()) if c.get("routing") else None for c in cells])
+        )
+        parameters = f"{cells[0]['trained_parameters']:,}"
+        lines.append(f"| {row['name']} | {parameters} | {len(cells)} | " + " | ".join(values) + " |")
+    return "\n".join(lines)
+
+
+def check(recipe: Recipe) -> None:
+    """Every stored matrix can be read."""
+    for path in (Path(recipe["results"]) / "cells").glob("*.json"):
+        stored = json.loads(path.read_text())
+        if "matrix" in stored:
+            with tempfile.TemporaryDirectory() as folder:
+                copy = Path(folder) / "matrix.json"
+                write_text(copy, json.dumps(stored["matrix"]))
+                ScoreMatrix.load(copy)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("run", "table"))
+    parser.add_argument("--recipe", type=Path, default=Path("recipes/openmoji-continual.yaml"))
+    parser.add_argument("--rows", nargs="*", help="only these rows of the recipe")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads")
+    arguments = parser.parse_args()
+    recipe = yaml.safe_load(arguments.recipe.read_text())
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    if arguments.what == "table":
+        check(recipe)
+        print(table(recipe))
+    else:
+        go(arguments, recipe)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""L2P: a pool of prompts from which each image picks its own by its key (Wang et al., CVPR 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from interplay.errors import InterplayError
+from interplay.methods.base import Keys, Method
+from interplay.towers.tokens import Shape, Side, Tokens, Tower
+
+
+@dataclass(frozen=True)
+class L2pSettings:
+    """Settings of L2P.
+
+    Attributes:
+        pool: prompts M in the pool.
+        length: tokens L_p of a prompt.
+        picked: prompts N that an image takes, the nearest ones.
+        pull: λ, how strongly the picked prompts' keys are drawn to the images' keys.
+    """
+
+    pool: int = 10
+    length: int = 5
+    picked: int = 5
+    pull: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.length < 1 or not 1 <= self.picked <= self.pool:
+            raise InterplayError("L2P needs length >= 1 and 1 <= picked <= pool.")
+
+
+class L2p(Method):
+    """The image side takes the N of M prompts whose keys are nearest (cosine) to the image's own; text is left alone.
+
+    Loss: base − λ·mean over batch and picked prompts of cos(key, query). One pool serves all sessions. Prompts and
+    keys start from U(−1, 1). Every image picks for itself: the batch-wide vote of both released codes would make a
+    prediction depend on its batch mates.
+
+    Deviations: queries and keys live in the joint space, where the bare tower's vectors are compared everywhere else
+    (released: the class token, as wide as the prompts; the count is the same where d_v = joint); the prompted class
+    token is read, since there is no class head over the prompts' mean; no masking of other sessions' classes.
+    """
+
+    Settings: ClassVar[type[Any]] = L2pSettings
+    reads_keys: ClassVar[bool] = True
+
+    def __init__(self, shape: Shape, settings: L2pSettings) -> None:
+        super().__init__(shape, settings)
+        self.pool = nn.Parameter(torch.rand(settings.pool, settings.length, shape.image.width) * 2 - 1)
+        self.pool_keys = nn.Parameter(torch.rand(settings.pool, shape.joint) * 2 - 1)
+
+    def first_layer(self, side: Side) -> int:
+        """Prompts enter with the image; the text tower is left alone."""
+        return 0 if side == "image" else self.shape.text.depth
+
+    def route(self, side: Side, keys: Tensor) -> Tensor | None:
+        """The numbers of the N nearest prompts of each image, (batch, N), the nearest first."""
+        if side == "text":
+            return None
+        near = F.normalize(keys, dim=-1) @ F.normalize(self.pool_keys, dim=-1).T.to(keys)
+        return near.topk(self.settings.picked, dim=1).indices
+
+    def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
+        """The picked prompts join in front of the first image layer."""
+        if side == "image" and i == 0:
+            if tokens.route is None:
+                raise ValueError("L2P chooses prompts by keys: give the walk the routes of the images")
+            tokens = tower.put(tokens, self.pool[tokens.route].flatten(1, 2))
+        return tower.layer(i, tokens)
+
+    def objective(self, base: Tensor, keys: Keys | None) -> Tensor:
+        """base − λ·mean cos(picked keys, queries)."""
+        assert keys is not None
+        route = self.route("image", keys.image)
+        assert route is not None
+        picked = F.normalize(self.pool_keys, dim=-1)[route]
+        near = torch.einsum("bnd,bd->bn", picked, keys.image)
+        total: Tensor = base - self.settings.pull * near.mean()
+        return total
+
+    @classmethod
+    def tiny(cls) -> Mapping[str, Any]:
+        """A small pool of which every image takes all, so that every prompt is used."""
+        return {"pool": 3, "length": 2, "picked": 3}
+
+    @classmethod
+    def parameter_count(cls, shape: Shape, settings: L2pSettings) -> int:
+        """M·(L_p·d_v + joint)."""
+        return settings.pool * (settings.length * shape.image.width + shape.joint)

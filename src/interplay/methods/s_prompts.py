@@ -1,0 +1,91 @@
+"""S-Prompts: independent prompts for every session, at the input of both towers (Wang et al., NeurIPS 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from interplay.errors import InterplayError
+from interplay.methods.base import Method
+from interplay.parts.prompt_bank import PromptBank, Sessions
+from interplay.parts.task_keys import Distance
+from interplay.towers.tokens import Shape, Side, Tokens, Tower
+
+
+@dataclass(frozen=True)
+class SPromptsSettings:
+    """Settings of S-Prompts.
+
+    Attributes:
+        image_length: image prompts of a session. LPI compares with 16; the released code has 10.
+        text_length: context tokens of a session in front of the caption.
+        sessions: `own`: prompts of its own for each session (the method); `shared`: the same prompts trained on
+            and on (sequential fine-tuning).
+        centres, distance: of the keys that tell a sample's session (`TaskKeys`).
+    """
+
+    image_length: int = 16
+    text_length: int = 16
+    sessions: Sessions = "own"
+    centres: int = 5
+    distance: Distance = "l1"
+
+    def __post_init__(self) -> None:
+        if min(self.image_length, self.text_length, self.centres) < 1:
+            raise InterplayError("S-Prompts needs image_length, text_length and centres >= 1.")
+
+
+class InputPrompts(nn.Module):
+    """The set of one session: prompts that enter once a side, so there is one layer of them."""
+
+    def __init__(self, shape: Shape, settings: SPromptsSettings) -> None:
+        super().__init__()
+        image = torch.empty(settings.image_length, shape.image.width)
+        self.image = nn.Parameter(nn.init.kaiming_uniform_(image, a=5**0.5))
+        self.text = nn.Parameter(torch.randn(settings.text_length, shape.text.width) * 0.02)
+
+    def forward(self, side: Side, layers: slice = slice(None)) -> Tensor:
+        """The prompts of a side, (1, length, width)."""
+        return (self.image if side == "image" else self.text)[None][layers]
+
+
+class SPrompts(Method):
+    """Image prompts behind the class token, in front of the first norm; text context in front of the positions.
+
+    Every session has its own set; a sample takes the set of the session whose k-means centre is nearest to its key.
+    Deviation: trained by the contrastive loss of retrieval instead of the cross-entropy over a session's classes, so
+    the context stands in front of whole captions.
+    """
+
+    Settings: ClassVar[type[Any]] = SPromptsSettings
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"s-prompts-sequential": {"sessions": "shared"}}
+
+    def __init__(self, shape: Shape, settings: SPromptsSettings) -> None:
+        super().__init__(shape, settings)
+        self.reserve = settings.text_length
+        self.bank = PromptBank(
+            lambda: InputPrompts(shape, settings), settings.sessions, settings.centres, settings.distance
+        )
+
+    def first_layer(self, side: Side) -> int:
+        """Prompts enter with the input."""
+        return 0
+
+    def embed(self, side: Side, tower: Tower, inputs: Tensor, route: Tensor | None) -> Tokens:
+        """The input with its session's prompts."""
+        assert self.bank is not None
+        return tower.embed(inputs, context=self.bank.prompts(side, 0, route))
+
+    @classmethod
+    def tiny(cls) -> Mapping[str, Any]:
+        """Short prompts."""
+        return {"image_length": 2, "text_length": 2}
+
+    @classmethod
+    def parameter_count(cls, shape: Shape, settings: SPromptsSettings) -> int:
+        """L_v·d_v + L_l·d_l a session."""
+        return settings.image_length * shape.image.width + settings.text_length * shape.text.width
