@@ -105,7 +105,9 @@ def go(arguments: argparse.Namespace, recipe: Recipe) -> None:
             for row in recipe["rows"]:
                 if arguments.rows and row["name"] not in arguments.rows:
                     continue
-                if seed not in row.get("seeds", recipe["seeds"]) or order not in row.get("orders", recipe["orders"]):
+                if seed not in row.get("seeds", recipe["seeds"]) or order not in row.get(
+                    "orders", recipe["orders"]
+                ):
                     continue
                 path = path_of(recipe, row, order, seed)
                 if path.exists():
@@ -129,7 +131,18 @@ def shown(values: list[float | None]) -> str:
 
 def table(recipe: Recipe) -> str:
     """The cells as Markdown."""
-    columns = ["i→t R@1", "R@5", "R@10", "t→i R@1", "R@5", "R@10", "stage average", "forgetting", "oracle", "routing"]
+    columns = [
+        "i→t R@1",
+        "R@5",
+        "R@10",
+        "t→i R@1",
+        "R@5",
+        "R@10",
+        "stage average",
+        "forgetting",
+        "oracle",
+        "routing",
+    ]
     lines = [
         "| method | parameters a task | runs | " + " | ".join(columns) + " |",
         "|---" * (3 + len(columns)) + "|",
