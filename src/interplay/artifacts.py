@@ -102,8 +102,11 @@ def write_artifact(folder: Path, module: nn.Module, card: Mapping[str, Any], rea
     write_text(folder / "README.md", readme)
 
 
-def read_header(folder: Path, task: Task) -> dict[str, Any]:
+def read_header(folder: Path, task: Task | None = None) -> dict[str, Any]:
     """The card of an artefact, as it was written.
+
+    Args:
+        task: what it must have been made for; None: anything.
 
     Raises:
         InterplayError: the folder holds none, it is damaged, pickled, of a newer format, or made for another task.
@@ -129,7 +132,7 @@ def read_header(folder: Path, task: Task) -> dict[str, Any]:
         raise InterplayError(
             f"{path} is of format {raw.get('format')}, this version of interplay reads {FORMAT}: update interplay."
         )
-    if raw.get("task", "classification") != task:
+    if task is not None and raw.get("task", "classification") != task:
         loader = {"classification": "Classifier", "retrieval": "Retriever"}[raw["task"]]
         raise InterplayError(f"{folder} was made for {raw['task']}: open it with {loader}.from_pretrained.")
     return raw

@@ -16,7 +16,7 @@ from interplay.estimators import encode_table
 from interplay.recall import Recall, retrieval_ranks
 from interplay.retriever import Retriever
 from interplay.score_matrix import ScoreMatrix, Stage
-from interplay.tasks.stream import Session, explode, seen
+from interplay.tasks.stream import Session, explode, joint, seen
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import SIDES, Side
 from interplay.train_settings import TrainSettings
@@ -60,6 +60,15 @@ class StreamEvaluation:
     def bare(self) -> list[Recall]:
         """Recall of each task by the bare towers, in the gallery of all tasks."""
         return self._recall(self._keys, len(self._names))
+
+    def bare_matrix(self) -> ScoreMatrix:
+        """The matrix of the bare towers: what a growing gallery takes away although nothing is forgotten."""
+        names = tuple(self._names)
+        matrix = ScoreMatrix(names, baseline=tuple(self.baseline()))
+        for count in range(1, len(names) + 1):
+            ahead = self._recall(self._keys, count + 1)[count:] if count < len(names) else []
+            matrix.append(count - 1, [*self._recall(self._keys, count), *ahead])
+        return matrix
 
     def stage(self, retriever: Retriever, count: int) -> Stage:
         """Measure the first `count` tasks in the gallery of them all, no task given; and the next one in its own.
@@ -124,6 +133,7 @@ def run_stream(
     split: Split = "test",
     resume: bool = False,
     report: Callable[[ScoreMatrix], None] | None = None,
+    evaluation: StreamEvaluation | None = None,
 ) -> tuple[Retriever, ScoreMatrix]:
     """Learn all sessions of a stream, each measured with every task seen so far, and save after each one.
 
@@ -139,6 +149,7 @@ def run_stream(
         split: what is measured.
         resume: go on where the folder stands.
         report: called with the matrix after every session.
+        evaluation: of these sessions and this split, to share; by default it is made here.
 
     Returns:
         The retriever behind the last session, and the matrix.
@@ -148,17 +159,12 @@ def run_stream(
             `Retriever.learn`.
     """
     names = [session.name for session in sessions]
-    if (folder / artifacts.WEIGHTS).exists() or (folder / SESSIONS).exists():
-        if not resume:
-            raise InterplayError(
-                f"{folder} holds a run already: go on with it (resume), or choose another folder."
-            )
-        if (folder / artifacts.WEIGHTS).exists():
-            retriever = _continued(retriever, folder, names)
+    retriever = _begun(retriever, names, folder, resume)
     matrix = ScoreMatrix(tuple(names))
     if (folder / MATRIX).exists():
         matrix = ScoreMatrix.load(folder / MATRIX)
-    evaluation = StreamEvaluation(retriever.backbone, sessions, split, reserve=retriever.method.reserve)
+    if evaluation is None:
+        evaluation = StreamEvaluation(retriever.backbone, sessions, split, reserve=retriever.method.reserve)
     if matrix.baseline is None:
         matrix = ScoreMatrix(tuple(names), baseline=tuple(evaluation.baseline()))
     for at, session in enumerate(sessions):
@@ -173,6 +179,39 @@ def run_stream(
         if report is not None:
             report(matrix)
     return retriever, matrix
+
+
+def run_joint(
+    retriever: Retriever,
+    sessions: Sequence[Session],
+    folder: Path,
+    *,
+    settings: TrainSettings | None = None,
+    resume: bool = False,
+) -> Retriever:
+    """Learn all sessions of a stream at once, as one task named `joint`: what a stream could reach at best.
+
+    Folder, arguments and errors are those of `run_stream`; there is one stage only, so there is no matrix. Measure it
+    task by task with `StreamEvaluation.stage`.
+    """
+    whole = joint(sessions)
+    retriever = _begun(retriever, [whole.name], folder, resume)
+    if not retriever.sessions:
+        place = folder / SESSIONS / "01"
+        retriever.learn(whole.name, whole.table, settings=settings, run=place, resume=resume)
+        retriever.save_pretrained(folder)
+    return retriever
+
+
+def _begun(retriever: Retriever, names: list[str], folder: Path, resume: bool) -> Retriever:
+    """The retriever to begin with, or the one of the run that goes on."""
+    if not (folder / artifacts.WEIGHTS).exists() and not (folder / SESSIONS).exists():
+        return retriever
+    if not resume:
+        raise InterplayError(
+            f"{folder} holds a run already: go on with it (resume), or choose another folder."
+        )
+    return _continued(retriever, folder, names) if (folder / artifacts.WEIGHTS).exists() else retriever
 
 
 def _continued(retriever: Retriever, folder: Path, names: list[str]) -> Retriever:

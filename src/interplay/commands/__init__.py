@@ -22,12 +22,14 @@ class Command:
         module: below `interplay.commands`.
         function: in that module.
         settings: `module:Class` of a dataclass whose fields are options too, handed over as the dictionary
-            `settings` of those that were given.
+            `settings` of those that were given; or `module:INSTANCE`, whose values are the defaults that are shown.
+        inherits: settings that are not given are those of an earlier run, so no defaults are shown.
     """
 
     module: str
     function: str
     settings: str | None = None
+    inherits: bool = False
 
     def load(self) -> Callable[..., Result]:
         """The function itself."""
@@ -36,13 +38,12 @@ class Command:
         )
         return function
 
-    def load_settings(self) -> type[Any] | None:
-        """The dataclass of further options."""
+    def load_settings(self) -> Any:
+        """The dataclass of further options, or an instance of it; None where there are none."""
         if self.settings is None:
             return None
         module, _, name = self.settings.partition(":")
-        found: type[Any] = getattr(importlib.import_module(module), name)
-        return found
+        return getattr(importlib.import_module(module), name)
 
     @property
     def summary(self) -> str:
@@ -55,6 +56,9 @@ COMMANDS: dict[str, Command] = {
     "train": Command("train", "train", settings="interplay.train_settings:TrainSettings"),
     "evaluate": Command("use", "evaluate"),
     "predict": Command("use", "predict"),
+    "continual": Command("stream", "continual", settings="interplay.retriever:RETRIEVAL_TRAINING"),
+    "learn": Command("stream", "learn", settings="interplay.train_settings:TrainSettings", inherits=True),
+    "forget": Command("stream", "forget"),
     "methods": Command("look", "methods"),
     "info": Command("look", "info"),
     "data list": Command("look", "data_list"),

@@ -7,7 +7,7 @@ import inspect
 import re
 import types
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import docstring_parser
@@ -66,7 +66,7 @@ class Option:
         """Name and keywords for `add_argument`."""
         keywords: dict[str, Any] = {"help": self.help}
         if self.positional:
-            return self.name, keywords | {"type": self.hint, "metavar": self.flag}
+            return self.name, keywords | self._place()
         if self.hint is bool and self.default:
             off = {"action": "store_false", "dest": self.name, "default": argparse.SUPPRESS}
             return f"--no-{self.flag[2:]}", off | {"help": f"turn off: {self.help}"}
@@ -82,6 +82,15 @@ class Option:
             return self.flag, keywords | {"type": get_args(self.hint)[0]}
         return self.flag, keywords | {"type": self.hint}
 
+    def _place(self) -> dict[str, Any]:
+        """Keywords of a positional option: one value, one that can be left out, or one and more."""
+        place: dict[str, Any] = {"type": self.hint, "metavar": self.flag}
+        if get_origin(self.hint) in (list, tuple):
+            return place | {"type": get_args(self.hint)[0], "nargs": "+"}
+        if self.default is not inspect.Parameter.empty:
+            place |= {"nargs": "?", "default": argparse.SUPPRESS}
+        return place
+
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:
     """The members of a union and the members of a list; a plain type is its only one."""
@@ -90,13 +99,14 @@ def _alternatives(hint: Any) -> tuple[Any, ...]:
     return get_args(hint)[:1] if get_origin(hint) in (list, tuple) else (hint,)
 
 
-def options_of(source: Any, skip: Sequence[str] = ()) -> Iterator[Option]:
+def options_of(source: Any, skip: Sequence[str] = (), defaults: Any = None) -> Iterator[Option]:
     """The options that a typed function, or a dataclass, stands for.
 
     Args:
-        source: parameters without a default that can be given by place are positional; everything has to be
-            documented under `Args:` or `Attributes:`.
+        source: parameters that can be given by place are positional; everything has to be documented under `Args:`
+            or `Attributes:`.
         skip: names to leave out.
+        defaults: for a dataclass, an instance whose values are shown as defaults instead of the class's own.
     """
     hints = get_type_hints(source)
     documented = {
@@ -106,9 +116,9 @@ def options_of(source: Any, skip: Sequence[str] = ()) -> Iterator[Option]:
     }
     for name, parameter in inspect.signature(source).parameters.items():
         if name not in skip:
-            needed = parameter.default is inspect.Parameter.empty
-            positional = needed and parameter.kind is not inspect.Parameter.KEYWORD_ONLY
-            yield Option(name, hints[name], parameter.default, positional, documented[name])
+            default = parameter.default if defaults is None else getattr(defaults, name)
+            positional = inspect.isfunction(source) and parameter.kind is not inspect.Parameter.KEYWORD_ONLY
+            yield Option(name, hints[name], default, positional, documented[name])
 
 
 @dataclass(frozen=True)
@@ -130,10 +140,15 @@ class CommandLine:
     def of(cls, name: str, command: Command) -> CommandLine:
         """The command line of a command."""
         function, settings = command.load(), command.load_settings()
+        kind = settings if settings is None or isinstance(settings, type) else type(settings)
+        defaults = None if kind is settings else settings
+        more = () if kind is None else tuple(options_of(kind, defaults=defaults))
+        if command.inherits:
+            more = tuple(o if o.hint is bool else replace(o, default=None) for o in more)
         return cls(
             name,
             tuple(options_of(function, skip=("settings",))),
-            () if settings is None else tuple(options_of(settings)),
+            more,
             inspect.cleandoc(function.__doc__ or "").partition("\nArgs:\n")[0].strip(),
         )
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
@@ -18,7 +18,10 @@ from interplay.errors import InterplayError
 from interplay.files import write_text
 
 if TYPE_CHECKING:
+    from interplay.artifacts import Task
+    from interplay.data.schema import PairTable
     from interplay.estimators import Classifier
+    from interplay.retriever import Retriever
     from interplay.towers.backbone import Backbone
 
 CONFIG = "config.yaml"
@@ -56,6 +59,16 @@ def open_backbone(name: str, *, random_weights: bool = False, seed: int = 0) -> 
     return load_backbone(name, random_weights=random_weights, seed=seed)
 
 
+def open_table(data: str, on_bad_row: Literal["error", "skip"] = "error") -> PairTable:
+    """Load data, and tell what the reader decided and left out."""
+    from interplay.data import load
+
+    table = load(data, on_bad_row=on_bad_row)
+    for sentence in (*table.notes, *(f"Left out: {row}." for row in table.skipped)):
+        note(sentence)
+    return table
+
+
 def open_run(folder: str, backbone: str | None = None) -> Classifier:
     """The trained classifier of a run folder.
 
@@ -65,32 +78,77 @@ def open_run(folder: str, backbone: str | None = None) -> Classifier:
     Raises:
         InterplayError: there is no such folder, no trained method in it, or it was made for another backbone.
     """
-    if not Path(folder).is_dir():
-        raise InterplayError(
-            f"There is no folder '{folder}': give the one that 'interplay train --out' wrote."
-        )
-    from interplay.artifacts import read_card
+    card = _card(folder, "classification")
     from interplay.estimators import Classifier
 
-    card = read_card(Path(folder))
-    found: Classifier = Classifier.from_pretrained(folder, backbone=open_backbone(backbone or card.backbone))
+    found: Classifier = Classifier.from_pretrained(
+        folder, backbone=open_backbone(backbone or card["backbone"])
+    )
     return found
+
+
+def open_retriever(folder: str, backbone: str | None = None) -> Retriever:
+    """The trained retriever of a run folder; arguments and errors are those of `open_run`."""
+    card = _card(folder, "retrieval")
+    from interplay.retriever import Retriever
+
+    found: Retriever = Retriever.from_pretrained(folder, backbone=open_backbone(backbone or card["backbone"]))
+    return found
+
+
+def task_of(folder: str) -> Task:
+    """What the trained method of a run folder was made for.
+
+    Raises:
+        InterplayError: there is no such folder, or no trained method in it.
+    """
+    from interplay.artifacts import read_header
+
+    if not Path(folder).is_dir():
+        raise InterplayError(
+            f"There is no folder '{folder}': give the one that 'interplay train --out' or 'interplay continual --out' "
+            "wrote."
+        )
+    task: Task = read_header(Path(folder)).get("task", "classification")
+    return task
+
+
+def _card(folder: str, task: Task) -> dict[str, Any]:
+    """The card of a run that was made for a task.
+
+    Raises:
+        InterplayError: it was made for the other one, or as `task_of`.
+    """
+    found = task_of(folder)
+    if found != task:
+        holds, usable = {
+            "classification": ("a classifier", "'interplay evaluate' and 'interplay predict' use it"),
+            "retrieval": (
+                "a retriever",
+                "'interplay evaluate', 'interplay index' and 'interplay search' use it",
+            ),
+        }[found]
+        raise InterplayError(f"{folder} holds {holds}, which this command has no use for: {usable}.")
+    from interplay.artifacts import read_header
+
+    return read_header(Path(folder), task)
 
 
 def begin_run(folder: Path, config: Mapping[str, Any], *, resume: bool) -> None:
     """Write what is about to run, before it runs.
 
     Args:
-        config: options of `interplay train` and their values; `--config` reads the file again.
+        config: options of the command and their values; `--config` reads the file again.
 
     Raises:
         InterplayError: the folder holds a run and it is not to go on, or it began with other options.
     """
     from interplay.artifacts import WEIGHTS
     from interplay.checkpoints import LAST
+    from interplay.continual import SESSIONS
 
     path = folder / CONFIG
-    begun = any((folder / name).exists() for name in (WEIGHTS, LAST))
+    begun = any((folder / name).exists() for name in (WEIGHTS, LAST, SESSIONS))
     if begun and not resume:
         raise InterplayError(
             f"{folder} holds a training run already: go on with it by --resume, or choose another folder for --out."

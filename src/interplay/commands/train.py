@@ -8,9 +8,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from interplay.commands.output import Result, columns, note
-from interplay.commands.runs import begin_run, open_backbone
-from interplay.commands.values import assignments, spelled
+from interplay.commands.output import Result, columns
+from interplay.commands.runs import begin_run, open_backbone, open_table
+from interplay.commands.values import assignments, given, spelled
 from interplay.errors import InterplayError
 
 if TYPE_CHECKING:
@@ -63,7 +63,6 @@ def train(
         on_bad_row: what to do with a row that cannot be used: `error` stops and names it, `skip` leaves it out and
             lists it.
     """
-    from interplay.data import load
     from interplay.methods.base import choose, make_settings
     from interplay.parts.heads import HeadSettings
     from interplay.train_settings import TrainSettings
@@ -88,26 +87,17 @@ def train(
         "on_bad_row": on_bad_row,
     }
     loaded = open_backbone(backbone, random_weights=random_weights)
-    table = load(data, on_bad_row=on_bad_row)
-    for sentence in (*table.notes, *(f"Left out: {row}." for row in table.skipped)):
-        note(sentence)
+    table = open_table(data, on_bad_row)
     runs = []
     for seed in range(training.seed, training.seed + seeds):
         folder = Path(out) / f"seed-{seed}" if seeds > 1 else Path(out)
         one = replace(training, seed=seed)
-        begin_run(folder, config | _given(one), resume=resume)
+        begin_run(folder, config | given(one), resume=resume)
         arguments = {"settings": changes, "head": head_changes, "multi_loss": multi_loss, "seed": seed}
         runs.append(
             _train_one(loaded, choice.name, arguments, _shared(table, share, seed), one, folder, resume)
         )
     return _summed(runs, out)
-
-
-def _given(training: TrainSettings) -> dict[str, Any]:
-    """Training settings as YAML holds them."""
-    return {
-        key: list(v) if isinstance(v, tuple) else v for key, v in asdict(training).items() if v is not None
-    }
 
 
 def _shared(table: PairTable, share: float, seed: int) -> PairTable:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from interplay.commands.output import Result, columns, note
-from interplay.commands.runs import open_run
+from interplay.commands.runs import open_run, open_table, task_of
 from interplay.errors import InterplayError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def evaluate(
     backbone: str | None = None,
     on_bad_row: Literal["error", "skip"] = "error",
 ) -> Result:
-    """Measure a trained method on one split of a data set.
+    """Measure a trained method on one split of a data set: a classifier's accuracy, or a retriever's recall.
 
     Examples:
 
@@ -36,21 +36,22 @@ def evaluate(
       interplay evaluate runs/mine --data pairs.csv --split validation --json
 
     Args:
-        run: the folder that 'interplay train --out' wrote.
-        data: what to measure on; by default what it was trained on.
+        run: the folder that 'interplay train --out' or 'interplay continual --out' wrote.
+        data: what to measure on; by default what it was trained on. Of a retriever every task of the data is
+            measured, in the gallery of them all.
         split: which rows.
         backbone: where to load the backbone from, if not from where the run says; its weights must be the same.
         on_bad_row: what to do with a row that cannot be used: `error` stops and names it, `skip` leaves it out and
             lists it.
     """
-    classifier = open_run(run, backbone)
-    from interplay.data import load
+    if task_of(run) == "retrieval":
+        from interplay.commands.stream import measure
 
+        return measure(run, data, split, backbone, on_bad_row)
+    classifier = open_run(run, backbone)
     assert classifier.card is not None
     source = data or classifier.card.data
-    table = load(source, on_bad_row=on_bad_row)
-    for sentence in (*table.notes, *(f"Left out: {row}." for row in table.skipped)):
-        note(sentence)
+    table = open_table(source, on_bad_row)
     metrics = classifier.evaluate(table, split)
     rows = len(table.split(split))
     found = {"run": run, "data": source, "split": split, "rows": rows, "metrics": metrics}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, get_origin, get_type_hints
 
 import yaml
@@ -64,3 +65,10 @@ def spelled(values: Mapping[str, Any]) -> list[str]:
         return str(yaml.safe_dump(plain, default_flow_style=True, width=10**6)).removesuffix("...\n").strip()
 
     return [f"{key}={word(value)}" for key, value in values.items()]
+
+
+def given(settings: Any) -> dict[str, Any]:
+    """The values of a settings dataclass as YAML holds them; those that are None are left out."""
+    return {
+        key: list(v) if isinstance(v, tuple) else v for key, v in asdict(settings).items() if v is not None
+    }

@@ -14,6 +14,8 @@ from interplay.errors import InterplayError, unknown
 FEWEST_PAIRS = 2
 """A contrastive loss needs another pair to tell a pair from."""
 
+_CAPTIONS = datasets.Features({"text": datasets.List(datasets.Value("string"))})
+
 
 @dataclass(frozen=True, eq=False)
 class Session:
@@ -80,6 +82,21 @@ def joint(sessions: Sequence[Session]) -> Session:
         InterplayError: there is no session, or their tables have unlike columns.
     """
     return Session("joint", _together([session.table for session in sessions]))
+
+
+def alike(sessions: Sequence[Session]) -> list[Session]:
+    """Sessions from different tables with the columns that all retrieval needs, so that they go together.
+
+    Every row has a list of captions; ids, labels and other columns are left behind.
+    """
+    found = []
+    for session in sessions:
+        table = session.table
+        kept = [name for name in ("image", "split") if name in table.rows.column_names]
+        captions = datasets.Dataset.from_dict({"text": table.captions()}, features=_CAPTIONS)
+        rows = datasets.concatenate_datasets([table.rows.select_columns(kept), captions], axis=1)
+        found.append(Session(session.name, replace(table, kind="pairs", classes=(), rows=rows)))
+    return found
 
 
 def seen(sessions: Sequence[Session], t: int, split: Split) -> tuple[PairTable, list[int]]:

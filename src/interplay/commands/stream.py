@@ -1,0 +1,413 @@
+"""Commands of continual retrieval: continual, learn, forget; and the measuring of a retriever's run."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from interplay.commands.output import Result, columns, note
+from interplay.commands.recalls import average, joint_report, measured_report, stream_report
+from interplay.commands.runs import begin_run, open_backbone, open_retriever, open_table
+from interplay.commands.values import assignments, given, spelled
+from interplay.errors import InterplayError, unknown
+
+if TYPE_CHECKING:
+    from interplay.data.schema import PairTable
+    from interplay.retriever import Retriever
+    from interplay.score_matrix import ScoreMatrix
+    from interplay.tasks.stream import Session
+
+SUMMARY = "summary.json"
+LEARNED = "learned"
+"""Folder in a run for the checkpoints and logs of sessions that `learn` added."""
+_MACHINE = ("accelerator", "devices", "strategy", "precision", "progress", "loggers", "cache_prefix")
+"""Training settings that belong to a machine or a call, not to a run."""
+
+SplitName = Literal["train", "validation", "test"]
+OnBadRow = Literal["error", "skip"]
+
+
+def continual(
+    *,
+    data: str,
+    out: str,
+    method: str = "lpi-p",
+    backbone: str = "tiny",
+    set: tuple[str, ...] = (),
+    order: str = "",
+    order_seed: int = 0,
+    split: SplitName = "test",
+    joint: bool = False,
+    resume: bool = False,
+    random_weights: bool = False,
+    on_bad_row: OnBadRow = "error",
+    settings: Mapping[str, Any] | None = None,
+) -> Result:
+    """Learn retrieval task after task, and measure all tasks after each one, no task identity given.
+
+    Examples:
+
+      interplay continual --method lpi-p --data openmoji/continual --out runs/lpi
+      interplay continual --data mine.csv --out runs/mine --set length=4 rank=2 --epochs 3 --order-seed 1
+      interplay continual --method lpi-p --data openmoji/continual --out runs/joint --joint
+
+    The data need a column `task`. Each session trains on the `train` rows of its task and chooses the best epoch on
+    its `validation` rows; no sample of an older task is kept. The folder gets the retriever (method.safetensors,
+    config.json, README.md), config.yaml (what ran; --config reads it again), matrix.json (recall of every task after
+    every session), summary.json, env.json, and a folder a session with checkpoints and logs. With --joint there is one
+    session of all data and so no matrix.json.
+
+    Args:
+        data: an embedded data set ('interplay data list'), a file, a folder, or a hub id.
+        out: the run folder.
+        method: a method or variant that encodes each side alone, see 'interplay methods'.
+        backbone: `tiny`, a preset such as clip-vit-base-patch16, a folder with a CLIP checkpoint, or a hub id.
+        set: changes to the method's settings, key=value each, as `depth=3 rank=2`.
+        order: names of all tasks, separated by commas, in the order in which they arrive; by default that of the
+            data.
+        order_seed: shuffles the order of the tasks; 0 leaves it as it is in the data.
+        split: which rows are measured.
+        joint: learn all tasks at once instead, and measure each: the upper bound of a stream.
+        resume: go on in OUT where a run with the same options was interrupted.
+        random_weights: random weights for the backbone, to measure speed and memory; results mean nothing.
+        on_bad_row: what to do with a row that cannot be used: `error` stops and names it, `skip` leaves it out and
+            lists it.
+    """
+    from interplay.methods.base import choose, make_settings
+    from interplay.retriever import RETRIEVAL_TRAINING, Retriever
+    from interplay.train_settings import TrainSettings
+
+    choice = choose(method)
+    changes = assignments(set, choice.method.Settings, "--set")
+    training: TrainSettings = make_settings(
+        TrainSettings, {**asdict(RETRIEVAL_TRAINING), **(settings or {})}, "training"
+    )
+    config = {
+        "data": data,
+        "method": choice.name,
+        "backbone": backbone,
+        "set": spelled(asdict(choice.settings(changes))),
+        "order": order,
+        "order_seed": order_seed,
+        "split": split,
+        "joint": joint,
+        "random_weights": random_weights,
+        "on_bad_row": on_bad_row,
+    }
+    loaded = open_backbone(backbone, random_weights=random_weights)
+    sessions = _ordered(open_table(data, on_bad_row), order, order_seed)
+    retriever = Retriever(loaded, choice.name, settings=_plain(changes), seed=training.seed)
+    folder = Path(out)
+    begin_run(folder, config | given(training), resume=resume)
+    begun = time.monotonic()
+    facts = {
+        "run": out,
+        "data": data,
+        "method": choice.name,
+        "split": split,
+        "seed": training.seed,
+        "order": [session.name for session in sessions],
+        "trained_parameters": _trained(retriever),
+    }
+    run = _joint if joint else _stream
+    found, text = run(retriever, sessions, folder, training, split, resume, facts)
+    found["seconds"] = time.monotonic() - begun
+    from interplay.files import write_text
+
+    write_text(folder / SUMMARY, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    text += (
+        f"\n\n{facts['trained_parameters']:,} trained parameters a session, {found['seconds']:.0f} seconds."
+    )
+    text += f"\nThe retriever is in {out}. Search with it: interplay index {out} --images FOLDER"
+    return Result(found, text)
+
+
+def _plain(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with tuples for lists, as a retriever keeps them."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in changes.items()}
+
+
+def _trained(retriever: Retriever) -> int:
+    """Parameters that one session trains."""
+    if retriever.method.solver != "gradient":
+        return 0
+    return sum(parameter.numel() for parameter in retriever.method.parameters() if parameter.requires_grad)
+
+
+def _ordered(table: PairTable, order: str, order_seed: int) -> list[Session]:
+    """The tasks of a table in the order that is wanted."""
+    from interplay.tasks.stream import sessions_of
+
+    if order and order_seed:
+        raise InterplayError("--order names an order and --order-seed draws one: give one of them.")
+    if order_seed < 0:
+        raise InterplayError(f"--order-seed must be at least 0, not {order_seed}.")
+    if order:
+        return sessions_of(table, [name.strip() for name in order.split(",") if name.strip()])
+    sessions = sessions_of(table)
+    if order_seed:
+        random.Random(order_seed).shuffle(sessions)
+    return sessions
+
+
+def _stream(
+    retriever: Retriever,
+    sessions: Sequence[Session],
+    folder: Path,
+    training: Any,
+    split: SplitName,
+    resume: bool,
+    facts: dict[str, Any],
+) -> tuple[dict[str, Any], str]:
+    """Session after session."""
+    from interplay.continual import StreamEvaluation, run_stream
+
+    evaluation = StreamEvaluation(retriever.backbone, sessions, split, reserve=retriever.method.reserve)
+    _, matrix = run_stream(
+        retriever,
+        sessions,
+        folder,
+        settings=training,
+        split=split,
+        resume=resume,
+        report=_Progress(folder, [session.name for session in sessions], resume),
+        evaluation=evaluation,
+    )
+    return stream_report(facts, matrix, evaluation.bare_matrix())
+
+
+def _joint(
+    retriever: Retriever,
+    sessions: Sequence[Session],
+    folder: Path,
+    training: Any,
+    split: SplitName,
+    resume: bool,
+    facts: dict[str, Any],
+) -> tuple[dict[str, Any], str]:
+    """All at once."""
+    from interplay.continual import StreamEvaluation, run_joint
+
+    evaluation = StreamEvaluation(retriever.backbone, sessions, split, reserve=retriever.method.reserve)
+    note(f"[1/1] all {len(sessions)} tasks at once")
+    learned = run_joint(retriever, sessions, folder, settings=training, resume=resume)
+    stage = evaluation.stage(learned, len(sessions))
+    return joint_report(facts, stage.recall, evaluation.bare())
+
+
+class _Progress:
+    """Tells which session runs and how long the others will take; called after every session.
+
+    Args:
+        folder: of the run; what is finished there already takes no more time.
+        names: of the tasks.
+    """
+
+    def __init__(self, folder: Path, names: Sequence[str], resume: bool) -> None:
+        from interplay.continual import MATRIX
+        from interplay.score_matrix import ScoreMatrix
+
+        self._names = names
+        there = resume and (folder / MATRIX).exists()
+        self._before = self._told = len(ScoreMatrix.load(folder / MATRIX).stages) if there else 0
+        self._begun = time.monotonic()
+        if self._before:
+            note(f"{self._before} of {len(names)} sessions are there already.")
+        self._announce()
+
+    def __call__(self, matrix: ScoreMatrix) -> None:
+        done = len(matrix.stages)
+        if done == self._told:
+            return
+        self._told = done
+        spent = time.monotonic() - self._begun
+        left = spent / (done - self._before) * (len(self._names) - done)
+        value = average(matrix.stages[-1].recall[:done])
+        behind = f", about {_time(left)} left" if done < len(self._names) else ""
+        note(f"      mean recall of {_count(done)} so far {value:.3f}; {_time(spent)} spent{behind}")
+        self._announce()
+
+    def _announce(self) -> None:
+        if self._told < len(self._names):
+            note(f"[{self._told + 1}/{len(self._names)}] {self._names[self._told]}")
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
+
+
+def learn(
+    run: str,
+    *,
+    task: str,
+    data: str,
+    backbone: str | None = None,
+    on_bad_row: OnBadRow = "error",
+    settings: Mapping[str, Any] | None = None,
+) -> Result:
+    """Let the retriever of a run learn one more task.
+
+    Examples:
+
+      interplay learn runs/lpi --task "traffic signs" --data signs.csv
+      interplay learn runs/lpi --task Flags --data openmoji/continual --epochs 3
+
+    The run is replaced in one step when the session has ended: where anything goes wrong, it is what it was before.
+    matrix.json and summary.json stay those of the stream. Galleries of the run: 'interplay refresh' afterwards.
+
+    Args:
+        run: the folder that 'interplay continual --out' wrote.
+        task: its name in words; it takes part in the training of some methods.
+        data: pairs with the splits `train` and `validation`. Where they have a column `task`, only the rows of TASK
+            are used.
+        backbone: where to load the backbone from, if not from where the run says; its weights must be the same.
+        on_bad_row: what to do with a row that cannot be used: `error` stops and names it, `skip` leaves it out and
+            lists it.
+    """
+    from interplay.methods.base import make_settings
+    from interplay.retriever import RETRIEVAL_TRAINING
+    from interplay.train_settings import TrainSettings
+
+    retriever = open_retriever(run, backbone)
+    kept = retriever.card().training or asdict(RETRIEVAL_TRAINING)
+    kept = {key: value for key, value in kept.items() if key not in _MACHINE}
+    training: TrainSettings = make_settings(TrainSettings, {**kept, **(settings or {})}, "training")
+    refuse_known(retriever, task)
+    pairs = rows_of(open_table(data, on_bad_row), task)
+    begun = time.monotonic()
+    report = retriever.learn(task, pairs, settings=training, run=_free_folder(Path(run) / LEARNED))
+    retriever.save_pretrained(run)
+    values = (
+        {}
+        if report is None
+        else {
+            name.removeprefix("validation_"): value
+            for name, value in report.history[report.best_epoch - 1].items()
+            if name.startswith("validation_")
+        }
+    )
+    found = {
+        "run": run,
+        "task": task,
+        "tasks": list(retriever.sessions),
+        "training_rows": len(pairs.split("train")),
+        "validation": values,
+        "trained_parameters": 0 if report is None else report.parameters,
+        "seconds": time.monotonic() - begun,
+    }
+    text = f"{run} has learned '{task}' from {found['training_rows']:,} rows and knows {_count(len(retriever.sessions))} now."
+    if values:
+        text += "\n\n" + columns(("validation", "value"), list(values.items()))
+    return Result(found, text)
+
+
+def refuse_known(retriever: Retriever, task: str) -> None:
+    """Before anything is loaded: a task is learned once.
+
+    Raises:
+        InterplayError: it was learned.
+    """
+    if task in retriever.sessions:
+        raise InterplayError(
+            f"The task '{task}' was learned already: choose another --task, or 'interplay forget' it first."
+        )
+
+
+def _free_folder(parent: Path) -> Path:
+    """A folder with the next number that no session has used."""
+    numbers = [int(path.name) for path in parent.glob("*") if path.name.isdigit()]
+    return parent / f"{max(numbers, default=0) + 1:02d}"
+
+
+def rows_of(table: PairTable, task: str) -> PairTable:
+    """The rows of one task, or the whole table where it has no tasks.
+
+    Raises:
+        InterplayError: the table has tasks, but not this one.
+    """
+    if "task" not in table.rows.column_names:
+        return table
+    tasks = table.tasks()
+    if task not in tasks:
+        raise InterplayError(
+            f"{table.name} has a column 'task': {unknown('task', task, dict.fromkeys(tasks))} Without that column, all "
+            "of its rows are used."
+        )
+    return table.select([row for row, name in enumerate(tasks) if name == task])
+
+
+def forget(run: str, *, task: str, backbone: str | None = None) -> Result:
+    """Remove one task from the retriever of a run: its prompts, its keys, and every route to it.
+
+    Example: interplay forget runs/lpi --task Flags
+
+    All other tasks stay as they are, bit for bit. Galleries of the run: 'interplay refresh' afterwards.
+
+    Args:
+        run: the folder that 'interplay continual --out' wrote.
+        task: its name.
+        backbone: where to load the backbone from, if not from where the run says; its weights must be the same.
+    """
+    retriever = open_retriever(run, backbone)
+    retriever.forget(task)
+    retriever.save_pretrained(run)
+    found = {"run": run, "forgotten": task, "tasks": list(retriever.sessions)}
+    return Result(found, f"{run} has forgotten '{task}' and knows {_count(len(retriever.sessions))} now.")
+
+
+def _count(tasks: int) -> str:
+    return "1 task" if tasks == 1 else f"{tasks or 'no'} tasks"
+
+
+def measure(
+    run: str, data: str | None, split: SplitName, backbone: str | None, on_bad_row: OnBadRow
+) -> Result:
+    """What `interplay evaluate` does with a retriever: recall of each task in the gallery of them all."""
+    from interplay.continual import StreamEvaluation
+
+    retriever = open_retriever(run, backbone)
+    sessions = _learned(retriever, on_bad_row) if data is None else _tasks_of(open_table(data, on_bad_row))
+    evaluation = StreamEvaluation(retriever.backbone, sessions, split, reserve=retriever.method.reserve)
+    stage = evaluation.stage(retriever, len(sessions))
+    facts = {
+        "run": run,
+        "data": data or ", ".join(dict.fromkeys(retriever.card().data)),
+        "split": split,
+        "method": retriever.method_name,
+        "order": [session.name for session in sessions],
+    }
+    return Result(*measured_report(facts, stage, evaluation.bare()))
+
+
+def _learned(retriever: Retriever, on_bad_row: OnBadRow) -> list[Session]:
+    """The tasks that a retriever has learned, from the data that it learned them from."""
+    from interplay.tasks.stream import Session, alike
+
+    card = retriever.card()
+    if not card.sessions:
+        raise InterplayError(
+            "This retriever has learned no task (any more): name what to measure it on by --data."
+        )
+    tables = {source: open_table(source, on_bad_row) for source in dict.fromkeys(card.data)}
+    found: list[Session] = []
+    for name, source in zip(card.sessions, card.data, strict=True):
+        table = tables[source]
+        if "task" in table.rows.column_names and name not in table.tasks():  # learned as `joint`
+            found += _tasks_of(table)
+        else:
+            found.append(Session(name, rows_of(table, name)))
+    return found if len(tables) == 1 else alike(found)
+
+
+def _tasks_of(table: PairTable) -> list[Session]:
+    """Every task of a table, or the table as one."""
+    from interplay.tasks.stream import Session
+
+    if "task" not in table.rows.column_names:
+        return [Session(table.name, table)]
+    return [Session(name, rows_of(table, name)) for name in dict.fromkeys(table.tasks())]
