@@ -1,0 +1,79 @@
+"""Fills and refreshes galleries in processes of their own, for the tests that kill them.
+
+It reads lines ["GALLERY", "PICTURES", "REPORT"] and forks for each, so that what is slow, the imports, is done once.
+It prints the process id of a run before it begins and its exit status behind it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import milvus_lite.adapter.grpc.server  # noqa: F401  (before the first fork)
+import pymilvus  # noqa: F401
+import torch
+from torch import Tensor
+
+from interplay.gallery import Gallery
+from interplay.towers.tokens import Side
+from tests.gallery.fake import Fake
+
+PAUSE = 0.002
+PICTURES = 40
+TEXTS = [f"text number {number}" for number in range(40)]
+
+
+class Slow(Fake):
+    """Takes time to encode, so that a kill can fall between two writes."""
+
+    def encode(self, side: Side, items: Sequence[Any], routes: Sequence[str]) -> Tensor:
+        time.sleep(PAUSE * len(items))
+        return super().encode(side, items, routes)
+
+
+def ingest(place: Path, pictures: Path, report: Path) -> None:
+    """Add everything in steps, writing down what each report says; then learn, and refresh."""
+    retriever = Slow()
+    with Gallery.open(retriever, place) as gallery, report.open("a") as reports:
+        paths = [pictures / f"p{number}.png" for number in range(PICTURES)]
+        for start in range(0, PICTURES, 10):
+            part = slice(start, start + 10)
+            gallery.add_images(
+                paths[part],
+                [{"number": at} for at in range(start, start + 10)],
+                batch_size=4,
+                progress=False,
+            )
+            gallery.add_texts(TEXTS[part], batch_size=4, progress=False)
+            reports.write(f"{start + 10}\n")
+            reports.flush()
+        retriever.prompts["odd"] = "2"
+        retriever.routing = 1
+        gallery.refresh(batch_size=4, progress=False)
+
+
+def serve() -> None:
+    """Fork once a line. This process itself starts no thread, so that its children may."""
+    torch.set_num_threads(1)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        places = map(Path, json.loads(line))
+        process = os.fork()
+        if process == 0:
+            status = 1
+            try:
+                ingest(*places)
+                status = 0
+            finally:
+                os._exit(status)
+        print(process, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,436 @@
+"""Adding, searching and removing, in a Milvus Lite folder and through a server's address."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from interplay import gallery_store
+from interplay.errors import InterplayError
+from interplay.gallery import Gallery
+from interplay.gallery_add import Skipped
+from interplay.towers.tokens import Side
+from tests.gallery.conftest import Opener
+from tests.gallery.fake import Fake, make_pictures, picture_bytes
+
+TEXTS = ["cat", "a dog", "green apple pie", "x", "the moon tonight"]
+
+
+def fill(gallery: Gallery, pictures: list[Path]) -> None:
+    prices = [{"price": 3 * at, "brand": "xyz"[at % 3]} for at in range(len(pictures))]
+    gallery.add_images(pictures, prices, progress=False)
+    gallery.add_texts(TEXTS, progress=False)
+
+
+def ranking(
+    retriever: Fake, query: tuple[Side, Any], entries: list[tuple[Side, Any]]
+) -> list[tuple[str, float, str]]:
+    """(source, score, route), best first: every entry compared with the query, one by one."""
+    _, wanted = retriever.one(*query)
+    rows = []
+    for side, item in entries:
+        route, vector = retriever.one(side, item)
+        rows.append((str(item), sum(float(a) * float(b) for a, b in zip(wanted, vector, strict=True)), route))
+    return sorted(rows, key=lambda row: -row[1])
+
+
+def sources(gallery: Gallery, *arguments: Any, **options: Any) -> list[str]:
+    return [hit.source for hit in gallery.search(*arguments, **options)]
+
+
+@pytest.mark.parametrize("find", ["image", "text"])
+@pytest.mark.parametrize("by", ["image", "text"])
+def test_every_direction_gives_the_most_similar_entries(
+    gallery: Gallery, retriever: Fake, pictures: list[Path], by: Side, find: Side
+) -> None:
+    fill(gallery, pictures)
+    query = "a dog" if by == "text" else str(pictures[5])
+    entries = [("text", text) for text in TEXTS] if find == "text" else [("image", path) for path in pictures]
+    expected = ranking(retriever, (by, query), entries)  # type: ignore[arg-type]
+    hits = gallery.search(query, k=4, find=find)
+    assert [hit.source for hit in hits] == [source for source, _, _ in expected[:4]]
+    assert [hit.score for hit in hits] == pytest.approx([score for _, score, _ in expected[:4]], abs=1e-6)
+    assert [hit.route for hit in hits] == [route for _, _, route in expected[:4]]
+    assert {hit.side for hit in hits} == {find}
+    if by == find:
+        assert hits[0].source == query
+        assert hits[0].score == pytest.approx(1, abs=1e-6)
+
+
+def test_k_beyond_the_size_gives_everything(gallery: Gallery, pictures: list[Path]) -> None:
+    fill(gallery, pictures)
+    assert sorted(sources(gallery, "cat", k=16_000)) == sorted(map(str, pictures))
+
+
+def test_a_picture_can_be_given_in_every_form(gallery: Gallery, pictures: list[Path]) -> None:
+    fill(gallery, pictures)
+    content = pictures[3].read_bytes()
+    with Image.open(pictures[3]) as image:
+        for query in (pictures[3], str(pictures[3]), content, image):
+            assert sources(gallery, query, k=1) == [str(pictures[3])]
+
+
+def test_a_string_is_a_picture_when_it_names_one(
+    gallery: Gallery, retriever: Fake, pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fill(gallery, pictures)
+    (tmp_path / "cat").write_text("a file that is no picture")
+    shutil.copy(pictures[3], tmp_path / "a dog")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    assert sources(gallery, "cat", k=1, find="text") == ["cat"]
+    assert sources(gallery, "a dog", k=1) == [str(pictures[3])]
+    assert sources(gallery, "a dog", k=1, by="text", find="text") == ["a dog"]
+    with pytest.raises(InterplayError, match=r"broken\.png: the file is not an image"):
+        gallery.search("broken.png")
+    assert sources(gallery, "broken.png", by="text", find="text", k=1)
+    with pytest.raises(InterplayError, match=r"there\.png: the image file .* cannot be read"):
+        gallery.search(tmp_path / "not there.png")
+    with pytest.raises(InterplayError, match=r"there\.png: the image file .* cannot be read"):
+        gallery.search("not there.png", by="image")
+
+
+@pytest.mark.parametrize(
+    ("where", "numbers"),
+    [
+        ("price < 20 and brand == 'x'", [0, 3, 6]),
+        ("price < 6 or price > 30", [0, 1, 11]),
+        ("brand in ['y', 'z'] and price >= 30", [10, 11]),
+        ("price > 1000", []),
+        ("colour == 'red'", []),
+    ],
+)
+def test_a_filter_over_metadata(
+    gallery: Gallery, pictures: list[Path], where: str, numbers: list[int]
+) -> None:
+    fill(gallery, pictures)
+    hits = gallery.search("cat", k=20, where=where)
+    assert sorted(hit.source for hit in hits) == sorted(str(pictures[number]) for number in numbers)
+    for hit in hits:
+        number = pictures.index(Path(hit.source))
+        assert hit.metadata == {"price": 3 * number, "brand": "xyz"[number % 3]}
+
+
+@pytest.mark.parametrize("where", ["price <", "((", "price == 'x", "]"])
+def test_a_filter_that_milvus_does_not_understand(
+    gallery: Gallery, pictures: list[Path], where: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fill(gallery, pictures)
+    with pytest.raises(InterplayError) as caught:
+        gallery.search("cat", where=where)
+    assert f"with the filter '{where}'" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_cannot_be_searched(gallery: Gallery, pictures: list[Path]) -> None:
+    with pytest.raises(InterplayError, match="has no images yet"):
+        gallery.search("cat")
+    with pytest.raises(InterplayError, match="has no images yet"):
+        gallery.search("cat", where="price < 3")
+    gallery.add_texts(TEXTS, progress=False)
+    with pytest.raises(InterplayError, match="has no images yet"):
+        gallery.search("cat")
+    for k in (0, -1, 2.5, True):
+        with pytest.raises(InterplayError, match="k must be a whole number of at least 1"):
+            gallery.search("cat", k=k, find="text")  # type: ignore[arg-type]
+    for options in ({"by": "sound"}, {"find": "sound"}):
+        with pytest.raises(InterplayError, match="'sound' is no side"):
+            gallery.search("cat", **options)  # type: ignore[arg-type]
+    with pytest.raises(InterplayError, match="empty"):
+        gallery.search(" ", find="text")
+    with pytest.raises(InterplayError, match="not an image"):
+        gallery.search(b"nothing", find="text")
+    with pytest.raises(InterplayError, match="by a int"):
+        gallery.search(5, find="text")  # type: ignore[arg-type]
+    with pytest.raises(InterplayError, match="must be a string"):
+        gallery.search(pictures[0], by="text", find="text")
+
+
+def test_what_is_there_is_neither_encoded_nor_written_again(
+    opened: Opener, retriever: Fake, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gallery = opened(retriever)
+    report = gallery.add_images(pictures[:7], batch_size=3, progress=False)
+    assert (report.added, report.present, report.skipped) == (7, 0, ())
+    assert len(retriever.encoded) == retriever.keyed == 7
+    gallery.close()
+    gallery = opened(retriever)
+    written: list[int] = []
+    upsert = gallery_store.Store.upsert
+    monkeypatch.setattr(
+        gallery_store.Store, "upsert", lambda store, rows: (written.append(len(rows)), upsert(store, rows))[1]
+    )
+    report = gallery.add_images(map(str, pictures), batch_size=5, progress=False)
+    assert (report.added, report.present) == (5, 7)
+    assert sum(written) == 5
+    assert len(retriever.encoded) == retriever.keyed == 12
+    assert gallery.count() == 12
+    report = gallery.add_texts(["cat", "dog", "cat"], progress=False)
+    assert (report.added, report.present) == (2, 1)
+    assert gallery.add_texts([], progress=False).added == 0
+    assert gallery.count() == 14
+
+
+def test_one_picture_under_two_paths_is_one_entry(gallery: Gallery, pictures: list[Path]) -> None:
+    twin = pictures[0].with_name("twin.png")
+    shutil.copy(pictures[0], twin)
+    report = gallery.add_images([pictures[0], twin], progress=False)
+    assert (report.added, report.present) == (1, 1)
+    report = gallery.add_images([twin], progress=False)
+    assert (report.present, report.moved) == (1, 0)
+    assert sources(gallery, "cat") == [str(pictures[0])]
+
+
+def test_a_file_that_was_moved_is_found_again(
+    gallery: Gallery, retriever: Fake, pictures: list[Path]
+) -> None:
+    gallery.add_images(pictures[:2], [{"price": 1}, {"price": 2}], progress=False)
+    place = pictures[0].rename(pictures[0].with_name("moved.png"))
+    report = gallery.add_images([place], progress=False)
+    assert (report.added, report.present, report.moved) == (0, 0, 1)
+    assert len(retriever.encoded) == 2
+    (hit,) = gallery.search(place, k=1)
+    assert (hit.source, hit.missing, hit.metadata) == (str(place), False, {"price": 1})
+    assert gallery.count() == 2
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_file_that_holds_another_picture_now(
+    gallery: Gallery, pictures: list[Path], backwards: bool
+) -> None:
+    """a.png is renamed to b.png, and a.png is another picture: both are there, in whatever order they come."""
+    a, b = pictures[0], pictures[0].with_name("b.png")
+    gallery.add_images([a], progress=False)
+    shutil.copy(a, b)
+    a.write_bytes(picture_bytes("another"))
+    for batch_size in (1, 2):
+        report = gallery.add_images([b, a] if backwards else [a, b], batch_size=batch_size, progress=False)
+        assert gallery.count() == 2
+        assert sources(gallery, a, k=1) == [str(a)]
+        assert sources(gallery, b, k=1) == [str(b)]
+    assert (report.added, report.present) == (0, 2)
+    a.write_bytes(picture_bytes("a third"))
+    report = gallery.add_images([a], progress=False)
+    assert (report.added, report.replaced, gallery.count()) == (1, 1, 2)
+    assert gallery.search(a, k=1)[0].score == pytest.approx(1, abs=1e-6)
+
+
+def test_an_unreadable_picture_is_named_or_skipped(
+    gallery: Gallery, retriever: Fake, pictures: list[Path], tmp_path: Path
+) -> None:
+    broken, empty, gone = tmp_path / "broken.png", tmp_path / "empty.png", tmp_path / "gone.png"
+    broken.write_bytes(pictures[4].read_bytes()[:50])
+    twin = tmp_path / "twin.png"
+    shutil.copy(broken, twin)
+    empty.touch()
+    paths = [*pictures[:5], broken, empty, gone, twin, *pictures[5:]]
+    for path in (broken, empty, gone):
+        with pytest.raises(InterplayError, match=rf"{path.name}: the .*on_bad='skip'"):
+            gallery.add_images([*pictures[:2], path], batch_size=2, progress=False)
+    assert gallery.count() == 2
+    report = gallery.add_images(paths, batch_size=4, on_bad="skip", progress=False)
+    assert report.added == 10
+    assert report.present == 2
+    assert sorted(skipped.source for skipped in report.skipped) == sorted(
+        map(str, (broken, empty, gone, twin))
+    )
+    assert Skipped(str(empty), "the file is empty") in report.skipped
+    assert gallery.count() == 12
+
+
+def test_texts_that_cannot_be_added(gallery: Gallery) -> None:
+    bad = ["", " \n", "a" * 70_000, "\udcff"]
+    for text in bad:
+        with pytest.raises(InterplayError, match=r"the text is (empty|longer than 65,535 bytes)"):
+            gallery.add_texts([text], progress=False)
+    report = gallery.add_texts([*bad, "good"], on_bad="skip", progress=False)
+    assert (report.added, len(report.skipped)) == (1, 4)
+    assert gallery.remove(bad) == 0
+
+
+def test_slips_in_what_is_added(gallery: Gallery, pictures: list[Path]) -> None:
+    with pytest.raises(InterplayError, match="takes a list of texts"):
+        gallery.add_texts("cat")
+    with pytest.raises(InterplayError, match="takes a list of paths"):
+        gallery.add_images(pictures[0])  # type: ignore[arg-type]
+    with pytest.raises(InterplayError, match="takes a list of sources"):
+        gallery.remove("cat")
+    with pytest.raises(InterplayError, match="must be a string, not a int"):
+        gallery.add_texts([3])  # type: ignore[list-item]
+    with pytest.raises(InterplayError, match="by their paths, not a bytes"):
+        gallery.add_images([b"bytes"])  # type: ignore[list-item]
+    with pytest.raises(InterplayError, match="batch_size must be at least 1"):
+        gallery.add_texts(["cat"], batch_size=0)
+    with pytest.raises(InterplayError, match="on_bad must be raise or skip"):
+        gallery.add_texts(["cat"], on_bad="ignore")  # type: ignore[arg-type]
+    assert gallery.count() == 0
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ([], "got 1 items, 0 sets of metadata"),
+        ([{"route": 1}], "Item 1: the gallery has a column 'route' of its own"),
+        ([{"my price": 1}], "'my price' cannot name a metadata column"),
+        ([{"_x": 1}], "'_x' cannot name a metadata column"),
+        ([{3: 1}], "'3' cannot name a metadata column"),
+        ([{"price": float("nan")}], "metadata cannot be kept"),
+        ([{"price": object()}], "metadata cannot be kept"),
+    ],
+)
+def test_metadata_that_cannot_be_kept(gallery: Gallery, metadata: list[dict[str, Any]], message: str) -> None:
+    with pytest.raises(InterplayError, match=message):
+        gallery.add_texts(["cat"], metadata)
+    assert gallery.count() == 0
+
+
+def test_metadata_come_back_as_they_were(gallery: Gallery) -> None:
+    metadata = {"n": 2**40, "x": 0.1, "yes": True, "words": ["ä", '"\\'], "none": None, "deep": {"a": [1]}}
+    gallery.add_texts(["cat"], [{**metadata, "small": np.int64(4)}], progress=False)
+    (hit,) = gallery.search("cat", find="text")
+    assert hit.metadata == {**metadata, "small": 4}
+
+
+def test_odd_sources_can_be_found_and_removed(gallery: Gallery, tmp_path: Path) -> None:
+    names = [
+        "a b",
+        "quo'te",
+        'quo"te',
+        "back\\slash",
+        "line\nbreak",
+        "tab\t",
+        "bell\a",
+        "häß 🍎",
+        "{x}",
+        "%s",
+    ]
+    pictures = [tmp_path / f"{name}.png" for name in names]
+    for path in pictures:
+        path.write_bytes(picture_bytes(path.name))
+    for batch in (names, names):  # the second time all are there
+        gallery.add_images(pictures, progress=False)
+        assert gallery.add_texts(batch, progress=False).added + gallery.count() in (30, 20)
+    assert sorted(sources(gallery, "cat", k=20)) == sorted(map(str, pictures))
+    assert sorted(sources(gallery, "cat", k=20, find="text")) == sorted(names)
+    for left, (name, path) in enumerate(zip(names, pictures, strict=True)):
+        assert gallery.remove([name, path]) == 2
+        assert gallery.count() == 18 - 2 * left
+
+
+def test_what_was_removed_can_be_added_anew(
+    opened: Opener, retriever: Fake, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gallery = opened(retriever)
+    fill(gallery, pictures)
+    monkeypatch.chdir(pictures[0].parent)
+    assert gallery.remove(["cat", "no such text", pictures[0].name, pictures[1]]) == 3
+    assert gallery.remove(["cat"]) == gallery.remove([]) == 0
+    assert str(pictures[0]) not in sources(gallery, "cat", k=20)
+    gallery.close()
+    gallery = opened(retriever)
+    assert gallery.count() == 14
+    gallery.add_images([pictures[0]], [{"size": 7}], progress=False)
+    assert gallery.search(pictures[0], k=1)[0].metadata == {"size": 7}
+
+
+def test_a_deleted_picture_is_found_and_flagged(gallery: Gallery, pictures: list[Path]) -> None:
+    fill(gallery, pictures)
+    pictures[2].unlink()
+    missing = {hit.source: hit.missing for hit in gallery.search("cat", k=20)}
+    assert [source for source, gone in missing.items() if gone] == [str(pictures[2])]
+    assert not any(hit.missing for hit in gallery.search("cat", find="text"))
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (Fake(identity="two"), "another retriever .one, here two."),
+        (Fake(backbone_digest="c" * 64), "another backbone .bbbbbbbbbbbb, here cccccccccccc."),
+        (Fake(joint=8), "another embedding width .16, here 8."),
+    ],
+)
+def test_a_gallery_of_something_else_is_refused(
+    opened: Opener, retriever: Fake, other: Fake, message: str
+) -> None:
+    opened(retriever).close()
+    with pytest.raises(InterplayError, match=message):
+        opened(other)
+    assert opened(other, collection="another").count() == 0
+
+
+def test_a_gallery_of_another_format_is_refused(
+    opened: Opener, retriever: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(gallery_store, "FORMAT", 99)
+        patch.setattr(gallery_store.Card.__init__, "__defaults__", (99,))
+        opened(retriever).close()
+    with pytest.raises(InterplayError, match="has format 99; this version of interplay reads 1"):
+        opened(retriever)
+
+
+def test_a_collection_that_is_no_gallery_is_refused(server: str, retriever: Fake) -> None:
+    from pymilvus import MilvusClient
+
+    client = MilvusClient(server)
+    client.create_collection("theirs", dimension=4)
+    client.close()
+    with pytest.raises(InterplayError, match="is not an interplay gallery"):
+        Gallery.open(retriever, server, "theirs")
+    with pytest.raises(InterplayError, match="'no name' cannot name a collection"):
+        Gallery.open(retriever, server, "no name")
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://127.0.0.1:9", "http://", "ftp://127.0.0.1", "http://no.such.host.invalid"]
+)
+def test_an_address_that_does_not_answer(
+    retriever: Fake, uri: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gallery_store, "_CONNECT", 1.0)
+    with pytest.raises(InterplayError, match=r"cannot be reached: .*Is it running") as caught:
+        Gallery.open(retriever, uri)
+    assert len(str(caught.value).splitlines()) == 1
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_server_that_keeps_silent(
+    retriever: Fake, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gallery_store, "_CONNECT", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        began = time.monotonic()
+        with pytest.raises(InterplayError, match="cannot be reached"):
+            Gallery.open(retriever, f"http://127.0.0.1:{silent.getsockname()[1]}")
+        assert time.monotonic() - began < 10
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_closed_gallery_says_so(gallery: Gallery) -> None:
+    gallery.close()
+    gallery.close()
+    with pytest.raises(InterplayError, match="is closed"):
+        gallery.count()
+    with pytest.raises(InterplayError, match="is closed"):
+        gallery.add_texts(["cat"], progress=False)
+
+
+def test_progress_is_shown_only_when_wanted(gallery: Gallery, capfd: pytest.CaptureFixture[str]) -> None:
+    gallery.add_texts(["cat"], progress=False)
+    gallery.refresh(progress=False)
+    assert capfd.readouterr() == ("", "")
+    gallery.add_texts(["dog"])
+    assert "Adding texts" in capfd.readouterr().err
+
+
+def test_pictures_made_here_differ(tmp_path: Path) -> None:
+    paths = make_pictures(tmp_path, 5)
+    assert len({path.read_bytes() for path in paths}) == 5
