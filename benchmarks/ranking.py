@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -107,12 +108,12 @@ def speed(rounds: int) -> dict[str, object]:
 
 
 def peak(which: str) -> float:
-    """Peak resident memory in MB beyond what vectors and libraries take, in this process."""
-    data = vectors()
+    """Peak resident memory in MB beyond what vectors and libraries take, in this process (Linux)."""
     WAYS[which](*vectors(100, 500))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    data = vectors()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])  # resident now, not the peak of making them
     WAYS[which](*data)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - pages * resource.getpagesize() / 2**20
 
 
 def memory() -> dict[str, object]:
