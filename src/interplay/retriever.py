@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub import ModelHubMixin
@@ -27,6 +27,9 @@ from interplay.towers.backbone import Backbone, load_backbone
 from interplay.towers.tokens import Side
 from interplay.train import FitReport, fit
 from interplay.train_settings import TrainSettings
+
+if TYPE_CHECKING:
+    from interplay.gallery import Gallery
 
 BARE = ""
 """The route of an item that no session's prompts take: before the first session, it is encoded by the bare towers."""
@@ -297,6 +300,40 @@ class Retriever(ModelHubMixin, library_name="interplay"):
         prepared = self.prepare(side, items)
         routes = [task] * len(prepared) if task else self.routes(side, self.keys(side, prepared))
         return self.encode(side, prepared, routes)
+
+    def index(
+        self,
+        images: Sequence[str | Path] = (),
+        *,
+        texts: Sequence[str] = (),
+        uri: str | Path = "gallery.db",
+        metadata: Sequence[Mapping[str, Any]] | None = None,
+        progress: bool = True,
+    ) -> Gallery:
+        """A gallery of pictures and texts, open for `search`; what is there already is not encoded again.
+
+        Args:
+            images: paths of pictures.
+            texts: texts.
+            uri: a folder for Milvus Lite, or the address of a Milvus server (`Gallery.open`).
+            metadata: columns of each picture, for filters.
+            progress: show a bar.
+
+        Raises:
+            InterplayError: as `Gallery.open` and `Gallery.add_images`.
+        """
+        from interplay.gallery import Gallery
+
+        gallery = Gallery.open(self, uri)
+        try:
+            if images:
+                gallery.add_images(images, metadata, progress=progress)
+            if texts:
+                gallery.add_texts(texts, progress=progress)
+        except BaseException:
+            gallery.close()
+            raise
+        return gallery
 
     def card(self) -> RetrieverCard:
         """What its artefact says."""
