@@ -189,3 +189,34 @@ def test_three_kills(runs: Runs, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_twenty_kills(runs: Runs, tmp_path: Path) -> None:
     kills(runs, 20, tmp_path)
+
+
+def test_a_coupled_method_reranks_pair_by_pair(towers: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("interplay.continual.RERANKED", 2)
+    retriever = Retriever(towers, "lpi", settings={**SMALL, "fusion": "pair"})
+    sessions = stream(2)
+    for session in sessions:
+        retriever.learn(session.name, session.table, settings=QUICK)
+    with pytest.raises(InterplayError, match="needs pairs"):
+        retriever.encode_texts(["cat"])
+    found = StreamEvaluation(towers, sessions).stage(retriever, 2).recall
+    tables = [session.split("test") for session in sessions]
+    images = retriever.prepare("image", [t.image(row) for t in tables for row in range(2)])
+    texts = retriever.prepare("text", [text for t in tables for text in t.texts()])
+    keys = {"image": retriever.keys("image", images), "text": retriever.keys("text", texts)}
+    tasks = [0, 0, 1, 1]
+    for direction, asking, asked in (
+        ("image_to_text", "image", "text"),
+        ("text_to_image", "text", "image"),
+    ):
+        routes = retriever.routes(asking, keys[asking])  # type: ignore[arg-type]
+        ranks = []
+        for at in range(4):
+            scores = [float(keys[asking][at] @ key) for key in keys[asked]]
+            for other in sorted(range(4), key=lambda i: -scores[i])[:2]:
+                pair = (at, other) if asking == "image" else (other, at)
+                scores[other] = 3 + retriever.score_pairs(images, texts, [pair], [routes[at]]).item()
+            ranks.append(1 + sum(s >= scores[at] for i, s in enumerate(scores) if i != at))
+        for task in range(2):
+            mine = [rank for rank, of in zip(ranks, tasks, strict=True) if of == task]
+            assert found[task][direction] == {k: sum(r <= k for r in mine) / 2 for k in KS}  # type: ignore[index]

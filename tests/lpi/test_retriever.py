@@ -142,7 +142,7 @@ def test_what_a_user_can_do_wrong(towers: Backbone, tmp_path: Path) -> None:
         retriever.encode_texts(["cat", " "])
     with pytest.raises(InterplayError, match=r"there\.png"):
         retriever.encode_images([tmp_path / "not there.png"])
-    with pytest.raises(InterplayError, match="each side encoded alone"):
+    with pytest.raises(InterplayError, match="has no prompts by which"):
         Retriever(towers, "mitp", settings={"layers": (2, 3)})
     with pytest.raises(InterplayError, match="probe for classification"):
         Retriever(towers, "linear_probe")
