@@ -128,9 +128,7 @@ def explode(table: PairTable) -> tuple[PairTable, list[int]]:
         ]
     others = table.rows.remove_columns(list(columns))
     stored = others.with_format("arrow")
-    parts = [
-        stored[owner[begin : begin + _PART]].combine_chunks() for begin in range(0, max(1, len(owner)), _PART)
-    ]
+    parts = [stored[owner[begin : begin + _PART]].combine_chunks() for begin in range(0, len(owner), _PART)]
     repeated = datasets.concatenate_datasets(
         [datasets.Dataset(part, info=datasets.DatasetInfo(features=others.features)) for part in parts]
     )
