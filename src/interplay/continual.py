@@ -13,7 +13,7 @@ from interplay.data.schema import PairTable, Split
 from interplay.embedding import SideInputs, embed, table_inputs
 from interplay.errors import InterplayError
 from interplay.estimators import encode_table
-from interplay.recall import Recall, retrieval_ranks
+from interplay.recall import Recall, RetrievalRanks, retrieval_ranks
 from interplay.retriever import Retriever
 from interplay.score_matrix import ScoreMatrix, Stage
 from interplay.tasks.stream import Session, explode, joint, seen
@@ -23,6 +23,12 @@ from interplay.train_settings import TrainSettings
 
 MATRIX = "matrix.json"
 SESSIONS = "sessions"
+RERANKED = 10
+"""A coupled method scores so many candidates a query, those that the bare towers rank first."""
+
+
+def _other(side: Side) -> Side:
+    return "text" if side == "image" else "image"
 
 
 class StreamEvaluation:
@@ -78,6 +84,8 @@ class StreamEvaluation:
             count: tasks whose samples take part.
         """
         routes = {side: retriever.routes(side, self._keys[side]) for side in SIDES}
+        if retriever.method.coupled:
+            return Stage(tuple(self._reranked(retriever, routes, count)))
         ahead = min(count + 1, len(self._names))
         vectors = self._vectors(retriever, routes, ahead, oracle=False)
         recall = self._recall(vectors, count)
@@ -113,6 +121,34 @@ class StreamEvaluation:
             self._cache[side, oracle] = kept, vectors
             found[side] = vectors
         return found
+
+    def _reranked(self, retriever: Retriever, routes: dict[Side, list[str]], count: int) -> list[Recall]:
+        """As `_recall`, for a coupled method: the bare towers rank, and the first `RERANKED` are scored in pairs.
+
+        A pair takes the prompts of the query's route. Scores are whole matrices, for galleries of some thousands.
+        """
+        here = {side: (self._tasks[side] < count).nonzero().squeeze(1) for side in SIDES}
+        bare = self._keys["image"][here["image"]] @ self._keys["text"][here["text"]].T
+        own = here["image"][:, None] == self._owners[here["text"]][None]
+        found: dict[Side, Tensor] = {}
+        for side in SIDES:
+            scores = (bare if side == "image" else bare.T).clone()
+            top = scores.topk(min(RERANKED, scores.shape[1]), dim=1).indices
+            rows = torch.arange(len(scores))[:, None].expand_as(top).flatten()
+            columns = top.flatten()
+            picked = {side: here[side][rows], _other(side): here[_other(side)][columns]}
+            pairs = list(zip(picked["image"].tolist(), picked["text"].tolist(), strict=True))
+            taken = [routes[side][at] for at in picked[side].tolist()]
+            paired = retriever.score_pairs(self._inputs["image"], self._inputs["text"], pairs, taken)
+            scores[rows, columns] = 3 + paired  # above every cosine of the first stage
+            mine = own if side == "image" else own.T
+            best = scores.masked_fill(~mine, -torch.inf).amax(dim=1, keepdim=True)
+            found[side] = 1 + ((scores >= best) & ~mine).sum(dim=1)
+        number = here["image"].new_zeros(len(self._tasks["image"]))
+        number[here["image"]] = torch.arange(len(here["image"]))
+        ranked = RetrievalRanks(found["image"], found["text"], number[self._owners[here["text"]]])
+        tasks = self._tasks["image"][here["image"]]
+        return [ranked.recall(images=tasks == task) for task in range(count)]
 
     def _recall(self, vectors: dict[Side, Tensor], count: int) -> list[Recall]:
         """Recall of each of the first `count` tasks in the gallery of them all."""

@@ -27,6 +27,7 @@ Recall = dict[Direction, dict[int, float]]
 KS = (1, 5, 10)
 
 _BLOCK = 2**23  # scores at a time: 32 MB
+_WHOLE = 2**27  # scores that are kept to count in both directions: 512 MB
 
 
 def ranks(queries: Tensor, gallery: Tensor, query_owner: Tensor, gallery_owner: Tensor) -> Tensor:
@@ -53,29 +54,15 @@ def ranks(queries: Tensor, gallery: Tensor, query_owner: Tensor, gallery_owner: 
         InterplayError: a vector is not finite.
     """
     queries, gallery = _vectors(queries, "query"), _vectors(gallery, "gallery")
-    wanted = query_owner.shape, gallery_owner.shape
-    if wanted != (queries.shape[:1], gallery.shape[:1]) or queries.shape[1:] != gallery.shape[1:]:
-        raise ValueError(
-            f"queries {tuple(queries.shape)} and gallery {tuple(gallery.shape)} do not go with owners of shapes "
-            f"{tuple(query_owner.shape)} and {tuple(gallery_owner.shape)}"
-        )
-    order, start, count = _own_items(query_owner.cpu().long(), gallery_owner.cpu().long())
+    query_owner, gallery_owner = query_owner.cpu().long(), gallery_owner.cpu().long()
+    _check_owners(queries, gallery, query_owner, gallery_owner)
+    own = _own_items(query_owner, gallery_owner)
     twins, firsts = _twins(gallery)
     result = torch.empty(len(queries), dtype=torch.int64)
-    rows = max(1, _BLOCK // max(1, len(gallery)))
-    for begin in range(0, len(queries), rows):
-        block = torch.arange(begin, min(begin + rows, len(queries)))
+    for block in _blocks(len(queries), len(gallery)):
         scores = queries[block] @ gallery.T
         scores[:, twins] = scores[:, firsts]
-        owned = count[block]
-        row = torch.arange(len(block)).repeat_interleave(owned)
-        place = torch.arange(len(row)) - (owned.cumsum(0) - owned)[row]
-        own = scores[row, order[start[block][row] + place]]
-        best = torch.full((len(block),), float("-inf")).scatter_reduce(0, row, own, "amax")
-        tied = torch.zeros(len(block), dtype=torch.int64).index_add(0, row, (own == best[row]).long())
-        reached = scores.numpy() >= best.numpy()[:, None]
-        at_least = np.count_nonzero(reached, axis=1)  # several times faster than torch's sum over bool
-        result[block] = 1 + torch.from_numpy(at_least) - tied
+        result[block] = _count(scores, own, block)
     return result
 
 
@@ -115,7 +102,9 @@ class RetrievalRanks:
 
 
 def retrieval_ranks(images: Tensor, texts: Tensor, owner: Tensor) -> RetrievalRanks:
-    """Ranks in both directions, between images and their captions.
+    """Ranks in both directions, between images and their captions, as `ranks` counts them.
+
+    Up to 2²⁷ scores (512 MB) are computed once for both directions; more are computed in blocks, for each direction.
 
     Args:
         images: (N, d) vectors.
@@ -127,7 +116,19 @@ def retrieval_ranks(images: Tensor, texts: Tensor, owner: Tensor) -> RetrievalRa
         InterplayError: a vector is not finite.
     """
     each, owner = torch.arange(len(images)), owner.cpu().long()
-    return RetrievalRanks(ranks(images, texts, each, owner), ranks(texts, images, owner, each), owner)
+    images, texts = _vectors(images, "image"), _vectors(texts, "text")
+    _check_owners(images, texts, each, owner)
+    if len(images) * len(texts) > _WHOLE:
+        return RetrievalRanks(ranks(images, texts, each, owner), ranks(texts, images, owner, each), owner)
+    scores = images @ texts.T
+    for side, vectors in ((scores.T, texts), (scores, images)):
+        twins, firsts = _twins(vectors)
+        side[twins] = side[firsts]
+    found = []
+    for side, own in ((scores, _own_items(each, owner)), (scores.T, _own_items(owner, each))):
+        blocks = _blocks(*side.shape)
+        found.append(torch.cat([_count(side[block], own, block) for block in blocks] or [owner[:0]]))
+    return RetrievalRanks(found[0], found[1], owner)
 
 
 def retrieval_recall(images: Tensor, texts: Tensor, owner: Tensor, ks: Sequence[int] = KS) -> Recall:
@@ -162,15 +163,51 @@ def _vectors(vectors: Tensor, what: str) -> Tensor:
     return vectors
 
 
-def _own_items(query_owner: Tensor, gallery_owner: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The gallery sorted by owner, and where the own items of each query begin in it and how many they are."""
+def _check_owners(queries: Tensor, gallery: Tensor, query_owner: Tensor, gallery_owner: Tensor) -> None:
+    owners = query_owner.shape, gallery_owner.shape
+    if owners != (queries.shape[:1], gallery.shape[:1]) or queries.shape[1:] != gallery.shape[1:]:
+        raise ValueError(
+            f"queries {tuple(queries.shape)} and gallery {tuple(gallery.shape)} do not go with owners of shapes "
+            f"{tuple(query_owner.shape)} and {tuple(gallery_owner.shape)}"
+        )
+
+
+def _blocks(queries: int, gallery: int) -> list[slice]:
+    """Rows of a matrix of scores in parts of bounded size."""
+    rows = max(1, _BLOCK // max(1, gallery))
+    return [slice(begin, min(begin + rows, queries)) for begin in range(0, queries, rows)]
+
+
+def _count(scores: Tensor, own: _OwnItems, block: slice) -> Tensor:
+    """Ranks of a block of B queries, given their (B, M) scores."""
+    count = own.count[block]
+    row = torch.arange(len(count)).repeat_interleave(count)
+    place = torch.arange(len(row)) - (count.cumsum(0) - count)[row]
+    of_own = scores[row, own.order[own.start[block][row] + place]]
+    best = torch.full((len(count),), float("-inf")).scatter_reduce(0, row, of_own, "amax")
+    tied = torch.zeros(len(count), dtype=torch.int64).index_add(0, row, (of_own == best[row]).long())
+    reached = scores.numpy() >= best.numpy()[:, None]
+    at_least = np.count_nonzero(reached, axis=1)  # several times faster than torch's sum over bool
+    return 1 + torch.from_numpy(at_least) - tied
+
+
+@dataclass(frozen=True, eq=False)
+class _OwnItems:
+    """The gallery's items sorted by owner, and where those of each query begin in that order and how many there are."""
+
+    order: Tensor
+    start: Tensor
+    count: Tensor
+
+
+def _own_items(query_owner: Tensor, gallery_owner: Tensor) -> _OwnItems:
     sorted_owner, order = gallery_owner.sort(stable=True)
     start = torch.searchsorted(sorted_owner, query_owner)
     count = torch.searchsorted(sorted_owner, query_owner, right=True) - start
     if (count == 0).any():
         query = int((count == 0).nonzero()[0])
         raise ValueError(f"query {query} (owner {int(query_owner[query])}) has no own item in the gallery")
-    return order, start, count
+    return _OwnItems(order, start, count)
 
 
 def _twins(gallery: Tensor) -> tuple[Tensor, Tensor]:

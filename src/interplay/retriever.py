@@ -9,15 +9,16 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub import ModelHubMixin
 from torch import Tensor
+from torch.nn import functional as F
 
 from interplay import artifacts
 from interplay.data.images import ImageSource
-from interplay.embedding import SideInputs, embed, image_inputs, table_inputs, text_inputs
+from interplay.embedding import BATCH, SideInputs, embed, image_inputs, table_inputs, text_inputs
 from interplay.errors import InterplayError
 from interplay.estimators import Data, as_table, encode_table
 from interplay.methods.base import Keys, Method, choose
@@ -25,8 +26,12 @@ from interplay.tasks.retrieve import PairRetriever
 from interplay.tasks.stream import explode
 from interplay.towers.backbone import Backbone, load_backbone
 from interplay.towers.tokens import Side
+from interplay.towers.walk import Routes, encode_pair
 from interplay.train import FitReport, fit
 from interplay.train_settings import TrainSettings
+
+if TYPE_CHECKING:
+    from interplay.gallery import Gallery
 
 BARE = ""
 """The route of an item that no session's prompts take: before the first session, it is encoded by the bare towers."""
@@ -99,10 +104,10 @@ class Retriever(ModelHubMixin, library_name="interplay"):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.method: Method = choice.build(self.backbone.shape, self.settings).eval()
-        if self.method.coupled:
+        if self.method.coupled and self.method.bank is None:
             raise InterplayError(
-                f"The method '{choice.name}' with these settings lets image and text talk while they are encoded: "
-                "an index needs each side encoded alone. Choose a method that is not coupled."
+                f"The method '{choice.name}' with these settings lets image and text talk while they are encoded, and "
+                "has no prompts by which a session's pairs could be ranked. Choose a method that is not coupled."
             )
         self._data: list[str] = []
         self._training: dict[str, Any] = {}
@@ -297,6 +302,67 @@ class Retriever(ModelHubMixin, library_name="interplay"):
         prepared = self.prepare(side, items)
         routes = [task] * len(prepared) if task else self.routes(side, self.keys(side, prepared))
         return self.encode(side, prepared, routes)
+
+    def score_pairs(
+        self, images: SideInputs, texts: SideInputs, pairs: Sequence[tuple[int, int]], routes: Sequence[str]
+    ) -> Tensor:
+        """Cosines of image-text pairs that are encoded together: (pairs,). For methods that need both at once.
+
+        Args:
+            images, texts: prepared items.
+            pairs: (image, text) by number.
+            routes: whose prompts each pair takes.
+        """
+        scores = torch.zeros(len(pairs))
+        for route in sorted(set(routes)):
+            rows = [at for at, taken in enumerate(routes) if taken == route]
+            for start in range(0, len(rows), BATCH):
+                block = rows[start : start + BATCH]
+                inputs = [
+                    side.read([pairs[row][at] for row in block]).to(self.backbone.device)
+                    for at, side in enumerate((images, texts))
+                ]
+                chosen = self._numbers([route] * len(block))
+                with torch.no_grad():
+                    found = encode_pair(
+                        self.backbone, inputs[0], inputs[1], self.method, routes=Routes(chosen, chosen)
+                    )
+                scores[block] = F.cosine_similarity(found.image, found.text, dim=-1).cpu()
+        return scores
+
+    def index(
+        self,
+        images: Sequence[str | Path] = (),
+        *,
+        texts: Sequence[str] = (),
+        uri: str | Path = "gallery.db",
+        metadata: Sequence[Mapping[str, Any]] | None = None,
+        progress: bool = True,
+    ) -> Gallery:
+        """A gallery of pictures and texts, open for `search`; what is there already is not encoded again.
+
+        Args:
+            images: paths of pictures.
+            texts: texts.
+            uri: a folder for Milvus Lite, or the address of a Milvus server (`Gallery.open`).
+            metadata: columns of each picture, for filters.
+            progress: show a bar.
+
+        Raises:
+            InterplayError: as `Gallery.open` and `Gallery.add_images`.
+        """
+        from interplay.gallery import Gallery
+
+        gallery = Gallery.open(self, uri)
+        try:
+            if images:
+                gallery.add_images(images, metadata, progress=progress)
+            if texts:
+                gallery.add_texts(texts, progress=progress)
+        except BaseException:
+            gallery.close()
+            raise
+        return gallery
 
     def card(self) -> RetrieverCard:
         """What its artefact says."""

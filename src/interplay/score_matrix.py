@@ -250,8 +250,9 @@ class ScoreMatrix:
         except OSError as problem:
             raise InterplayError(f"{path} cannot be read ({problem.strerror or problem}).") from None
         except (ValueError, TypeError, KeyError, AttributeError, InterplayError) as problem:
+            reason = str(problem).rstrip(".")
             raise InterplayError(
-                f"{path} is no score matrix of this version ({problem}). Measure the run again."
+                f"{path} is no score matrix of this version ({reason}). Measure the run again."
             ) from None
 
     def _figures(self) -> dict[str, Any]:

@@ -4,39 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import datasets
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from interplay.data.schema import PairTable
 from interplay.errors import InterplayError
 from interplay.retriever import BARE, SHARED, Retriever
 from interplay.towers.backbone import Backbone
 from interplay.train_settings import TrainSettings
+from tests.lpi.toy import QUICK, SMALL, pairs, picture
 from tests.train.toy import toy_backbone
-
-QUICK = TrainSettings(epochs=1, batch_size=8, learning_rate=0.01, progress=False, loggers=())
-SMALL = {"depth": 2, "length": 2, "rank": 2, "centres": 2}
-WORDS = ("cat", "dog", "pie", "moon", "car", "hat", "sun", "bus", "fox", "tea", "owl", "key")
-
-
-def picture(seed: int, shade: int) -> Image.Image:
-    random = np.random.default_rng([seed, shade])
-    return Image.fromarray(random.integers(shade, shade + 80, (32, 32, 3)).astype(np.uint8))
-
-
-def pairs(task: int, *, captions: int = 1, rows: int = 12) -> PairTable:
-    """Twelve pictures of one shade with words, eight to train and four to validate."""
-    texts = [[f"{WORDS[i]} {task} {c}" for c in range(captions)] for i in range(rows)]
-    rows_of = {
-        "image": [picture(i, 50 * task) for i in range(rows)],
-        "text": texts if captions > 1 else [text[0] for text in texts],
-        "split": ["train"] * (rows - 4) + ["validation"] * 4,
-    }
-    table = datasets.Dataset.from_dict(rows_of).cast_column("image", datasets.Image(decode=False))
-    return PairTable(f"task {task}", "pairs", (), table)
 
 
 @pytest.fixture(scope="module")
@@ -159,14 +135,14 @@ def test_what_a_user_can_do_wrong(towers: Backbone, tmp_path: Path) -> None:
     with pytest.raises(InterplayError, match="needs a name"):
         retriever.learn(" ", pairs(0), settings=QUICK)
     with pytest.raises(InterplayError, match="no rows in the split 'train'"):
-        retriever.learn("empty", pairs(1, rows=4), settings=QUICK)
+        retriever.learn("empty", pairs(1, rows=6), settings=QUICK)
     with pytest.raises(InterplayError, match="at least 2"):
-        retriever.learn("one", pairs(1, rows=5), settings=QUICK)
+        retriever.learn("one", pairs(1, rows=7), settings=QUICK)
     with pytest.raises(InterplayError, match="Text 2 is empty"):
         retriever.encode_texts(["cat", " "])
     with pytest.raises(InterplayError, match=r"there\.png"):
         retriever.encode_images([tmp_path / "not there.png"])
-    with pytest.raises(InterplayError, match="each side encoded alone"):
+    with pytest.raises(InterplayError, match="has no prompts by which"):
         Retriever(towers, "mitp", settings={"layers": (2, 3)})
     with pytest.raises(InterplayError, match="probe for classification"):
         Retriever(towers, "linear_probe")

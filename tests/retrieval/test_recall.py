@@ -54,13 +54,16 @@ def galleries(draw: st.DrawFn) -> tuple[Tensor, Tensor, list[int], list[int]]:
 
 
 @settings(deadline=None, max_examples=200)
-@given(galleries(), st.sampled_from([1, 7, 2**23]))
-def test_equals_the_loops(gallery: tuple[Tensor, Tensor, list[int], list[int]], block: int) -> None:
+@given(galleries(), st.sampled_from([1, 7, 2**23]), st.sampled_from([0, 2**27]))
+def test_equals_the_loops(
+    gallery: tuple[Tensor, Tensor, list[int], list[int]], block: int, whole_up_to: int
+) -> None:
     images, texts, owner, asks = gallery
     mask = torch.zeros(len(images), dtype=torch.bool)
     mask[asks] = True
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_BLOCK", block)
+        patch.setattr(module, "_WHOLE", whole_up_to)
         found = retrieval_ranks(images, texts, torch.tensor(owner))
         whole = retrieval_recall(images, texts, torch.tensor(owner), ks=(1, 2, 5))
     everyone = list(range(len(images)))
@@ -102,6 +105,25 @@ def test_a_collapsed_encoder_is_ranked_last(count: int, width: int) -> None:
     assert ranks(queries[:1], same, each[-1:], each).tolist() == [count]
 
 
+@pytest.mark.parametrize("whole_up_to", [0, 2**27])
+@pytest.mark.parametrize("count", [2, 7, 101, 1003])
+def test_a_collapsed_side_is_ranked_last(
+    count: int, whole_up_to: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_WHOLE", whole_up_to)
+    generator = torch.Generator().manual_seed(1)
+    same = torch.randn(1, 512, generator=generator).expand(count, 512)
+    other = torch.randn(count, 512, generator=generator)
+    each = torch.arange(count)
+    assert retrieval_ranks(other, same, each).image_to_text.tolist() == [count] * count
+    assert retrieval_ranks(same, other, each).text_to_image.tolist() == [count] * count
+    one_image = retrieval_ranks(other[:1], same, torch.zeros(count, dtype=torch.int64))
+    assert one_image.image_to_text.tolist() == [1]
+    texts = torch.cat([same, other])
+    owner = torch.cat([each, each])
+    assert retrieval_ranks(same, texts, owner).text_to_image.tolist() == [count] * 2 * count
+
+
 def test_zeros_of_either_sign_are_one_vector() -> None:
     gallery = torch.tensor([[0.0, 1.0], [-0.0, 1.0]])
     assert ranks(gallery, gallery, torch.arange(2), torch.arange(2)).tolist() == [2, 2]
@@ -118,14 +140,18 @@ def test_duplicates_among_many_vectors() -> None:
     assert found.tolist() == [2 if item % 3 == 0 else 1 for item in range(600)]
 
 
+@pytest.mark.parametrize("whole_up_to", [0, 2**27])
 @pytest.mark.parametrize("block", [1, 64, 1000])
-def test_the_size_of_blocks_does_not_matter(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_size_of_blocks_does_not_matter(
+    block: int, whole_up_to: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     generator = torch.Generator().manual_seed(3)
     owner = torch.arange(40).repeat_interleave(3)[torch.randperm(120, generator=generator)]
     images = torch.randint(-2, 3, (40, 4), generator=generator).float()
     texts = images[owner] + torch.randint(-1, 2, (120, 4), generator=generator)
     whole = retrieval_ranks(images, texts, owner)
     monkeypatch.setattr(module, "_BLOCK", block)
+    monkeypatch.setattr(module, "_WHOLE", whole_up_to)
     parts = retrieval_ranks(images, texts, owner)
     assert parts.image_to_text.equal(whole.image_to_text)
     assert parts.text_to_image.equal(whole.text_to_image)

@@ -169,7 +169,7 @@ def test_true_task_identity_has_a_matrix_of_its_own() -> None:
     assert build([[0.5]]).of_oracle() is build([[0.5]]).summary()["oracle"] is None
     other = ScoreMatrix(("a", "b"), KS, [matrix.stages[0]])
     with pytest.raises(
-        InterplayError, match="Stage 1: recall with true task identity .* every stage or after none"
+        InterplayError, match=r"Stage 1: recall with true task identity .* every stage or after none"
     ):
         other.append(1, [recall_of(0.2), recall_of(0.4)])
 

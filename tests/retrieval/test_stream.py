@@ -9,6 +9,7 @@ from interplay.data import load
 from interplay.data.schema import PairTable
 from interplay.data.splits import SPLITS
 from interplay.errors import InterplayError
+from interplay.tasks import stream
 from interplay.tasks.stream import Session, explode, joint, seen, sessions_of
 
 
@@ -137,7 +138,9 @@ def test_tables_that_do_not_fit_together() -> None:
     assert joint([one, Session("d", table_of(ROWS, name="more"))]).table.name == "things + more"
 
 
-def test_explode_gives_every_caption_a_row() -> None:
+@pytest.mark.parametrize("part", [1, 4, 5000])
+def test_explode_gives_every_caption_a_row(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "_PART", part)
     table = table_of(ROWS[:3], [["x", "y"], ["z"], ["u", "v", "w"]])
     rows, owner = explode(table)
     assert owner == [0, 0, 1, 2, 2, 2]
@@ -155,6 +158,7 @@ def test_explode_of_one_text_a_row_and_of_a_part_of_a_table() -> None:
     assert owner == [0, 1, 2]
     assert (rows.texts(), rows.ids()) == (table.texts(), table.ids())
     assert rows.sources([2]) == table.sources([2])
+    assert explode(table.select([]))[1] == explode(table.select([]))[0].texts() == []
     nameless = PairTable("x", "pairs", (), table_of(ROWS[:1], [["p", "q"]]).rows.remove_columns(["id"]))
     assert explode(nameless)[0].texts() == ["p", "q"]
 

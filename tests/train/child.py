@@ -1,14 +1,7 @@
-"""Training runs in processes of their own, for the tests that kill them.
-
-It reads lines ["RUN FOLDER", "CACHE FOLDER"] and forks for each, so that what is slow, the imports, is done once. It
-prints the process id of a run before it begins and its exit status behind it.
-"""
+"""A training run for the tests that kill it."""
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 import time
 from pathlib import Path
 
@@ -19,6 +12,7 @@ from interplay.tasks.trainable import PairBatch
 from interplay.towers.backbone import Backbone
 from interplay.train import fit
 from interplay.train_settings import TrainSettings
+from tests.forking import serve
 from tests.train.toy import toy_backbone, toy_model, toy_table
 
 PAUSE = 0.02
@@ -49,23 +43,5 @@ def train(run: Path, cache: Path) -> None:
     torch.save(model.state_dict(), run / "weights.pt")
 
 
-def serve() -> None:
-    """Fork once a line. This process itself never computes, so that its children may."""
-    torch.set_num_threads(1)
-    print("ready", flush=True)
-    for line in sys.stdin:
-        run, cache = map(Path, json.loads(line))
-        process = os.fork()
-        if process == 0:
-            status = 1
-            try:
-                train(run, cache)
-                status = 0
-            finally:
-                os._exit(status)
-        print(process, flush=True)
-        print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
-
-
 if __name__ == "__main__":
-    serve()
+    serve(train)

@@ -7,8 +7,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,47 +15,12 @@ import pytest
 import torch
 
 from interplay.checkpoints import BEST, LAST, read_checkpoint
-
-ROOT = Path(__file__).parents[2]
-
-
-class Runs:
-    """Starts training runs in processes of their own (`child.py`)."""
-
-    def __init__(self) -> None:
-        self.server = subprocess.Popen(
-            [sys.executable, "-m", "tests.train.child"],
-            cwd=ROOT,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self.line() == "ready"
-
-    def line(self) -> str:
-        """The next line that the server prints."""
-        assert self.server.stdout is not None
-        return self.server.stdout.readline().strip()
-
-    def start(self, run: Path, cache: Path) -> int:
-        """The id of the process that trains."""
-        assert self.server.stdin is not None
-        self.server.stdin.write(json.dumps([str(run), str(cache)]) + "\n")
-        self.server.stdin.flush()
-        return int(self.line())
-
-    def finish(self, run: Path, cache: Path) -> float:
-        """Train to the end; how many seconds that took."""
-        began = time.monotonic()
-        self.start(run, cache)
-        assert self.line() == "0"
-        return time.monotonic() - began
+from tests.forking import Runs
 
 
 @pytest.fixture(scope="module")
 def runs() -> Iterator[Runs]:
-    server = Runs()
+    server = Runs("tests.train.child")
     yield server
     server.server.communicate()
 

@@ -9,6 +9,8 @@ from typing import get_args
 import datasets
 
 from interplay.data.checks import OnBadRow, checked
+from interplay.data.coco import PREFIX as COCO
+from interplay.data.coco import load_coco
 from interplay.data.formats import TABLES, Raw, from_datasets, read_local
 from interplay.data.openmoji import OPENMOJI, load_openmoji
 from interplay.data.schema import PairTable
@@ -29,6 +31,7 @@ def load(
         source: one of
 
             - a built-in task, `openmoji/…`;
+            - `coco:` and a folder with MS-COCO's own files, as `coco:data/coco` (see `data.coco.load_coco`);
             - a folder with images and `metadata.csv` or `metadata.jsonl` (`file_name`, `text`, and where
               there are any `label` or `labels`, `task`, `split`, `id`), or with such folders `train`,
               `validation`, `test`;
@@ -51,6 +54,8 @@ def load(
         raise unknown("way to treat bad rows", on_bad_row, get_args(OnBadRow))
     if source in OPENMOJI or source.startswith("openmoji/"):
         return load_openmoji(source)
+    if source.startswith(COCO):
+        return load_coco(source, on_bad_row=on_bad_row, verify=verify)
     path = Path(source).expanduser()
     if path.exists():
         raw = read_local(path, columns or {})

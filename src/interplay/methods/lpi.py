@@ -220,20 +220,28 @@ class Lpi(Method):
         """With `fusion = pair`, the slots of true pairs are fused in front of layers 1 … D−1 (eq. 6)."""
         if self.settings.fusion != "pair" or step.image is None or not 0 < step.image < self.depth:
             return super().pair_layer(step, backbone, pair)
-        if pair.image.route is not None:
-            raise InterplayError(
-                "LPI with fusion = pair encodes pairs with the newest session's prompts only: routes need fusion = own."
-            )
         keep, i = self.settings.momentum, step.image
+        chosen = self._set_of(pair)
         image = self._prompted("image", i, backbone.image, pair.image)
         text = self._prompted("text", i, backbone.text, pair.text)
-        newest = self._newest()
-        image_slots = keep * image.slots + (1 - keep) * newest.fused("image", i, text.slots)
-        text_slots = keep * text.slots + (1 - keep) * newest.fused("text", i, image.slots)
+        image_slots = keep * image.slots + (1 - keep) * chosen.fused("image", i, text.slots)
+        text_slots = keep * text.slots + (1 - keep) * chosen.fused("text", i, image.slots)
         return Pair(
             backbone.image.layer(i, backbone.image.put(image, image_slots)),
             backbone.text.layer(i, backbone.text.put(text, text_slots)),
         )
+
+    def _set_of(self, pair: Pair) -> LpiPrompts:
+        """The one set whose maps fuse a batch of pairs."""
+        assert self.bank is not None
+        routes = [side.route for side in (pair.image, pair.text) if side.route is not None]
+        if not routes:
+            return self._newest()
+        asked = torch.cat(routes)
+        if len(routes) != 2 or int(asked.min()) != int(asked.max()):
+            raise ValueError("pairs that are fused in one batch must all take the prompts of one session")
+        chosen: LpiPrompts = self.bank.sets[int(asked[0])]  # type: ignore[assignment]
+        return chosen
 
     def begin_session(self, name: str, meaning: Tensor) -> None:
         """A fresh set; what CPA needs of the older ones is computed once."""

@@ -63,8 +63,11 @@ class PairRetriever(Trainable):
 
     @property
     def monitors(self) -> tuple[str, ...]:
-        """Mean recall, and the loss over the whole split."""
-        return ("mean_recall", "loss")
+        """The loss over the whole split, and mean recall.
+
+        A coupled method has no recall here: its vectors were made with the right partner at hand.
+        """
+        return ("loss",) if self.method.coupled else ("loss", "mean_recall")
 
     def front_layers(self) -> dict[Side, int]:
         """The method's front layers."""
@@ -104,6 +107,8 @@ class PairRetriever(Trainable):
             rows = slice(start, start + BLOCK)
             block = contrastive(image[rows], text[rows], targets[rows], self.scale)
             total += block.item() * len(targets[rows])
+        if self.method.coupled:
+            return {"loss": total / len(targets)}
         owners, caption_of = torch.unique(targets, return_inverse=True)
         first = torch.zeros(len(owners), dtype=torch.long)
         first[caption_of.flip(0)] = torch.arange(len(targets)).flip(0)

@@ -15,6 +15,7 @@ FEWEST_PAIRS = 2
 """A contrastive loss needs another pair to tell a pair from."""
 
 _CAPTIONS = datasets.Features({"text": datasets.List(datasets.Value("string"))})
+_PART = 5000  # rows that are copied at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +130,8 @@ def explode(table: PairTable) -> tuple[PairTable, list[int]]:
     Returns:
         The table, whose texts are strings, and for each of its rows the number of the row of `table` it is from.
     """
+    if not len(table):
+        return table, []
     captions = table.captions()
     owner = [row for row, texts in enumerate(captions) for _ in texts]
     number = [place for texts in captions for place in range(1, len(texts) + 1)]
@@ -140,9 +143,10 @@ def explode(table: PairTable) -> tuple[PairTable, list[int]]:
             for row, place in zip(owner, number, strict=True)
         ]
     others = table.rows.remove_columns(list(columns))
-    repeated = datasets.Dataset(
-        others.select(owner, keep_in_memory=True).with_format("arrow")[:],
-        info=datasets.DatasetInfo(features=others.features),
+    stored = others.with_format("arrow")
+    parts = [stored[owner[begin : begin + _PART]].combine_chunks() for begin in range(0, len(owner), _PART)]
+    repeated = datasets.concatenate_datasets(
+        [datasets.Dataset(part, info=datasets.DatasetInfo(features=others.features)) for part in parts]
     )
     text_features = datasets.Features(dict.fromkeys(columns, datasets.Value("string")))
     replaced = datasets.Dataset.from_dict(columns, features=text_features)
