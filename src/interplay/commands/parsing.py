@@ -47,7 +47,9 @@ class Option:
     @property
     def flag(self) -> str:
         """What is typed for it."""
-        return self.name.upper() if self.positional else "--" + self.name.replace("_", "-")
+        if self.positional:
+            return self.name.upper()
+        return ("-" if len(self.name) == 1 else "--") + self.name.replace("_", "-")
 
     @property
     def takes(self) -> str:

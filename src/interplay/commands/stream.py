@@ -300,7 +300,8 @@ def learn(
         "trained_parameters": 0 if report is None else report.parameters,
         "seconds": time.monotonic() - begun,
     }
-    text = f"{run} has learned '{task}' from {found['training_rows']:,} rows and knows {_count(len(retriever.sessions))} now."
+    known = _count(len(retriever.sessions))
+    text = f"{run} has learned '{task}' from {found['training_rows']:,} rows and knows {known} now."
     if values:
         text += "\n\n" + columns(("validation", "value"), list(values.items()))
     return Result(found, text)
