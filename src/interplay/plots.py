@@ -15,10 +15,10 @@ from PIL import Image
 
 from interplay.files import write_atomically
 
-_INK, _PALE, _GRID = "#1f2430", "#6b7280", "#e5e7eb"
+INK, PALE, GRID = "#1f2430", "#6b7280", "#e5e7eb"
 _RIGHT, _WRONG = "#0072b2", "#d55e00"  # blue and vermillion of Okabe and Ito
-_COLOURS = ("#7f7f7f", "#56b4e9", "#e69f00", "#cc79a7", "#009e73", "#0072b2", "#d55e00", "#000000")
-_MARKERS = "osD^vPX*"
+COLOURS = ("#7f7f7f", "#56b4e9", "#e69f00", "#cc79a7", "#009e73", "#0072b2", "#d55e00", "#000000")
+MARKERS = "osD^vPX*"
 _LINE_LETTERS, _LINES = 26, 3
 
 
@@ -92,14 +92,14 @@ def accuracy_against_parameters(rows: Sequence[Point], path: str | Path, title: 
     Raises:
         InterplayError: the file cannot be written.
     """
-    figure, axes = _canvas(8.6, 4.8)
+    figure, axes = canvas(8.6, 4.8)
     figure.subplots_adjust(left=0.09, right=0.70, top=0.88, bottom=0.14)
     first = _parameter_axis(axes, [row.parameters for row in rows])
     low, high = _accuracy_axis(axes, rows)
     labels = spread([row.accuracy for row in rows], (high - low) * 0.075, low, high)
     for number, (row, label) in enumerate(zip(rows, labels, strict=True)):
         x = math.log10(row.parameters) if row.parameters else first
-        colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
+        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
         if row.deviation:
             axes.errorbar(x, row.accuracy, yerr=row.deviation, color=colour, capsize=3, zorder=2)
         axes.plot(x, row.accuracy, marker, color=colour, markersize=9, markeredgecolor="white", zorder=3)
@@ -110,7 +110,7 @@ def accuracy_against_parameters(rows: Sequence[Point], path: str | Path, title: 
             textcoords="axes fraction",
             va="center",
             fontsize=10,
-            color=_INK,
+            color=INK,
             arrowprops={
                 "arrowstyle": "-",
                 "color": colour,
@@ -120,8 +120,8 @@ def accuracy_against_parameters(rows: Sequence[Point], path: str | Path, title: 
             },
         )
     if title:
-        axes.set_title(title, loc="left", fontsize=12.5, color=_INK, weight="bold", pad=12)
-    return _save(figure, path)
+        axes.set_title(title, loc="left", fontsize=12.5, color=INK, weight="bold", pad=12)
+    return save(figure, path)
 
 
 def _parameter_axis(axes: Any, parameters: Sequence[int]) -> float:
@@ -136,7 +136,7 @@ def _parameter_axis(axes: Any, parameters: Sequence[int]) -> float:
         axes.axvspan(left - 1.5, left - 0.5, color="#f3f4f6", zorder=0)
     axes.set_xlim(ticks[0] - 0.5, right + 0.15)
     axes.set_xticks(ticks, names)
-    axes.set_xlabel("trained parameters, head included (logarithmic; 0 stands apart)", color=_INK)
+    axes.set_xlabel("trained parameters, head included (logarithmic; 0 stands apart)", color=INK)
     return float(left - 1)
 
 
@@ -147,7 +147,7 @@ def _accuracy_axis(axes: Any, rows: Sequence[Point]) -> tuple[float, float]:
     low, high = max(low, -0.02), min(high, 1.02)
     axes.set_ylim(low, high)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    axes.set_ylabel("test accuracy", color=_INK)
+    axes.set_ylabel("test accuracy", color=INK)
     return low, high
 
 
@@ -180,8 +180,8 @@ def predictions(rows: Sequence[Prediction], path: str | Path, title: str = "", c
         _pair(cell, row)
     if title:
         place = {"x": 0.02, "y": 1 - 0.14 / height, "ha": "left", "va": "top"}
-        figure.suptitle(title, fontsize=12.5, color=_INK, weight="bold", **place)
-    return _save(figure, path)
+        figure.suptitle(title, fontsize=12.5, color=INK, weight="bold", **place)
+    return save(figure, path)
 
 
 def _pair(cell: Any, row: Prediction) -> None:
@@ -197,26 +197,26 @@ def _pair(cell: Any, row: Prediction) -> None:
     style = {"transform": cell.transAxes, "ha": "center", "va": "top"}
     cell.text(0.5, -0.04, verdict.replace("$", r"\$"), fontsize=9.5, color=colour, weight="bold", **style)
     truth = f"truth: {row.truth}".replace("$", r"\$")
-    cell.text(0.5, -0.16, truth, fontsize=8.5, color=_PALE, **style)
+    cell.text(0.5, -0.16, truth, fontsize=8.5, color=PALE, **style)
     cell.text(
-        0.5, -0.29, "\n".join(textwrap.wrap(text, _LINE_LETTERS)[:_LINES]), fontsize=8.5, color=_INK, **style
+        0.5, -0.29, "\n".join(textwrap.wrap(text, _LINE_LETTERS)[:_LINES]), fontsize=8.5, color=INK, **style
     )
 
 
-def _canvas(width: float, height: float) -> tuple[Figure, Any]:
+def canvas(width: float, height: float) -> tuple[Figure, Any]:
     """A figure with one quiet pair of axes."""
     figure = Figure(figsize=(width, height), facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_PALE)
-    axes.tick_params(colors=_PALE, labelsize=9)
-    axes.grid(axis="y", color=_GRID, linewidth=0.8)
+    axes.spines[["left", "bottom"]].set_color(PALE)
+    axes.tick_params(colors=PALE, labelsize=9)
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     return figure, axes
 
 
-def _save(figure: Figure, path: str | Path) -> Path:
+def save(figure: Figure, path: str | Path) -> Path:
     target = Path(path)
     write_atomically(target, lambda temporary: figure.savefig(temporary, format="png", dpi=130))
     return target

@@ -62,6 +62,7 @@ COMMANDS: dict[str, Command] = {
     "index": Command("gallery", "index"),
     "search": Command("gallery", "search"),
     "refresh": Command("gallery", "refresh"),
+    "plots": Command("plots", "plots"),
     "methods": Command("look", "methods"),
     "info": Command("look", "info"),
     "data list": Command("look", "data_list"),

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from interplay.tasks.stream import Session
 
 SUMMARY = "summary.json"
+BARE = "bare.json"
+"""The matrix of the bare backbone, beside that of the run."""
 LEARNED = "learned"
 """Folder in a run for the checkpoints and logs of sessions that `learn` added."""
 _MACHINE = ("accelerator", "devices", "strategy", "precision", "progress", "loggers", "cache_prefix")
@@ -59,8 +61,8 @@ def continual(
     The data need a column `task`. Each session trains on the `train` rows of its task and chooses the best epoch on
     its `validation` rows; no sample of an older task is kept. The folder gets the retriever (method.safetensors,
     config.json, README.md), config.yaml (what ran; --config reads it again), matrix.json (recall of every task after
-    every session), summary.json, env.json, and a folder a session with checkpoints and logs. With --joint there is one
-    session of all data and so no matrix.json.
+    every session; bare.json: of the bare backbone), summary.json, env.json, and a folder a session with checkpoints
+    and logs. With --joint there is one session of all data, so there are no matrices.
 
     Args:
         data: an embedded data set ('interplay data list'), a file, a folder, or a hub id.
@@ -178,7 +180,9 @@ def _stream(
         report=_Progress(folder, [session.name for session in sessions], resume),
         evaluation=evaluation,
     )
-    return stream_report(facts, matrix, evaluation.bare_matrix())
+    bare = evaluation.bare_matrix()
+    bare.save(folder / BARE)
+    return stream_report(facts, matrix, bare)
 
 
 def _joint(
