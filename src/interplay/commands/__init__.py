@@ -53,6 +53,7 @@ class Command:
 
 COMMANDS: dict[str, Command] = {
     "demo": Command("demo", "demo"),
+    "demo retrieval": Command("demo_retrieval", "demo_retrieval"),
     "train": Command("train", "train", settings="interplay.train_settings:TrainSettings"),
     "evaluate": Command("use", "evaluate"),
     "predict": Command("use", "predict"),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from interplay.recall import Direction, Recall
     from interplay.score_matrix import ScoreMatrix, Stage
 
-_ARROWS: dict[Direction, str] = {"image_to_text": "i→t", "text_to_image": "t→i"}
+ARROWS: dict[Direction, str] = {"image_to_text": "i→t", "text_to_image": "t→i"}
 _WORDS: dict[Direction, str] = {"image_to_text": "image to text", "text_to_image": "text to image"}
 _FIGURES = {
     "final_average": "final average",
@@ -32,7 +32,7 @@ def averages(recalls: Sequence[Recall]) -> dict[str, Any]:
     """Mean over tasks, as `ScoreMatrix.summary` gives a figure."""
     found: dict[str, Any] = {
         direction: {str(k): fmean(recall[direction][k] for recall in recalls) for k in recalls[0][direction]}
-        for direction in _ARROWS
+        for direction in ARROWS
     }
     return found | {"mean": average(recalls)}
 
@@ -43,8 +43,8 @@ def stream_report(
     """What a stream came to, beside the bare backbone in the same galleries."""
     found = {
         **facts,
-        "per_task": {d: {str(k): matrix.per_task(d, k) for k in matrix.ks} for d in _ARROWS},
-        "matrix": {d: {str(k): matrix.matrix(d, k) for k in matrix.ks} for d in _ARROWS},
+        "per_task": {d: {str(k): matrix.per_task(d, k) for k in matrix.ks} for d in ARROWS},
+        "matrix": {d: {str(k): matrix.matrix(d, k) for k in matrix.ks} for d in ARROWS},
         "summary": matrix.summary(),
         "bare": bare.summary(),
     }
@@ -57,7 +57,7 @@ def stream_report(
         *(
             f"Recall@{k}, {_WORDS[d]}: of task i (columns) after session t (rows), in the gallery of tasks 1 to t\n\n"
             + _triangle(matrix, d, k)
-            for d in _ARROWS
+            for d in ARROWS
         ),
         _summary(matrix, bare, str(facts["method"])),
     ]
@@ -113,10 +113,10 @@ def _measured(names: Sequence[str], recall: Sequence[Recall], bare: Sequence[Rec
 def _each(facts: dict[str, Any], recall: Sequence[Recall], bare: Sequence[Recall]) -> str:
     """One line a task and one for their mean, with the bare backbone's mean beside."""
     ks = list(recall[0]["image_to_text"])
-    header = ("task", *(f"{_ARROWS[d]} R@{k}" for d in _ARROWS for k in ks), "mean", "bare mean")
+    header = ("task", *(f"{ARROWS[d]} R@{k}" for d in ARROWS for k in ks), "mean", "bare mean")
 
     def line(name: str, ours: Sequence[Recall], theirs: Sequence[Recall]) -> tuple[object, ...]:
-        shares = [fmean(recall[d][k] for recall in ours) for d in _ARROWS for k in ks]
+        shares = [fmean(recall[d][k] for recall in ours) for d in ARROWS for k in ks]
         return name, *shares, average(ours), average(theirs)
 
     rows = [
@@ -126,15 +126,15 @@ def _each(facts: dict[str, Any], recall: Sequence[Recall], bare: Sequence[Recall
 
 
 def _per_task(matrix: ScoreMatrix, bare: ScoreMatrix, k: int) -> str:
-    lines = {d: matrix.per_task(d, k) for d in _ARROWS}
-    still = {d: bare.per_task(d, k) for d in _ARROWS}
+    lines = {d: matrix.per_task(d, k) for d in ARROWS}
+    still = {d: bare.per_task(d, k) for d in ARROWS}
     header = ["task"]
-    for arrow in _ARROWS.values():
+    for arrow in ARROWS.values():
         header += [f"{arrow} learned", "last", "forgotten", "bare"]
     rows = []
     for at, task in enumerate(matrix.tasks[: len(matrix.stages)]):
         row: list[object] = [f"{at + 1} {task}"]
-        for d in _ARROWS:
+        for d in ARROWS:
             one = lines[d][at]
             row += [one["learned"], one["last"], one["forgetting"], still[d][at]["last"]]
         rows.append(row)
@@ -156,11 +156,11 @@ def _summary(matrix: ScoreMatrix, bare: ScoreMatrix, method: str) -> str:
     sources = {method: matrix.summary(), "bare backbone": bare.summary()}
     if oracle is not None:
         sources["true task given"] = oracle.summary()
-    header = ["", "", *(f"{arrow} R@{k}" for arrow in _ARROWS.values() for k in matrix.ks), "mean"]
+    header = ["", "", *(f"{arrow} R@{k}" for arrow in ARROWS.values() for k in matrix.ks), "mean"]
     rows = []
     for figure, words in _FIGURES.items():
         for who, summary in sources.items():
-            values = [summary[figure][d][str(k)] for d in _ARROWS for k in matrix.ks]
+            values = [summary[figure][d][str(k)] for d in ARROWS for k in matrix.ks]
             if any(value is not None for value in values):
                 rows.append((words, who, *values, summary[figure]["mean"]))
     return columns(header, rows)
