@@ -82,7 +82,7 @@ class DualPrompt(Method):
     def __init__(self, shape: Shape, settings: DualPromptSettings) -> None:
         super().__init__(shape, settings)
         self.prompted: tuple[Side, ...] = ("image",) if settings.sides == "image" else ("image", "text")
-        deepest = max(*settings.general_layers, *settings.expert_layers)
+        deepest = max((*settings.general_layers, *settings.expert_layers))
         for side in self.prompted:
             if deepest > shape.side(side).depth:
                 raise InterplayError(
@@ -106,7 +106,8 @@ class DualPrompt(Method):
         """The first layer with a prefix."""
         if side not in self.prompted:
             return self.shape.side(side).depth
-        return min(*self.settings.general_layers, *self.settings.expert_layers) - 1
+        first: int = min((*self.settings.general_layers, *self.settings.expert_layers))
+        return first - 1
 
     def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
         """The layer's own prefix joins its keys and values."""

@@ -31,7 +31,7 @@ class LoraSettings:
     """
 
     rank: int = 4
-    alpha: float = 8.0
+    alpha: int = 8
     targets: tuple[Literal["qkv", "out"], ...] = ("qkv", "out")
     sides: Literal["both", "image", "text"] = "both"
     dropout: float = 0.0
@@ -42,7 +42,7 @@ class LoraSettings:
 
 
 class Lora(Method):
-    """W·x + alpha/r·B·A·x on the attention maps of every layer; B starts at zero, so the backbone is unchanged at first.
+    """W·x + alpha/r·B·A·x on the attention maps of every layer; B starts at zero, where the backbone is unchanged.
 
     `peft` makes the adapters on layers without weights; the tower's own weights stand in while a layer runs, so they
     are neither copied nor part of what is saved. All sessions of a stream train the same adapters.
