@@ -45,6 +45,7 @@ def several(values: Iterable[T], call: str, name: str) -> Iterable[T]:
 
 
 def check_size(batch_size: int) -> None:
+    """Refuses batches of nothing."""
     if batch_size < 1:
         raise InterplayError(f"batch_size must be at least 1, not {batch_size}.")
 
@@ -81,11 +82,13 @@ def check_metadata(metadata: Sequence[Mapping[str, Any]] | None, count: int) -> 
 
 
 def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """The items, so many at a time."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
 
 
 def array(vectors: Tensor) -> Vector:
+    """(N, joint) as Milvus takes it."""
     return vectors.detach().cpu().float().numpy()
 
 
@@ -104,6 +107,7 @@ def can_be_kept(source: str) -> bool:
 
 
 def read_item(side: Side, source: str, metadata: Mapping[str, Any]) -> Item:
+    """An item with its content; raises `Unusable` where there is none."""
     if not can_be_kept(source):
         raise Unusable(
             f"the {'path' if side == 'image' else 'text'} is longer than {LONGEST:,} bytes, or no Unicode"
@@ -122,6 +126,7 @@ def read_item(side: Side, source: str, metadata: Mapping[str, Any]) -> Item:
 
 
 def fault_of(item: Item) -> str | None:
+    """Why a picture cannot be decoded, if so."""
     return fault(item.content) if isinstance(item.content, bytes) else None
 
 

@@ -30,7 +30,7 @@ LONGEST = 65_535
 _ABOUT = "interplay"  # the collection property that holds the card
 _CONNECT = 5.0  # seconds until a server that does not answer is given up
 _PATIENCE = 60.0  # seconds until one call to a server is given up; Milvus Lite, in this process, has no limit
-_BLOCK = 4096  # rows read at a time; Milvus allows 16,384
+_BLOCK = 8192  # rows read at a time; Milvus allows 16,384
 _NAMES = 1024  # sources in one filter
 
 

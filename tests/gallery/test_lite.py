@@ -55,6 +55,12 @@ def test_a_log_whose_data_file_is_written_already_is_not_read_again(
         assert [hit.source for hit in gallery.search("cat", find="text")] == expected
 
 
+def test_no_file_is_written_in_place(place: Path) -> None:
+    """Milvus Lite would write index files so (`.idx`), and not open half of one."""
+    assert data_file(place).exists()
+    assert not list(place.rglob("*idx*"))
+
+
 def test_a_collection_that_was_never_finished_is_begun_again(tmp_path: Path) -> None:
     place = tmp_path / "gallery.db"
     inside(place).mkdir(parents=True)

@@ -65,7 +65,7 @@ class Method(nn.Module, ABC):
     coupled: bool = False
     """True: the towers run in lock-step on true pairs, one side cannot be encoded alone."""
     reads_keys: ClassVar[bool] = False
-    """True: even in training, each sample's prompts are chosen by its key."""
+    """True: training needs the samples' keys (`training_route`, `objective`)."""
     reserve: int = 0
     """Text positions that prompts take behind the start token, so that captions have to leave them free."""
     reads_last_layer: ClassVar[bool] = False
@@ -171,6 +171,10 @@ class Method(nn.Module, ABC):
         Methods with a set of prompts for every session return (batch,), the number of the session from 0.
         """
         return None if self.bank is None else self.bank.route(side, keys)
+
+    def training_route(self, side: Side, keys: Tensor) -> Tensor | None:
+        """Which prompts samples take while their own session is trained; None: the newest ones."""
+        return None
 
     def margin(self, side: Side, keys: Tensor) -> Tensor | None:
         """How clear the choice of the session was, (batch,) >= 0; None for methods that choose none."""

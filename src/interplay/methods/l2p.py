@@ -67,6 +67,10 @@ class L2p(Method):
         near = F.normalize(keys, dim=-1) @ F.normalize(self.pool_keys, dim=-1).T.to(keys)
         return near.topk(self.settings.picked, dim=1).indices
 
+    def training_route(self, side: Side, keys: Tensor) -> Tensor | None:
+        """As at prediction."""
+        return self.route(side, keys)
+
     def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
         """The picked prompts join in front of the first image layer."""
         if side == "image" and i == 0:

@@ -15,10 +15,10 @@ from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.metrics import Kind, classification_metrics
 from interplay.parts.heads import Head, HeadSettings
-from interplay.tasks.trainable import PairBatch, Trainable, keys_of
+from interplay.tasks.trainable import PairBatch, Trainable, keys_of, training_routes
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import SIDES, Side
-from interplay.towers.walk import Routes, Vectors, encode, encode_pair
+from interplay.towers.walk import Vectors, encode, encode_pair
 
 MultiLoss = Literal["bce", "zlpr"]
 
@@ -78,7 +78,7 @@ class PairClassifier(Trainable):
         routes = None
         if self.method.reads_keys:
             keys = keys_of(backbone, batch)
-            routes = Routes(self.method.route("image", keys.image), self.method.route("text", keys.text))
+            routes = training_routes(self.method, keys)
         return encode_pair(
             backbone, batch.images, batch.texts, self.method, suffix=self.suffix, routes=routes
         )

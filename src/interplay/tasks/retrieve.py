@@ -10,7 +10,7 @@ from torch import Tensor
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.recall import retrieval_recall
-from interplay.tasks.trainable import PairBatch, Trainable, keys_of
+from interplay.tasks.trainable import PairBatch, Trainable, keys_of, training_routes
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import SIDES, Side
 from interplay.towers.walk import Routes, Vectors, encode, encode_pair
@@ -78,7 +78,7 @@ class PairRetriever(Trainable):
         routes = Routes()
         if self.method.reads_keys:
             keys = keys_of(backbone, batch)
-            routes = Routes(self.method.route("image", keys.image), self.method.route("text", keys.text))
+            routes = training_routes(self.method, keys)
         if self.method.coupled:
             found = encode_pair(backbone, batch.images, batch.texts, self.method, routes=routes)
             image, text = found.image, found.text

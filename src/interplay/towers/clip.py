@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -44,15 +45,29 @@ class Block(nn.Module):
         return x + change
 
     def forward(
-        self, x: Rows, mask: Bool[Tensor, "#batch 1 length length"] | None = None, *, causal: bool = False
+        self,
+        x: Rows,
+        mask: Bool[Tensor, "#batch 1 length length"] | None = None,
+        *,
+        causal: bool = False,
+        prefix: KeysValues | None = None,
     ) -> tuple[Rows, KeysValues]:
         """(batch, length, width) → the same, and this layer's keys and values (batch, heads, length, head width).
 
         Args:
             mask: broadcastable to (batch, 1, length, length), True where a row may look.
             causal: without a mask, whether a row may look at itself and its past only.
+            prefix: further keys and values (batch, length, width), projected already, that every row may look at.
         """
         q, k, v = (self._split(part) for part in self.qkv(self.norm1(x)).chunk(3, dim=-1))
+        if prefix is not None:
+            k, v = (
+                torch.cat([self._split(more), own], dim=2) for more, own in zip(prefix, (k, v), strict=True)
+            )
+            if mask is None and causal:
+                mask = torch.ones(*x.shape[1:2] * 2, dtype=torch.bool, device=x.device).tril()[None, None]
+            if mask is not None:
+                mask = F.pad(mask, (prefix[0].shape[1], 0), value=True)
         seen = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal and mask is None)
         x = x + self.out(seen.transpose(1, 2).flatten(2))
         return self._perceptron(x), (k, v)
@@ -107,6 +122,20 @@ class Block(nn.Module):
         return self._perceptron(suffix + self.out(seen.permute(0, 2, 3, 1, 4).flatten(3)))
 
 
+def skeleton(shape: TowerShape) -> Block:
+    """One layer of either tower without weights, on the meta device: for methods that change its linear maps."""
+    with torch.device("meta"):
+        return Block(shape)
+
+
+def _prefix(tokens: Tokens) -> KeysValues | None:
+    """The keys and values that join the next layer, one row a sample."""
+    if tokens.prefix is None:
+        return None
+    keys, values = (part.expand(len(tokens.x), -1, -1) for part in tokens.prefix)
+    return keys, values
+
+
 class ImageTower(Tower):
     """CLIP's vision transformer. Reads pixels (batch, 3, size, size): uint8, or float that is normalised already."""
 
@@ -143,15 +172,16 @@ class ImageTower(Tower):
             tokens = tokens.put(context)
         return replace(tokens, x=self.norm_in(tokens.x))
 
-    def layer(self, i: int, tokens: Tokens) -> Tokens:
+    def layer(self, i: int, tokens: Tokens, *, block: Any = None) -> Tokens:
         """Frozen layer `i`: every token sees every token."""
-        block: Block = self.blocks[i]  # type: ignore[assignment]
-        if tokens.pooled_only:
+        chosen: Block = self.blocks[i] if block is None else block  # type: ignore[assignment]
+        prefix = _prefix(tokens)
+        if tokens.pooled_only and prefix is None:
             batch, length, _ = tokens.x.shape
             row = tokens.x.new_zeros(batch, dtype=torch.long)
             everything = torch.ones(1, length, dtype=torch.bool, device=row.device)
-            return Tokens(block.one_row(tokens.x, row, everything)[0], pooled_only=True)
-        return replace(tokens, x=block(tokens.x)[0])
+            return Tokens(chosen.one_row(tokens.x, row, everything)[0], pooled_only=True)
+        return replace(tokens, x=chosen(tokens.x, prefix=prefix)[0], prefix=None)
 
     def pool(self, tokens: Tokens) -> Tensor:
         """The class token, normalised and projected: (batch, joint)."""
@@ -228,19 +258,21 @@ class TextTower(Tower):
         slot[1 : 1 + tokens.prompts] = True
         return (past | (slot[:, None] & self._real(tokens)[:, None]))[:, None]
 
-    def layer(self, i: int, tokens: Tokens) -> Tokens:
+    def layer(self, i: int, tokens: Tokens, *, block: Any = None) -> Tokens:
         """Frozen layer `i`: causal, but for prompt rows where `tokens.prompts_see_all`."""
-        block: Block = self.blocks[i]  # type: ignore[assignment]
-        if tokens.pooled_only and tokens.suffix is None:
+        chosen: Block = self.blocks[i] if block is None else block  # type: ignore[assignment]
+        prefix = _prefix(tokens)
+        if tokens.pooled_only and tokens.suffix is None and prefix is None:
             assert tokens.lengths is not None
             row = tokens.lengths + tokens.prompts - 1
-            x = block.one_row(tokens.x, row, self._real(tokens))[0]
+            x = chosen.one_row(tokens.x, row, self._real(tokens))[0]
             return Tokens(x, lengths=torch.ones_like(tokens.lengths), pooled_only=True)
-        x, front = block(tokens.x, self._mask(tokens), causal=True)
+        x, front = chosen(tokens.x, self._mask(tokens), causal=True, prefix=prefix)
         suffix = tokens.suffix
         if suffix is not None:
-            suffix = block.continuation(suffix, front, self._real(tokens))
-        return replace(tokens, x=x, suffix=suffix)
+            more = 0 if prefix is None else prefix[0].shape[1]
+            suffix = chosen.continuation(suffix, front, F.pad(self._real(tokens), (more, 0), value=True))
+        return replace(tokens, x=x, suffix=suffix, prefix=None)
 
     def pool(self, tokens: Tokens) -> Tensor:
         """The end token (the last real one), normalised and projected: (batch, joint)."""

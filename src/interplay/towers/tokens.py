@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,8 @@ class Tokens:
         held: (batch, prompts, width): prompts that a method keeps for a later layer, outside the sequence.
         route: (batch, …) which of a method's prompts each sample takes, chosen in front of the walk (`Method.route`);
             None: those in training.
+        prefix: keys and values, each (length, width) or (batch, length, width), that every row of the next layer may
+            attend to beside the rows of `x` (prefix tuning); only for that layer.
         pooled_only: the next layer has to bring out the pooled row alone: set by the walk before the last layer.
     """
 
@@ -39,6 +41,7 @@ class Tokens:
     suffix: Tensor | None = None
     held: Tensor | None = None
     route: Tensor | None = None
+    prefix: tuple[Tensor, Tensor] | None = None
     pooled_only: bool = False
 
     @property
@@ -122,6 +125,7 @@ class Tower(nn.Module, ABC):
     """A frozen row of layers. It knows nothing of methods; how prompts are placed is its business."""
 
     shape: TowerShape
+    blocks: nn.ModuleList
 
     @abstractmethod
     def embed(self, inputs: Tensor, *, context: Tensor | None = None) -> Tokens:
@@ -134,8 +138,12 @@ class Tower(nn.Module, ABC):
         """
 
     @abstractmethod
-    def layer(self, i: int, tokens: Tokens) -> Tokens:
-        """Frozen layer `i` (from 0)."""
+    def layer(self, i: int, tokens: Tokens, *, block: Any = None) -> Tokens:
+        """Frozen layer `i` (from 0).
+
+        Args:
+            block: a module of the layer's own kind to run in its place; None: the frozen one in `blocks`.
+        """
 
     @abstractmethod
     def pool(self, tokens: Tokens) -> Tensor:

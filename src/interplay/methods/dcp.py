@@ -1,0 +1,147 @@
+"""DCP: two streams of prompts that attend to each other from layer to layer (Liu et al., "deeply coupled prompts")."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from transformers.activations import ACT2FN
+
+from interplay.errors import InterplayError
+from interplay.methods.base import Method
+from interplay.parts.prompt_bank import PromptBank, Sessions
+from interplay.parts.task_keys import Distance
+from interplay.towers.tokens import Shape, Side, Tokens, Tower
+
+
+@dataclass(frozen=True)
+class DcpSettings:
+    """Settings of DCP.
+
+    Attributes:
+        depth: prompted layers, from the first; at most as deep as the shallower tower.
+        length: prompt tokens of each modality.
+        heads: attention heads of the exchange; both widths must be multiples of it.
+        sessions: `own`: a set for each session; `shared`: one set trained on and on.
+        centres, distance: of the keys that tell a sample's session (`TaskKeys`).
+    """
+
+    depth: int = 9
+    length: int = 16
+    heads: int = 8
+    sessions: Sessions = "own"
+    centres: int = 5
+    distance: Distance = "l1"
+
+    def __post_init__(self) -> None:
+        if min(self.depth, self.length, self.heads, self.centres) < 1:
+            raise InterplayError("DCP needs depth, length, heads and centres >= 1.")
+
+
+class PromptAttention(nn.Module):
+    """p ← p + MHA(q = LN(W·other), k = v = LN(p)); p ← p + MLP(LN(p)), the perceptron four times as wide.
+
+    One norm serves query and keys.
+    """
+
+    def __init__(self, width: int, other: int, heads: int) -> None:
+        super().__init__()
+        self.map = nn.Linear(other, width)
+        self.norm = nn.LayerNorm(width)
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.norm_out = nn.LayerNorm(width)
+        self.widen = nn.Linear(width, 4 * width)
+        self.narrow = nn.Linear(4 * width, width)
+        self.activation: nn.Module = ACT2FN["quick_gelu"]
+
+    def forward(self, prompts: Tensor, other: Tensor) -> Tensor:
+        """(length, width), (length, other width) → (length, width)."""
+        own = self.norm(prompts)
+        seen, _ = self.attention(self.norm(self.map(other)), own, own, need_weights=False)
+        prompts = prompts + seen
+        changed: Tensor = prompts + self.narrow(self.activation(self.widen(self.norm_out(prompts))))
+        return changed
+
+    @staticmethod
+    def parameter_count(width: int, other: int) -> int:
+        """width·(other + 1) + 4·width + 4·width·(width + 1) + 8·width² + 5·width."""
+        return width * (other + 1) + 4 * width + 4 * width * (width + 1) + 8 * width**2 + 5 * width
+
+
+class AttendingPrompts(nn.Module):
+    """The set of one session: the streams' first prompts N(0, 0.02²), and one exchange that serves all layers."""
+
+    def __init__(self, shape: Shape, settings: DcpSettings, depth: int) -> None:
+        super().__init__()
+        image, text = shape.image.width, shape.text.width
+        self.depth = depth
+        self.image = nn.Parameter(torch.randn(settings.length, image) * 0.02)
+        self.text = nn.Parameter(torch.randn(settings.length, text) * 0.02)
+        self.to_image = PromptAttention(image, text, settings.heads)
+        self.to_text = PromptAttention(text, image, settings.heads)
+
+    def forward(self, side: Side, layers: slice = slice(None)) -> Tensor:
+        """The prompts of some layers of a side, (layers, length, width); both streams run side by side."""
+        image, text = self.image, self.text
+        found = []
+        for _ in range(self.depth)[: layers.stop]:
+            image, text = self.to_image(image, text), self.to_text(text, image)
+            found.append(image if side == "image" else text)
+        return torch.stack(found)[layers]
+
+
+class Dcp(Method):
+    """Before each of the first layers both modalities' prompts attend to each other, then overwrite their slots.
+
+    Deviation: the streams are the free prompts alone. In the paper they are what the last layer made of the prompts,
+    averaged over a batch of images and over all classes: that would make an embedding depend on its batch mates, and
+    retrieval encodes one side without the other. (The released code computes a text stream and never injects it.)
+
+    Raises:
+        InterplayError: a width that the heads do not divide.
+    """
+
+    Settings: ClassVar[type[Any]] = DcpSettings
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"dcp-sequential": {"sessions": "shared"}}
+
+    def __init__(self, shape: Shape, settings: DcpSettings) -> None:
+        super().__init__(shape, settings)
+        if shape.image.width % settings.heads or shape.text.width % settings.heads:
+            raise InterplayError(
+                f"DCP: {settings.heads} heads do not divide the widths {shape.image.width} and {shape.text.width}."
+            )
+        self.depth = min(settings.depth, shape.image.depth, shape.text.depth)
+        self.bank = PromptBank(
+            lambda: AttendingPrompts(shape, settings, self.depth),
+            settings.sessions,
+            settings.centres,
+            settings.distance,
+        )
+
+    def first_layer(self, side: Side) -> int:
+        """Prompts enter in front of the first layer."""
+        return 0
+
+    def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
+        """The stream's prompts overwrite the slots in front of every prompted layer."""
+        assert self.bank is not None
+        if i < self.depth:
+            tokens = tower.put(tokens, self.bank.prompts(side, i, tokens.route))
+        return tower.layer(i, tokens)
+
+    @classmethod
+    def tiny(cls) -> Mapping[str, Any]:
+        """Few short prompts."""
+        return {"depth": 3, "length": 2, "heads": 4}
+
+    @classmethod
+    def parameter_count(cls, shape: Shape, settings: DcpSettings) -> int:
+        """L·(d_v + d_l) and both exchanges, a session."""
+        image, text = shape.image.width, shape.text.width
+        exchanges = PromptAttention.parameter_count(image, text) + PromptAttention.parameter_count(
+            text, image
+        )
+        return settings.length * (image + text) + exchanges

@@ -1,0 +1,165 @@
+"""DualPrompt: shared and per-session prefixes of the keys and values (Wang et al., ECCV 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from interplay.errors import InterplayError
+from interplay.methods.base import Keys, Method
+from interplay.parts.prompt_bank import PromptBank
+from interplay.towers.tokens import Shape, Side, Tokens, Tower
+
+
+@dataclass(frozen=True)
+class DualPromptSettings:
+    """Settings of DualPrompt.
+
+    Attributes:
+        general_layers: layers (from 1) with the prefix that all sessions share.
+        expert_layers: layers (from 1) with the prefix of the session.
+        length: prefix tokens of keys, and as many of values.
+        sides: `image` (the method), or `both` towers.
+        pull: λ, how strongly a session's key is drawn to its images' keys.
+    """
+
+    general_layers: tuple[int, ...] = (1, 2)
+    expert_layers: tuple[int, ...] = (3, 4, 5)
+    length: int = 5
+    sides: Literal["image", "both"] = "image"
+    pull: float = 1.0
+
+    def __post_init__(self) -> None:
+        both = (*self.general_layers, *self.expert_layers)
+        if self.length < 1 or not self.expert_layers or min(both) < 1 or len(set(both)) < len(both):
+            raise InterplayError(
+                "DualPrompt needs length >= 1 and different layers from 1, some of them expert_layers."
+            )
+
+
+class Expert(nn.Module):
+    """The set of one session: prefixes of keys and values for its layers, U(−1, 1), and the session's key."""
+
+    def __init__(self, shape: Shape, settings: DualPromptSettings) -> None:
+        super().__init__()
+        layers, length = len(settings.expert_layers), 2 * settings.length
+        self.image = nn.Parameter(torch.rand(layers, length, shape.image.width) * 2 - 1)
+        self.text: nn.Parameter | None = None
+        if settings.sides == "both":
+            self.text = nn.Parameter(torch.rand(layers, length, shape.text.width) * 2 - 1)
+        self.key = nn.Parameter(torch.rand(shape.joint) * 2 - 1)
+
+    def forward(self, side: Side, layers: slice = slice(None)) -> Tensor:
+        """(layers, 2·length, width): first the keys' prefix, then the values'."""
+        prefixes = self.image if side == "image" else self.text
+        assert prefixes is not None
+        return prefixes[layers]
+
+
+class DualPrompt(Method):
+    """A prefix that all sessions train on the first layers, and one of each session's own behind them.
+
+    In training a session uses its own expert and draws its key to its images: base + λ·mean(1 − cos(key, query)). At
+    prediction a sample takes the expert of the nearest session key (cosine). The shared prefix goes on changing, so
+    old sessions are not left alone.
+
+    Deviations: session keys live in the joint space; the contrastive loss of retrieval instead of masked
+    classification; no class head. Keys and values are two halves of one tensor, the same for every sample (the
+    PyTorch port gives half a batch the keys' prefix twice).
+
+    Raises:
+        InterplayError: a layer that the tower lacks.
+    """
+
+    Settings: ClassVar[type[Any]] = DualPromptSettings
+    reads_keys: ClassVar[bool] = True
+
+    def __init__(self, shape: Shape, settings: DualPromptSettings) -> None:
+        super().__init__(shape, settings)
+        self.prompted: tuple[Side, ...] = ("image",) if settings.sides == "image" else ("image", "text")
+        deepest = max((*settings.general_layers, *settings.expert_layers))
+        for side in self.prompted:
+            if deepest > shape.side(side).depth:
+                raise InterplayError(
+                    f"DualPrompt's layer {deepest} does not exist: the {side} tower has {shape.side(side).depth}."
+                )
+        layers, length = len(settings.general_layers), 2 * settings.length
+        self.general = nn.ParameterDict(
+            {
+                side: nn.Parameter(torch.rand(layers, length, shape.side(side).width) * 2 - 1)
+                for side in self.prompted
+            }
+        )
+        self.bank = PromptBank(lambda: Expert(shape, settings), "own", centres=1)
+
+    @property
+    def isolates(self) -> bool:
+        """The shared prefix changes with every session."""
+        return False
+
+    def first_layer(self, side: Side) -> int:
+        """The first layer with a prefix."""
+        if side not in self.prompted:
+            return self.shape.side(side).depth
+        first: int = min((*self.settings.general_layers, *self.settings.expert_layers))
+        return first - 1
+
+    def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
+        """The layer's own prefix joins its keys and values."""
+        assert self.bank is not None
+        s = self.settings
+        whole: Tensor | None = None
+        if side in self.prompted and i + 1 in s.general_layers:
+            whole = self.general[side][s.general_layers.index(i + 1)]
+        elif side in self.prompted and i + 1 in s.expert_layers:
+            whole = self.bank.prompts(side, s.expert_layers.index(i + 1), tokens.route)
+        if whole is not None:
+            keys, values = whole[..., : s.length, :], whole[..., s.length :, :]
+            tokens = replace(tokens, prefix=(keys, values))
+        return tower.layer(i, tokens)
+
+    def _session_keys(self) -> Tensor:
+        assert self.bank is not None
+        return F.normalize(torch.stack([expert.key for expert in self.bank.sets]), dim=-1)  # type: ignore[misc]
+
+    def route(self, side: Side, keys: Tensor) -> Tensor | None:
+        """The session with the nearest key, (batch,)."""
+        if side not in self.prompted or not self.sessions:
+            return None
+        return (keys @ self._session_keys().T.to(keys)).argmax(dim=1)
+
+    def margin(self, side: Side, keys: Tensor) -> Tensor | None:
+        """Cosine to the nearest session key − cosine to the second nearest; infinite with a single session."""
+        if side not in self.prompted or not self.sessions:
+            return None
+        if len(self.sessions) == 1:
+            return torch.full((len(keys),), float("inf"))
+        two = (keys @ self._session_keys().T.to(keys)).topk(2, dim=1).values
+        return two[:, 0] - two[:, 1]
+
+    def end_session(self, keys: Keys) -> None:
+        """Nothing more is kept: the session's key was learned."""
+
+    def objective(self, base: Tensor, keys: Keys | None) -> Tensor:
+        """base + λ·mean(1 − cos(session key, queries))."""
+        assert keys is not None
+        newest = self._session_keys()[-1]
+        total: Tensor = base + self.settings.pull * (1 - keys.image @ newest).mean()
+        return total
+
+    @classmethod
+    def tiny(cls) -> Mapping[str, Any]:
+        """Layers that four-layer towers have."""
+        return {"general_layers": (1,), "expert_layers": (2, 3), "length": 2}
+
+    @classmethod
+    def parameter_count(cls, shape: Shape, settings: DualPromptSettings) -> int:
+        """2·L·(general + expert layers)·width of each side, and the session's key; the general part only once."""
+        layers = len(settings.general_layers) + len(settings.expert_layers)
+        widths = shape.image.width + (shape.text.width if settings.sides == "both" else 0)
+        return 2 * settings.length * layers * widths + shape.joint

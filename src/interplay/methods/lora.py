@@ -1,0 +1,140 @@
+"""LoRA on the attention of either or both towers, by `peft` (Hu et al., ICLR 2022)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from torch import nn
+
+from interplay.errors import InterplayError
+from interplay.methods.base import Method
+from interplay.towers.clip import skeleton
+from interplay.towers.tokens import SIDES, Shape, Side, Tokens, Tower, TowerShape
+
+WIDTHS = {"qkv": (1, 3), "out": (1, 1)}
+"""Inputs and outputs of each linear map that may be adapted, in widths of its tower."""
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """Settings of LoRA.
+
+    Attributes:
+        rank: r of the update B·A.
+        alpha: the update is scaled by alpha / r.
+        targets: which maps of every layer: `qkv` (queries, keys and values are one map here), `out`, or both.
+        sides: which towers.
+        dropout: on the update's input, in training.
+    """
+
+    rank: int = 4
+    alpha: int = 8
+    targets: tuple[Literal["qkv", "out"], ...] = ("qkv", "out")
+    sides: Literal["both", "image", "text"] = "both"
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.rank < 1 or not self.targets or not 0 <= self.dropout < 1:
+            raise InterplayError("LoRA needs rank >= 1, at least one target and 0 <= dropout < 1.")
+
+
+class Lora(Method):
+    """W·x + alpha/r·B·A·x on the attention maps of every layer; B starts at zero, where the backbone is unchanged.
+
+    `peft` makes the adapters on layers without weights; the tower's own weights stand in while a layer runs, so they
+    are neither copied nor part of what is saved. All sessions of a stream train the same adapters.
+    """
+
+    Settings: ClassVar[type[Any]] = LoraSettings
+    reads_last_layer: ClassVar[bool] = True
+    """The shortcut for the pooled row reads the frozen maps themselves."""
+
+    def __init__(self, shape: Shape, settings: LoraSettings) -> None:
+        super().__init__(shape, settings)
+        self.adapted: tuple[Side, ...] = SIDES if settings.sides == "both" else (settings.sides,)
+        layers = {side: _adapted_layers(shape.side(side), settings) for side in self.adapted}
+        self.adapters = nn.ModuleDict(
+            {side: nn.ModuleList(_adapters_of(layer) for layer in layers[side]) for side in self.adapted}
+        )
+        self._layers = (layers,)  # a tuple, so that the layers without weights are not registered
+
+    def first_layer(self, side: Side) -> int:
+        """The first layer of an adapted tower."""
+        return 0 if side in self.adapted else self.shape.side(side).depth
+
+    def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
+        """The layer with its adapters."""
+        if side not in self.adapted:
+            return tower.layer(i, tokens)
+        adapted = self._layers[0][side][i]
+        adapted.train(self.training)
+        with _weights_of(tower.blocks[i], adapted):
+            return tower.layer(i, tokens, block=adapted)
+
+    @classmethod
+    def tiny(cls) -> Mapping[str, Any]:
+        """A small rank."""
+        return {"rank": 2}
+
+    @classmethod
+    def parameter_count(cls, shape: Shape, settings: LoraSettings) -> int:
+        """Σ over layers and maps of r·(inputs + outputs)."""
+        sides = SIDES if settings.sides == "both" else (settings.sides,)
+        multiple = sum(sum(WIDTHS[target]) for target in settings.targets)
+        return settings.rank * multiple * sum(shape.side(s).depth * shape.side(s).width for s in sides)
+
+
+def _adapted_layers(shape: TowerShape, settings: LoraSettings) -> list[nn.Module]:
+    """Layers without weights, with `peft`'s adapters beside their linear maps."""
+    from peft import LoraConfig, inject_adapter_in_model
+
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=list(settings.targets),
+    )
+    layers = []
+    for _ in range(shape.depth):
+        layer = inject_adapter_in_model(config, skeleton(shape))
+        for name, adapter in _adapters(layer).items():
+            adapter.to_empty(device="cpu")
+            if ".lora_A." in f".{name}":
+                nn.init.kaiming_uniform_(adapter.weight, a=5**0.5)
+            else:
+                nn.init.zeros_(adapter.weight)
+        layers.append(layer)
+    return layers
+
+
+def _adapters(layer: nn.Module) -> dict[str, Any]:
+    """The linear maps A and B of a layer, by name."""
+    return {
+        name: module
+        for name, module in layer.named_modules()
+        if isinstance(module, nn.Linear) and (".lora_A." in name or ".lora_B." in name)
+    }
+
+
+def _adapters_of(layer: nn.Module) -> nn.ModuleDict:
+    return nn.ModuleDict({name.replace(".", "-"): module for name, module in _adapters(layer).items()})
+
+
+@contextlib.contextmanager
+def _weights_of(frozen: nn.Module, adapted: nn.Module) -> Iterator[None]:
+    """Lend a layer without weights those of a frozen one, for as long as it runs."""
+    places = []
+    for name, weight in frozen.named_parameters():
+        owner, _, leaf = name.rpartition(".")
+        module = adapted.get_submodule(owner)
+        module = getattr(module, "base_layer", module)
+        places.append((module, leaf, module._parameters[leaf]))
+        module._parameters[leaf] = weight
+    try:
+        yield
+    finally:
+        for module, leaf, empty in places:
+            module._parameters[leaf] = empty
