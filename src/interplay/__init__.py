@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from interplay.data import PairTable, load
     from interplay.errors import InterplayError
     from interplay.estimators import AdapterBank, Classifier
+    from interplay.gallery import Gallery
+    from interplay.retriever import Retriever
     from interplay.towers.backbone import Backbone, load_backbone
     from interplay.train_settings import TrainSettings
 
@@ -19,8 +21,10 @@ _HOME = {
     "AdapterBank": "interplay.estimators",
     "Backbone": "interplay.towers.backbone",
     "Classifier": "interplay.estimators",
+    "Gallery": "interplay.gallery",
     "InterplayError": "interplay.errors",
     "PairTable": "interplay.data",
+    "Retriever": "interplay.retriever",
     "TrainSettings": "interplay.train_settings",
     "load": "interplay.data",
     "load_backbone": "interplay.towers.backbone",
@@ -30,8 +34,10 @@ __all__ = [
     "AdapterBank",
     "Backbone",
     "Classifier",
+    "Gallery",
     "InterplayError",
     "PairTable",
+    "Retriever",
     "TrainSettings",
     "load",
     "load_backbone",

@@ -7,14 +7,18 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from interplay.methods.base import choose
+from interplay.errors import InterplayError
+from interplay.methods.base import Method, MethodChoice, choose
 from interplay.parts.heads import Head, HeadSettings
 from interplay.tasks.classify import PairClassifier
-from interplay.tasks.trainable import PairBatch
+from interplay.tasks.retrieve import PairRetriever
+from interplay.tasks.trainable import PairBatch, Trainable
 from interplay.towers.backbone import Backbone, shape_of
 from interplay.towers.clip import ImageTower, TextTower
+from interplay.towers.presets import COUNTED
 from interplay.towers.tokens import Shape
 
 
@@ -24,9 +28,12 @@ class Cost:
 
     Attributes:
         backbone, method: their names.
-        backbone_parameters: of both towers, frozen.
-        trained_parameters: of the method; heads are counted apart, since every method of a table shares them.
+        backbone_parameters: of both towers, frozen; None for a geometry without towers.
+        trained_parameters: of the method, in one session; heads are counted apart, since every method of a table
+            shares them.
         trained_fraction: trained / backbone parameters.
+        sessions: K of a stream; 0: none was asked for.
+        session_parameters: of the method after K sessions, those of older ones included.
         text_tokens: the caption length that the operations are counted for.
         forward_gflops: 10⁹ floating-point operations of one pair's forward (a multiply-add counts as 2).
         training_gflops: of one pair's training step (forward and backward).
@@ -34,12 +41,14 @@ class Cost:
 
     backbone: str
     method: str
-    backbone_parameters: int
+    backbone_parameters: int | None
     trained_parameters: int
-    trained_fraction: float
-    text_tokens: int
-    forward_gflops: float
-    training_gflops: float
+    trained_fraction: float | None
+    sessions: int
+    session_parameters: int | None
+    text_tokens: int | None
+    forward_gflops: float | None
+    training_gflops: float | None
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
@@ -53,46 +62,87 @@ def empty_backbone(shape: Shape, name: str = "empty") -> Backbone:
 
 
 def cost(
-    backbone: str, method: str, settings: Mapping[str, Any] | None = None, *, text_tokens: int | None = None
+    backbone: str,
+    method: str,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    text_tokens: int | None = None,
+    sessions: int = 0,
 ) -> Cost:
     """Count parameters and operations from the geometry alone.
 
     Args:
-        backbone: as `load_backbone` takes it; presets and local folders need no weights.
+        backbone: as `load_backbone` takes it, or a geometry for counting alone; presets and local folders need no
+            weights.
         method: a method or variant.
         settings: changes to its settings.
-        text_tokens: caption length; by default all positions of the text tower.
+        text_tokens: caption length; by default all positions of the text tower that prompts leave free.
+        sessions: of a stream whose parameters are counted too.
 
     Raises:
-        InterplayError: an unknown backbone, method or setting.
+        InterplayError: an unknown backbone, method or setting; a negative number of sessions.
     """
+    if sessions < 0:
+        raise InterplayError(f"A stream has at least 1 session, not {sessions}.")
     shape = shape_of(backbone)
     choice = choose(method)
     chosen = choice.settings(settings)
+    trained = choice.method.parameter_count(shape, chosen)
+    after = _after(choice, shape, chosen, sessions) if sessions else None
+    if backbone in COUNTED:
+        return Cost(backbone, choice.name, None, trained, None, sessions, after, None, None, None)
     empty = empty_backbone(shape, backbone)
-    length = min(text_tokens or shape.text.positions, shape.text.positions)
+    built = _on_meta(choice, shape, chosen)
+    length = caption_length(shape, built, text_tokens)
     with torch.device("meta"):
-        built = choice.method(shape, chosen)
-        head = Head(HeadSettings(kind="pair"), shape.joint, 2, 1.0)
+        model = trainable(built, shape, 2, 1.0).to("meta")
         batch = PairBatch(
             torch.zeros(1, 3, shape.image.image_size, shape.image.image_size),
             torch.zeros(1, length, dtype=torch.long),
             torch.zeros(1, dtype=torch.long),
         )
-    model = PairClassifier(built, head)
     with FlopCounterMode(display=False) as forward:
         model(empty, batch)
     with FlopCounterMode(display=False) as training:
         model(empty, batch).sum().backward()
     frozen = sum(parameter.numel() for parameter in empty.parameters())
-    trained = choice.method.parameter_count(shape, chosen)
     return Cost(
         backbone,
         choice.name,
         frozen,
         trained,
         trained / frozen,
+        sessions,
+        after,
         length,
         forward.get_total_flops() / 1e9,
         training.get_total_flops() / 1e9,
     )
+
+
+def trainable(method: Method, shape: Shape, classes: int, scale: float) -> Trainable:
+    """A method with what it is trained under: retrieval where it keeps prompts by session or key, else a pair head."""
+    if method.bank is not None or method.reads_keys:
+        return PairRetriever(method, shape.joint, scale)
+    return PairClassifier(method, Head(HeadSettings(kind="pair"), shape.joint, classes, scale))
+
+
+def caption_length(shape: Shape, method: Method, wanted: int | None) -> int:
+    """Tokens of a caption, at most as many as the text tower has positions that prompts leave free."""
+    free = shape.text.positions - method.reserve
+    return min(wanted or free, free)
+
+
+def _on_meta(choice: MethodChoice, shape: Shape, settings: Any) -> Method:
+    with torch.device("meta"):
+        built: Method = choice.method(shape, settings).to("meta")
+    return built
+
+
+def _after(choice: MethodChoice, shape: Shape, settings: Any, sessions: int) -> int:
+    """Parameters after so many sessions, each begun as a stream would."""
+    method: nn.Module = (built := _on_meta(choice, shape, settings))
+    with torch.device("meta"):
+        for session in range(sessions):
+            built.begin_session(f"task {session + 1}", torch.zeros(shape.joint))
+    return sum(parameter.numel() for parameter in method.parameters())

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from interplay.cli import main
 
@@ -66,6 +67,62 @@ def write_toy(folder: Path, rows: int = 24, labels: bool = True) -> Path:
             label = "same" if word == colour else "other"
             writer.writerow([f"{i}.png", f"a {word} square", *([label, split] if labels else [])])
     return folder / "pairs.csv"
+
+
+SMALL = ("--set", "depth=2", "length=2", "rank=2", "centres=2", "--epochs", 1, "--no-progress")
+"""Options of a stream that is learned in no time."""
+TASKS = ("squares", "circles", "stripes")
+
+
+def drawn(task: str, colour: tuple[int, int, int], seed: int) -> Image.Image:
+    """A coloured shape of one task; the seed moves it by a few pixels."""
+    picture = Image.new("RGB", (24, 24), "white")
+    pen = ImageDraw.Draw(picture)
+    x = 2 + seed % 5
+    if task == "squares":
+        pen.rectangle((x, x, x + 12, x + 12), fill=colour)
+    elif task == "circles":
+        pen.ellipse((x, x, x + 14, x + 14), fill=colour)
+    else:
+        for y in range(x, 24, 5):
+            pen.line((0, y, 24, y), fill=colour, width=2)
+    return picture
+
+
+def write_stream(folder: Path, tasks: Sequence[str] = TASKS) -> Path:
+    """`stream.csv` beside its pictures: for each task six pairs to train, three to validate, three to test."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "stream.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "text", "task", "split"])
+        for task in tasks:
+            for i in range(12):
+                colour = list(COLOURS)[i % 3]
+                drawn(task, COLOURS[colour], i).save(folder / f"{task}-{i}.png")
+                split = ("train", "train", "validation", "test")[i // 3]
+                writer.writerow([f"{task}-{i}.png", f"{colour} {task} {i}", task, split])
+    return folder / "stream.csv"
+
+
+@pytest.fixture(scope="session")
+def stream(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three tasks."""
+    return write_stream(tmp_path_factory.mktemp("stream"))
+
+
+@pytest.fixture(scope="session")
+def learned(stream: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of LPI-P behind the three tasks; not to be changed."""
+    folder = tmp_path_factory.mktemp("streams") / "lpi"
+    words = ["continual", "--method", "lpi-p", "--data", stream, "--out", folder, *SMALL]
+    assert main([str(word) for word in words]) == 0
+    return folder
+
+
+@pytest.fixture
+def copied(learned: Path, tmp_path: Path) -> Path:
+    """The same, to be changed."""
+    return Path(shutil.copytree(learned, tmp_path / "lpi"))
 
 
 @pytest.fixture(scope="session")

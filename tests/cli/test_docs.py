@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import inspect
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import interplay.methods
+import interplay.retriever
 from interplay.commands import COMMANDS
 from interplay.commands.parsing import CommandLine
 from interplay.methods.base import choices
 from tests import test_contract
 
-from .conftest import write_toy
+from .conftest import write_stream, write_toy
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/data.md"]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/data.md", "docs/retrieval.md"]
 
 
 def blocks(document: str, language: str) -> list[str]:
@@ -37,8 +39,23 @@ def test_the_python_of_the_readme_runs(
     assert "accuracy" in capsys.readouterr().out
 
 
-def test_the_commands_of_the_readme_exist() -> None:
-    text = (ROOT / "README.md").read_text("utf-8")
+def test_the_python_of_the_retrieval_guide_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_stream(tmp_path).rename(tmp_path / "pairs.csv")
+    monkeypatch.chdir(tmp_path)
+    quick = replace(interplay.retriever.RETRIEVAL_TRAINING, epochs=1, progress=False)
+    monkeypatch.setattr(interplay.retriever, "RETRIEVAL_TRAINING", quick)
+    (code,) = blocks("docs/retrieval.md", "python")
+    assert len([line for line in code.splitlines() if line]) <= 10
+    code = code.replace('["0.png", "1.png"]', '["squares-0.png", "circles-1.png"]')
+    exec(compile(code, "docs/retrieval.md", "exec"), {})
+    assert "circles-1.png" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/retrieval.md"])
+def test_the_commands_of_the_guides_exist(document: str) -> None:
+    text = (ROOT / document).read_text("utf-8")
     lines = re.findall(r"^interplay .*$", text, re.MULTILINE) + re.findall(r"`(interplay [^`]*)`", text)
     assert len(lines) > 8
     for line in lines:

@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from interplay.errors import InterplayError, unknown
 from interplay.towers.clip import ImageTower, TextTower, load_image_tower, load_text_tower
-from interplay.towers.presets import HUB_ORGANISATION, PRESETS
+from interplay.towers.presets import COUNTED, HUB_ORGANISATION, PRESETS
 from interplay.towers.tokens import Shape, Side, TowerShape
 
 BUNDLED = "tiny"
@@ -185,9 +185,19 @@ def _place(name: str) -> str:
         return str(bundled_folder())
     if name in PRESETS:
         return f"{HUB_ORGANISATION}/{name}"
+    _loadable(name)
     if "/" not in name and not Path(name).exists():
         raise unknown("backbone", name, [BUNDLED, *PRESETS])
     return name
+
+
+def _loadable(name: str) -> None:
+    """Refuse a geometry that is there for counting alone."""
+    if name in COUNTED:
+        raise InterplayError(
+            f"'{name}' is a geometry for counting parameters ('interplay info'): it has no towers that could run. "
+            f"Known backbones: {', '.join([BUNDLED, *PRESETS])}."
+        )
 
 
 def _unreachable(name: str, error: Exception) -> InterplayError:
@@ -213,6 +223,8 @@ def shape_of(name: str) -> Shape:
     Raises:
         InterplayError: the backbone is unknown or cannot be reached.
     """
+    if name in COUNTED:
+        return COUNTED[name]
     place = _place(name)
     if name in PRESETS:
         return PRESETS[name]
@@ -234,6 +246,7 @@ def random_backbone(name: str, seed: int = 0) -> Backbone:
 
     Texts are read with the bundled tokenizer, whose ids are valid in every preset.
     """
+    _loadable(name)
     shape = shape_of(name)
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -37,3 +37,24 @@ PRESETS: dict[str, Shape] = {
     "clip-vit-large-patch14": _clip(1024, 24, 224, 14, 768, 768),
     "clip-vit-large-patch14-336": _clip(1024, 24, 336, 14, 768, 768),
 }
+
+COUNTED: dict[str, Shape] = {
+    "glip-tiny": Shape(
+        image=TowerShape(width=96, depth=12, heads=3, hidden=384, joint=96, image_size=448, patch_size=4),
+        text=TowerShape(
+            width=768,
+            depth=12,
+            heads=12,
+            hidden=3072,
+            joint=96,
+            vocabulary=30522,
+            positions=256,
+            end_token=102,
+        ),
+    ),
+}
+"""Geometries for counting parameters alone, since no tower here reads such a checkpoint.
+
+`glip-tiny`: the widths of GLIP-T's first image stage and of its text tower, on which LPI's published counts stand; it
+has no joint space, so the image width stands in.
+"""
