@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from interplay.score_matrix import ScoreMatrix
     from interplay.tasks.stream import Session
 
-DATA, BACKBONE, METHOD = "openmoji/continual", "tiny", "lpi-m"
+DATA, BACKBONE, METHOD = "openmoji/continual", "tiny", "lpi-p"
 TASKS = ("Animals & Nature", "Food & Drink", "Travel & Places", "Flags")
 SETTINGS = {"length": 4, "deviation": 0.2}
-TRAINING = {"epochs": 5, "learning_rate": 0.01, "batch_size": 64}
+TRAINING = {"epochs": 12, "learning_rate": 0.05, "batch_size": 64, "monitor": "loss"}
 """How every session is trained: the only place for these numbers."""
 QUERIES = ("a red fruit", "a bird", "a train or a bus")
 SHOWN = 5
