@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import os
 import pickle
 import time
 from collections.abc import Mapping, Sequence
@@ -255,9 +256,9 @@ def make_loggers(names: Sequence[str], run: Path) -> list[Logger] | bool:
         elif name == "wandb":
             made.append(WandbLogger(name=run.name, save_dir=run, project="interplay"))
         else:
-            made.append(
-                MLFlowLogger(experiment_name="interplay", run_name=run.name, save_dir=str(run / "mlruns"))
-            )
+            # MLflow 3 no longer writes plain folders; a server of the user's own goes first
+            place = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(run / 'mlflow.db').absolute()}"
+            made.append(MLFlowLogger(experiment_name="interplay", run_name=run.name, tracking_uri=place))
     return made or False
 
 

@@ -17,7 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from interplay import artifacts
+from interplay.data.batches import EncodedTable
 from interplay.data.images import ImageSource
+from interplay.data.schema import PairTable, Split
 from interplay.embedding import BATCH, SideInputs, embed, image_inputs, table_inputs, text_inputs
 from interplay.errors import InterplayError
 from interplay.estimators import Data, as_table, encode_table
@@ -25,7 +27,7 @@ from interplay.methods.base import Keys, Method, choose
 from interplay.tasks.retrieve import PairRetriever
 from interplay.tasks.stream import explode
 from interplay.towers.backbone import Backbone, load_backbone
-from interplay.towers.tokens import Side
+from interplay.towers.tokens import SIDES, Side
 from interplay.towers.walk import Routes, encode_pair
 from interplay.train import FitReport, fit
 from interplay.train_settings import TrainSettings
@@ -161,30 +163,31 @@ class Retriever(ModelHubMixin, library_name="interplay"):
             )
         table = as_table(pairs)
         settings = settings or replace(RETRIEVAL_TRAINING, seed=self.seed)
-        train, owners = explode(table.split("train"))
-        encoded = encode_table(train, self.backbone, reserve=self.method.reserve)
-        encoded = replace(encoded, targets=torch.tensor(owners))
-        keys = Keys(*(embed(table_inputs(encoded, side), self.backbone) for side in ("image", "text")))
-        before = self.method
-        method = copy.deepcopy(before)
+        train = self._encoded(table, "train")
+        method = copy.deepcopy(self.method)
         with torch.random.fork_rng():
             torch.manual_seed(hash_of(self.seed, len(self.sessions)))
             method.begin_session(name, self._meaning(name))
         report = None
         if method.solver == "gradient":
-            held_out, owners = explode(table.split("validation"))
-            validation = encode_table(held_out, self.backbone, reserve=self.method.reserve)
-            validation = replace(validation, targets=torch.tensor(owners))
-            encoded = replace(encoded, keys=keys if method.reads_keys else None)
+            validation = self._encoded(table, "validation")
             model = PairRetriever(method, self.joint, self.backbone.scale)
             with tempfile.TemporaryDirectory() as scratch:
                 folder = Path(run) if run is not None else Path(scratch)
-                report = fit(model, self.backbone, encoded, validation, settings, folder, resume=resume)
-        method.end_session(keys)
+                report = fit(model, self.backbone, train, validation, settings, folder, resume=resume)
+        assert train.keys is not None
+        method.end_session(train.keys)
         self.method = method.eval()
         self._data.append(table.name)
         self._training = asdict(settings)
         return report
+
+    def _encoded(self, table: PairTable, split: Split) -> EncodedTable:
+        """One row a caption, with the number of its image as target, and with keys."""
+        rows, owners = explode(table.split(split))
+        encoded = encode_table(rows, self.backbone, reserve=self.method.reserve)
+        image, text = (embed(table_inputs(encoded, side), self.backbone) for side in SIDES)
+        return replace(encoded, targets=torch.tensor(owners), keys=Keys(image, text))
 
     def _meaning(self, name: str) -> Tensor:
         """The bare text tower's vector of a task's name: (joint,)."""

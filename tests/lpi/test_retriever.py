@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from interplay.errors import InterplayError
+from interplay.methods.base import choices, choose
 from interplay.retriever import BARE, SHARED, Retriever
 from interplay.towers.backbone import Backbone
 from interplay.train_settings import TrainSettings
@@ -148,3 +149,38 @@ def test_what_a_user_can_do_wrong(towers: Backbone, tmp_path: Path) -> None:
         Retriever(towers, "linear_probe")
     with pytest.raises(InterplayError, match="holds no trained method"):
         Retriever.from_pretrained(tmp_path, backbone=towers)
+
+
+UNCOUPLED = sorted(
+    name
+    for name, choice in choices().items()
+    if not choice.method.coupled and choice.method.solver == "gradient"
+)
+
+
+@pytest.mark.parametrize("name", UNCOUPLED)
+def test_every_uncoupled_method_learns_task_after_task(name: str, towers: Backbone, tmp_path: Path) -> None:
+    choice = choose(name)
+    tiny = {key: value for key, value in choice.method.tiny().items() if key not in choice.preset}
+    retriever = Retriever(towers, name, settings=tiny)
+    bare = retriever.encode_texts(["cat 1 0", "moon"])
+    for task in range(2):
+        retriever.learn(f"task {task}", pairs(task), settings=QUICK)
+    images = [picture(i, 50 * (i % 2)) for i in range(6)]
+    vectors = retriever.encode_images(images)
+    assert torch.isfinite(vectors).all()
+    assert not torch.equal(vectors, retriever.keys("image", images))
+    retriever.save_pretrained(tmp_path)
+    again = Retriever.from_pretrained(tmp_path, backbone=towers)
+    assert torch.equal(again.encode_images(images), vectors)
+    assert again.encode_texts(["cat 1 0", "moon"]).shape == bare.shape
+    for row in range(6):
+        torch.testing.assert_close(retriever.encode_images(images[row : row + 1])[0], vectors[row])
+    if retriever.method.isolates:
+        retriever.forget("task 1")
+        alone = Retriever(towers, name, settings=tiny)
+        alone.learn("task 0", pairs(0), settings=QUICK)
+        torch.testing.assert_close(retriever.encode_images(images), alone.encode_images(images))
+    else:
+        with pytest.raises(InterplayError, match="cannot forget 'task 1' alone"):
+            retriever.forget("task 1")

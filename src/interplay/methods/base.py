@@ -161,8 +161,8 @@ class Method(nn.Module, ABC):
             self.sessions.remove(name)
             return
         raise InterplayError(
-            f"The method '{self.name}' with these settings trains the same parameters in every session: it cannot "
-            f"forget '{name}' alone."
+            f"The method '{self.name}' with these settings trains the same parameters in every session: it "
+            f"cannot forget '{name}' alone."
         )
 
     def route(self, side: Side, keys: Tensor) -> Tensor | None:

@@ -118,7 +118,7 @@ def _enter(
     tower: Tower, side: Side, inputs: Tensor | Start, method: Around | None, route: Tensor | None
 ) -> Start:
     if isinstance(inputs, Start):
-        if method is None or inputs.layer > method.first_layer(side):
+        if method is not None and inputs.layer > method.first_layer(side):
             raise ValueError(
                 f"the {side} tokens start behind layer {inputs.layer}, where the method has begun"
             )
