@@ -164,7 +164,7 @@ def test_evaluate_measures_a_retriever_as_the_stream_did(run: Run, learned: Path
 def test_learn_and_forget_leave_the_other_tasks_as_they_are(
     run: Run, copied: Path, stream: Path, tmp_path: Path
 ) -> None:
-    whole = (copied / "method.safetensors").read_bytes()
+    whole = load_file(copied / "method.safetensors")
     forgot = run("forget", copied, "--task", "stripes", "--json")
     assert forgot.json["tasks"] == ["squares", "circles"]
     assert "was not learned; these were: 'squares', 'circles'" in said(
