@@ -12,6 +12,7 @@ from typing import Any
 
 from interplay.errors import InterplayError
 from interplay.methods.base import choose
+from interplay.towers.backbone import check_loadable
 
 _STATUS = Path("/proc/self/status")
 
@@ -60,6 +61,7 @@ def measure_step(
         raise InterplayError("Peak memory can be measured on Linux only.")
     if batch_size < 2:
         raise InterplayError(f"A training step needs at least 2 pairs, not {batch_size}.")
+    check_loadable(backbone)
     if choose(method).method.solver != "gradient":
         raise InterplayError(f"'{method}' is not trained by gradient, so it has no training step to measure.")
     wanted = {

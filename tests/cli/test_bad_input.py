@@ -44,6 +44,9 @@ def said(run: Run, *words: object) -> str:
         ("train --data openmoji/relation --out x --loggers tensorbord", "'tensorboard'"),
         ("train --data openmoji/relation --out x --head kin=pair", "'kind'"),
         ("train --data openmoji/relation --out x --method p-clip2", "'p_clip'"),
+        ("continual --data openmoji/continaul --out x", "'openmoji/continual'"),
+        ("continual --data openmoji/continual --out x --order-sead 1", "'--order-seed'"),
+        ("search x red --find images", "'image'"),
     ],
 )
 def test_the_nearest_name_is_told(words: str, nearest: str, run: Run) -> None:
@@ -76,6 +79,16 @@ def test_the_nearest_name_is_told(words: str, nearest: str, run: Run) -> None:
         ("predict no-such-run --table a.csv --out a.xlsx", ".csv or .jsonl"),
         ("predict no-such-run --image a.png --text b --out a.csv", "--out"),
         ("demo --epochs 0", "--epochs"),
+        ("demo retrieval --epochs 0", "--epochs"),
+        ("info --sessions -1", "--sessions"),
+        ("info --backbone glip-tiny --method lpi-m --measure", "no towers that could run"),
+        ("info --method zero_shot --measure", "not trained by gradient"),
+        ("info --method lpi-m --measure --batch-size 1", "at least 2 pairs"),
+        ("continual --out x", "--data"),
+        ("learn", "needs RUN"),
+        ("learn x --data y", "--task"),
+        ("plots", "needs RUNS"),
+        ("search no-such-run red", "no-such-run"),
     ],
 )
 def test_what_is_wrong_is_told(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -12,12 +13,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from interplay.commands import COMMANDS, Command
+from interplay.commands import COMMANDS, Command, demo_retrieval
 from interplay.commands import demo as demo_command
 from interplay.commands.look import EMBEDDED
 from interplay.commands.output import Result
 from interplay.commands.values import assignments, spelled
 from interplay.data.openmoji import OPENMOJI
+from interplay.methods.base import choices
 from interplay.methods.mitp import MitpSettings
 from interplay.parts.heads import HeadSettings
 from interplay.train_settings import TrainSettings
@@ -28,7 +30,7 @@ from .conftest import Run
 def test_help_needs_nothing_heavy() -> None:
     code = (
         "import sys; from interplay.cli import main; main(['--help']); main(['data', '--help']); main(['--version']);"
-        "heavy = {'torch', 'transformers', 'datasets', 'matplotlib', 'jsonargparse'} & set(sys.modules);"
+        "heavy = {'torch', 'transformers', 'datasets', 'matplotlib', 'jsonargparse', 'pymilvus'} & set(sys.modules);"
         "sys.exit(f'imported: {heavy}' if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -69,6 +71,49 @@ def test_info_needs_no_weights(run: Run) -> None:
     short = run("info", "--set", "layers=8", "hidden=168", "--text-tokens", "8")
     assert "203,344" in short.out
     assert "texts of 8 tokens" in short.out
+
+
+@pytest.mark.parametrize(
+    ("words", "one", "twelve"),
+    [
+        ("lpi-m", 3_620, 43_440),
+        ("lpi-p", 10_604, 127_248),
+        ("lpi-p --set fusion_profile=released", 12_364, 148_368),
+        ("l2p", 5_760, 5_760),
+    ],
+)
+def test_info_counts_the_papers_streams(words: str, one: int, twelve: int, run: Run) -> None:
+    line = ["info", "--backbone", "glip-tiny", "--sessions", "12", "--method", *words.split()]
+    found = run(*line, "--json").json
+    assert (found["trained_parameters"], found["session_parameters"]) == (one, twelve)
+    shown = run(*line).out
+    assert f"{twelve:,}" in shown
+    assert "not counted" in shown
+    assert "not measured" in shown
+
+
+@pytest.mark.parametrize("method", [name for name, choice in choices().items() if not choice.preset])
+def test_info_counts_every_method(method: str, run: Run) -> None:
+    found = run("info", "--method", method, "--sessions", 2, "--json")
+    assert found.code == 0, found.err
+    assert found.json["session_parameters"] >= found.json["trained_parameters"]
+    assert found.json["forward_gflops"] > 0
+
+
+def test_info_measures_a_step_in_a_process_of_its_own(run: Run) -> None:
+    shown = run("info", "--method", "lpi-m", "--measure", "--text-tokens", 12, "--batch-size", 2).out
+    peak, loaded = re.search(
+        r"training step +(\d+) .* 2 pairs; with the backbone loaded (\d+)", shown
+    ).groups()  # type: ignore[union-attr]
+    assert int(peak) > int(loaded) > 20  # 6 million parameters in 32 bits
+
+
+@pytest.mark.slow
+def test_more_pairs_need_more_memory(run: Run) -> None:
+    words = ["info", "--method", "lpi-m", "--measure", "--text-tokens", 12, "--json", "--batch-size"]
+    small, large = (run(*words, size).json["memory"] for size in (2, 96))
+    assert large["peak"] > small["peak"] + 100
+    assert (large["batch_size"], large["text_tokens"], large["random_weights"]) == (96, 12, False)
 
 
 def test_data_list_names_every_embedded_set(run: Run) -> None:
@@ -246,3 +291,28 @@ def test_demo(run: Run, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (
         run("evaluate", tmp_path / "mitp", "--json").json["metrics"]["accuracy"] == rows["mitp"]["accuracy"]
     )
+
+
+def test_demo_retrieval(run: Run, stream: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo_retrieval, "DATA", str(stream))
+    monkeypatch.setattr(demo_retrieval, "TASKS", ("stripes", "squares"))
+    monkeypatch.setattr(demo_retrieval, "QUERIES", ("red stripes", "blue squares"))
+    (tmp_path / "mine.txt").write_text("not the demo's")
+    for _ in range(2):  # an earlier demo is replaced
+        done = run("demo", "retrieval", "--out", tmp_path, "--epochs", 1, "--json")
+        assert done.code == 0, done.err
+    assert done.json["tasks"] == ["stripes", "squares"]
+    assert done.json["summary"]["stages"] == done.json["bare"]["stages"] == 2
+    assert list(done.json["answers"]) == ["red stripes", "blue squares"]
+    assert all(len(hits) == 5 for hits in done.json["answers"].values())
+    for file in done.json["files"].values():
+        assert Path(file).exists()
+    assert len(list((tmp_path / "pictures").iterdir())) == 6
+    assert (tmp_path / "mine.txt").exists()
+    found = run(
+        "search", tmp_path / "run", "red stripes", "--gallery", tmp_path / "gallery.db", "-k", 5, "--json"
+    )
+    assert [Path(hit["source"]).name for hit in found.json["hits"]] == [
+        hit["source"] for hit in done.json["answers"]["red stripes"]
+    ]
+    assert "[2/2] squares" in done.err

@@ -111,9 +111,9 @@ def _answers(retriever: Retriever, sessions: list[Session], folder: Path) -> dic
     (folder / PICTURES).mkdir(exist_ok=True)
     for session in sessions:
         test = session.split("test")
-        for name, source in zip(test.ids(), test.sources(range(len(test))), strict=True):
-            files.append(folder / PICTURES / f"{name}.png".replace("/", "-"))
-            files[-1].write_bytes(source["bytes"])
+        for at, name in enumerate(test.ids()):
+            files.append(folder / PICTURES / f"{name.replace('/', '-')}.png")
+            test.image(at).save(files[-1])
     with retriever.index(files, uri=folder / GALLERY, progress=False) as gallery:
         return {query: gallery.search(query, SHOWN, by="text", find="image") for query in QUERIES}
 

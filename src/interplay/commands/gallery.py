@@ -176,9 +176,9 @@ def _listed(hits: Sequence[Hit], k: int, find: str, where: str | None) -> str:
         if any(row[-1] for row in rows)
         else columns(header[:-1], [r[:-1] for r in rows])
     )
-    kept = " that pass the filter" if where else ""
     if not hits:
-        return f"No {find}{kept.replace('pass', 'passes')}."
+        return f"No {find} passes the filter."
+    kept = " that pass the filter" if where else ""
     if len(hits) < k:
         shown += f"\n\nThese are all {len(hits):,} {find}s{kept}: there are no {k:,}."
     gone = sum(hit.missing for hit in hits)

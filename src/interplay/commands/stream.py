@@ -1,4 +1,4 @@
-"""Commands of continual retrieval: continual, learn, forget; and the measuring of a retriever's run."""
+"""Commands of continual retrieval: continual, learn, forget."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from interplay.commands.measure import OnBadRow, SplitName, rows_of
 from interplay.commands.output import Result, columns, note
-from interplay.commands.recalls import average, joint_report, measured_report, stream_report
+from interplay.commands.recalls import average, joint_report, stream_report
 from interplay.commands.runs import begin_run, open_backbone, open_retriever, open_table
 from interplay.commands.values import assignments, given, spelled
-from interplay.errors import InterplayError, unknown
+from interplay.errors import InterplayError
 
 if TYPE_CHECKING:
     from interplay.data.schema import PairTable
@@ -29,9 +30,6 @@ LEARNED = "learned"
 """Folder in a run for the checkpoints and logs of sessions that `learn` added."""
 _MACHINE = ("accelerator", "devices", "strategy", "precision", "progress", "loggers", "cache_prefix")
 """Training settings that belong to a machine or a call, not to a run."""
-
-SplitName = Literal["train", "validation", "test"]
-OnBadRow = Literal["error", "skip"]
 
 
 def continual(
@@ -125,7 +123,9 @@ def continual(
     text += (
         f"\n\n{facts['trained_parameters']:,} trained parameters a session, {found['seconds']:.0f} seconds."
     )
-    text += f"\nThe retriever is in {out}. Search with it: interplay index {out} --images FOLDER"
+    text += f"\nThe retriever is in {out}."
+    if not retriever.method.coupled:
+        text += f" Search with it: interplay index {out} --images FOLDER"
     return Result(found, text)
 
 
@@ -281,7 +281,7 @@ def learn(
     kept = retriever.card().training or asdict(RETRIEVAL_TRAINING)
     kept = {key: value for key, value in kept.items() if key not in _MACHINE}
     training: TrainSettings = make_settings(TrainSettings, {**kept, **(settings or {})}, "training")
-    refuse_known(retriever, task)
+    _refuse_known(retriever, task)
     pairs = rows_of(open_table(data, on_bad_row), task)
     begun = time.monotonic()
     report = retriever.learn(task, pairs, settings=training, run=_free_folder(Path(run) / LEARNED))
@@ -311,7 +311,7 @@ def learn(
     return Result(found, text)
 
 
-def refuse_known(retriever: Retriever, task: str) -> None:
+def _refuse_known(retriever: Retriever, task: str) -> None:
     """Before anything is loaded: a task is learned once.
 
     Raises:
@@ -327,23 +327,6 @@ def _free_folder(parent: Path) -> Path:
     """A folder with the next number that no session has used."""
     numbers = [int(path.name) for path in parent.glob("*") if path.name.isdigit()]
     return parent / f"{max(numbers, default=0) + 1:02d}"
-
-
-def rows_of(table: PairTable, task: str) -> PairTable:
-    """The rows of one task, or the whole table where it has no tasks.
-
-    Raises:
-        InterplayError: the table has tasks, but not this one.
-    """
-    if "task" not in table.rows.column_names:
-        return table
-    tasks = table.tasks()
-    if task not in tasks:
-        raise InterplayError(
-            f"{table.name} has a column 'task': {unknown('task', task, dict.fromkeys(tasks))} Without that column, all "
-            "of its rows are used."
-        )
-    return table.select([row for row, name in enumerate(tasks) if name == task])
 
 
 def forget(run: str, *, task: str, backbone: str | None = None) -> Result:
@@ -367,52 +350,3 @@ def forget(run: str, *, task: str, backbone: str | None = None) -> Result:
 
 def _count(tasks: int) -> str:
     return "1 task" if tasks == 1 else f"{tasks or 'no'} tasks"
-
-
-def measure(
-    run: str, data: str | None, split: SplitName, backbone: str | None, on_bad_row: OnBadRow
-) -> Result:
-    """What `interplay evaluate` does with a retriever: recall of each task in the gallery of them all."""
-    from interplay.continual import StreamEvaluation
-
-    retriever = open_retriever(run, backbone)
-    sessions = _learned(retriever, on_bad_row) if data is None else _tasks_of(open_table(data, on_bad_row))
-    evaluation = StreamEvaluation(retriever.backbone, sessions, split, reserve=retriever.method.reserve)
-    stage = evaluation.stage(retriever, len(sessions))
-    facts = {
-        "run": run,
-        "data": data or ", ".join(dict.fromkeys(retriever.card().data)),
-        "split": split,
-        "method": retriever.method_name,
-        "order": [session.name for session in sessions],
-    }
-    return Result(*measured_report(facts, stage, evaluation.bare()))
-
-
-def _learned(retriever: Retriever, on_bad_row: OnBadRow) -> list[Session]:
-    """The tasks that a retriever has learned, from the data that it learned them from."""
-    from interplay.tasks.stream import Session, alike
-
-    card = retriever.card()
-    if not card.sessions:
-        raise InterplayError(
-            "This retriever has learned no task (any more): name what to measure it on by --data."
-        )
-    tables = {source: open_table(source, on_bad_row) for source in dict.fromkeys(card.data)}
-    found: list[Session] = []
-    for name, source in zip(card.sessions, card.data, strict=True):
-        table = tables[source]
-        if "task" in table.rows.column_names and name not in table.tasks():  # learned as `joint`
-            found += _tasks_of(table)
-        else:
-            found.append(Session(name, rows_of(table, name)))
-    return found if len(tables) == 1 else alike(found)
-
-
-def _tasks_of(table: PairTable) -> list[Session]:
-    """Every task of a table, or the table as one."""
-    from interplay.tasks.stream import Session
-
-    if "task" not in table.rows.column_names:
-        return [Session(table.name, table)]
-    return [Session(name, rows_of(table, name)) for name in dict.fromkeys(table.tasks())]

@@ -45,7 +45,7 @@ def evaluate(
             lists it.
     """
     if task_of(run) == "retrieval":
-        from interplay.commands.stream import measure
+        from interplay.commands.measure import measure
 
         return measure(run, data, split, backbone, on_bad_row)
     classifier = open_run(run, backbone)

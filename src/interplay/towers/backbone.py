@@ -185,14 +185,18 @@ def _place(name: str) -> str:
         return str(bundled_folder())
     if name in PRESETS:
         return f"{HUB_ORGANISATION}/{name}"
-    _loadable(name)
+    check_loadable(name)
     if "/" not in name and not Path(name).exists():
         raise unknown("backbone", name, [BUNDLED, *PRESETS])
     return name
 
 
-def _loadable(name: str) -> None:
-    """Refuse a geometry that is there for counting alone."""
+def check_loadable(name: str) -> None:
+    """Whether a backbone has towers that can run.
+
+    Raises:
+        InterplayError: it is a geometry for counting alone.
+    """
     if name in COUNTED:
         raise InterplayError(
             f"'{name}' is a geometry for counting parameters ('interplay info'): it has no towers that could run. "
@@ -246,7 +250,7 @@ def random_backbone(name: str, seed: int = 0) -> Backbone:
 
     Texts are read with the bundled tokenizer, whose ids are valid in every preset.
     """
-    _loadable(name)
+    check_loadable(name)
     shape = shape_of(name)
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -1,0 +1,84 @@
+"""Which tasks a table holds, and how a trained retriever is measured on them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from interplay.commands.output import Result
+from interplay.commands.recalls import measured_report
+from interplay.commands.runs import open_retriever, open_table
+from interplay.errors import InterplayError, unknown
+
+if TYPE_CHECKING:
+    from interplay.data.schema import PairTable
+    from interplay.retriever import Retriever
+    from interplay.tasks.stream import Session
+
+SplitName = Literal["train", "validation", "test"]
+OnBadRow = Literal["error", "skip"]
+
+
+def rows_of(table: PairTable, task: str) -> PairTable:
+    """The rows of one task, or the whole table where it has no tasks.
+
+    Raises:
+        InterplayError: the table has tasks, but not this one.
+    """
+    if "task" not in table.rows.column_names:
+        return table
+    tasks = table.tasks()
+    if task not in tasks:
+        raise InterplayError(
+            f"{table.name} has a column 'task': {unknown('task', task, dict.fromkeys(tasks))} Without that column, all "
+            "of its rows are used."
+        )
+    return table.select([row for row, name in enumerate(tasks) if name == task])
+
+
+def measure(
+    run: str, data: str | None, split: SplitName, backbone: str | None, on_bad_row: OnBadRow
+) -> Result:
+    """What `interplay evaluate` does with a retriever: recall of each task in the gallery of them all."""
+    from interplay.continual import StreamEvaluation
+
+    retriever = open_retriever(run, backbone)
+    sessions = _learned(retriever, on_bad_row) if data is None else _tasks_of(open_table(data, on_bad_row))
+    evaluation = StreamEvaluation(retriever.backbone, sessions, split, reserve=retriever.method.reserve)
+    stage = evaluation.stage(retriever, len(sessions))
+    facts = {
+        "run": run,
+        "data": data or ", ".join(dict.fromkeys(retriever.card().data)),
+        "split": split,
+        "method": retriever.method_name,
+        "order": [session.name for session in sessions],
+    }
+    return Result(*measured_report(facts, stage, evaluation.bare()))
+
+
+def _learned(retriever: Retriever, on_bad_row: OnBadRow) -> list[Session]:
+    """The tasks that a retriever has learned, from the data that it learned them from."""
+    from interplay.tasks.stream import Session, alike
+
+    card = retriever.card()
+    if not card.sessions:
+        raise InterplayError(
+            "This retriever has learned no task (any more): name what to measure it on by --data."
+        )
+    tables = {source: open_table(source, on_bad_row) for source in dict.fromkeys(card.data)}
+    found: list[Session] = []
+    for name, source in zip(card.sessions, card.data, strict=True):
+        table = tables[source]
+        if "task" in table.rows.column_names and name not in table.tasks():  # learned as `joint`
+            found += _tasks_of(table)
+        else:
+            found.append(Session(name, rows_of(table, name)))
+    return found if len(tables) == 1 else alike(found)
+
+
+def _tasks_of(table: PairTable) -> list[Session]:
+    """Every task of a table, or the table as one."""
+    from interplay.tasks.stream import Session
+
+    if "task" not in table.rows.column_names:
+        return [Session(table.name, table)]
+    return [Session(name, rows_of(table, name)) for name in dict.fromkeys(table.tasks())]
