@@ -113,9 +113,9 @@ class Dcp(Method):
             raise InterplayError(
                 f"DCP: {settings.heads} heads do not divide the widths {shape.image.width} and {shape.text.width}."
             )
-        self.depth = min(settings.depth, shape.image.depth, shape.text.depth)
+        self.depth = depth = min(settings.depth, shape.image.depth, shape.text.depth)
         self.bank = PromptBank(
-            lambda: AttendingPrompts(shape, settings, self.depth),
+            lambda: AttendingPrompts(shape, settings, depth),
             settings.sessions,
             settings.centres,
             settings.distance,

@@ -25,7 +25,7 @@ class DualPromptSettings:
         expert_layers: layers (from 1) with the prefix of the session.
         length: prefix tokens of keys, and as many of values.
         sides: `image` (the method), or `both` towers.
-        pull: λ, how strongly a session's key is drawn to its images' keys.
+        pull: λ, how strongly a session's keys are drawn to the keys of its samples.
     """
 
     general_layers: tuple[int, ...] = (1, 2)
@@ -43,7 +43,7 @@ class DualPromptSettings:
 
 
 class Expert(nn.Module):
-    """The set of one session: prefixes of keys and values for its layers, U(−1, 1), and the session's key."""
+    """The set of one session: prefixes of keys and values for its layers, and its key on each side; all U(−1, 1)."""
 
     def __init__(self, shape: Shape, settings: DualPromptSettings) -> None:
         super().__init__()
@@ -52,7 +52,8 @@ class Expert(nn.Module):
         self.text: nn.Parameter | None = None
         if settings.sides == "both":
             self.text = nn.Parameter(torch.rand(layers, length, shape.text.width) * 2 - 1)
-        self.key = nn.Parameter(torch.rand(shape.joint) * 2 - 1)
+        sides = ("image",) if settings.sides == "image" else ("image", "text")
+        self.keys = nn.ParameterDict({side: nn.Parameter(torch.rand(shape.joint) * 2 - 1) for side in sides})
 
     def forward(self, side: Side, layers: slice = slice(None)) -> Tensor:
         """(layers, 2·length, width): first the keys' prefix, then the values'."""
@@ -64,13 +65,14 @@ class Expert(nn.Module):
 class DualPrompt(Method):
     """A prefix that all sessions train on the first layers, and one of each session's own behind them.
 
-    In training a session uses its own expert and draws its key to its images: base + λ·mean(1 − cos(key, query)). At
+    In training a session uses its own expert and draws its key to its samples: base + λ·mean(1 − cos(key, query)). At
     prediction a sample takes the expert of the nearest session key (cosine). The shared prefix goes on changing, so
-    old sessions are not left alone.
+    old sessions are not left alone. With `sides = both` the texts have prefixes and session keys of their own, and
+    the pull is summed over the sides.
 
     Deviations: session keys live in the joint space; the contrastive loss of retrieval instead of masked
-    classification; no class head. Keys and values are two halves of one tensor, the same for every sample (the
-    PyTorch port gives half a batch the keys' prefix twice).
+    classification; no class head; 1 − cos for −cos, a constant apart. Keys and values are two halves of one tensor,
+    the same for every sample (the PyTorch port gives half a batch the keys' prefix twice).
 
     Raises:
         InterplayError: a layer that the tower lacks.
@@ -78,6 +80,7 @@ class DualPrompt(Method):
 
     Settings: ClassVar[type[Any]] = DualPromptSettings
     reads_keys: ClassVar[bool] = True
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"dual-prompt-both": {"sides": "both"}}
 
     def __init__(self, shape: Shape, settings: DualPromptSettings) -> None:
         super().__init__(shape, settings)
@@ -123,33 +126,39 @@ class DualPrompt(Method):
             tokens = replace(tokens, prefix=(keys, values))
         return tower.layer(i, tokens)
 
-    def _session_keys(self) -> Tensor:
+    def _near(self, side: Side, keys: Tensor) -> Tensor:
+        """Cosine of each sample's key to every session's, (batch, sessions); without a gradient."""
         assert self.bank is not None
-        return F.normalize(torch.stack([expert.key for expert in self.bank.sets]), dim=-1)  # type: ignore[misc]
+        with torch.no_grad():
+            own = torch.stack([expert.keys[side] for expert in self.bank.sets])  # type: ignore[index]
+            return keys @ F.normalize(own, dim=-1).T.to(keys)
 
     def route(self, side: Side, keys: Tensor) -> Tensor | None:
         """The session with the nearest key, (batch,)."""
         if side not in self.prompted or not self.sessions:
             return None
-        return (keys @ self._session_keys().T.to(keys)).argmax(dim=1)
+        return self._near(side, keys).argmax(dim=1)
 
     def margin(self, side: Side, keys: Tensor) -> Tensor | None:
         """Cosine to the nearest session key − cosine to the second nearest; infinite with a single session."""
         if side not in self.prompted or not self.sessions:
             return None
         if len(self.sessions) == 1:
-            return torch.full((len(keys),), float("inf"))
-        two = (keys @ self._session_keys().T.to(keys)).topk(2, dim=1).values
+            return torch.full((len(keys),), float("inf"), device=keys.device)
+        two = self._near(side, keys).topk(2, dim=1).values
         return two[:, 0] - two[:, 1]
 
     def end_session(self, keys: Keys) -> None:
         """Nothing more is kept: the session's key was learned."""
 
     def objective(self, base: Tensor, keys: Keys | None) -> Tensor:
-        """base + λ·mean(1 − cos(session key, queries))."""
+        """base + λ·mean(1 − cos(session key, queries)), summed over the prompted sides."""
         assert keys is not None
-        newest = self._session_keys()[-1]
-        total: Tensor = base + self.settings.pull * (1 - keys.image @ newest).mean()
+        assert self.bank is not None
+        total = base
+        for side in self.prompted:
+            own: Tensor = self.bank.newest.keys[side]  # type: ignore[index]
+            total = total + self.settings.pull * (1 - keys.side(side) @ F.normalize(own, dim=-1)).mean()
         return total
 
     @classmethod
@@ -159,7 +168,7 @@ class DualPrompt(Method):
 
     @classmethod
     def parameter_count(cls, shape: Shape, settings: DualPromptSettings) -> int:
-        """2·L·(general + expert layers)·width of each side, and the session's key; the general part only once."""
+        """2·L·(general + expert layers)·width and a session key for each side; the general part only once."""
         layers = len(settings.general_layers) + len(settings.expert_layers)
-        widths = shape.image.width + (shape.text.width if settings.sides == "both" else 0)
-        return 2 * settings.length * layers * widths + shape.joint
+        sides: tuple[Side, ...] = ("image",) if settings.sides == "image" else ("image", "text")
+        return sum(2 * settings.length * layers * shape.side(side).width + shape.joint for side in sides)

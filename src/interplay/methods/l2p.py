@@ -45,7 +45,8 @@ class L2p(Method):
 
     Deviations: queries and keys live in the joint space, where the bare tower's vectors are compared everywhere else
     (released: the class token, as wide as the prompts; the count is the same where d_v = joint); the prompted class
-    token is read, since there is no class head over the prompts' mean; no masking of other sessions' classes.
+    token is read, since there is no class head over the prompts' mean; no masking of other sessions' classes; prompts
+    stand behind the class token and enter behind the tower's first norm.
     """
 
     Settings: ClassVar[type[Any]] = L2pSettings

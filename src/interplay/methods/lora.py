@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from torch import nn
@@ -44,13 +44,14 @@ class LoraSettings:
 class Lora(Method):
     """W·x + alpha/r·B·A·x on the attention maps of every layer; B starts at zero, where the backbone is unchanged.
 
-    `peft` makes the adapters on layers without weights; the tower's own weights stand in while a layer runs, so they
-    are neither copied nor part of what is saved. All sessions of a stream train the same adapters.
+    `peft` makes the adapters on layers without weights; a layer that runs borrows the tower's own, so they are neither
+    copied nor part of what is saved, and nothing changes that another thread could be using. All sessions of a stream
+    train the same adapters.
     """
 
     Settings: ClassVar[type[Any]] = LoraSettings
     reads_last_layer: ClassVar[bool] = True
-    """The shortcut for the pooled row reads the frozen maps themselves."""
+    """The shortcut for the pooled row reads the frozen maps themselves, so an adapted tower does without it."""
 
     def __init__(self, shape: Shape, settings: LoraSettings) -> None:
         super().__init__(shape, settings)
@@ -68,11 +69,10 @@ class Lora(Method):
     def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
         """The layer with its adapters."""
         if side not in self.adapted:
-            return tower.layer(i, tokens)
-        adapted = self._layers[0][side][i]
-        adapted.train(self.training)
-        with _weights_of(tower.blocks[i], adapted):
-            return tower.layer(i, tokens, block=adapted)
+            last = i == tower.shape.depth - 1
+            return tower.layer(i, replace(tokens, pooled_only=last))
+        adapted = _with_weights(self._layers[0][side][i], tower.blocks[i])
+        return tower.layer(i, tokens, block=adapted.train(self.training))
 
     @classmethod
     def tiny(cls) -> Mapping[str, Any]:
@@ -123,18 +123,19 @@ def _adapters_of(layer: nn.Module) -> nn.ModuleDict:
     return nn.ModuleDict({name.replace(".", "-"): module for name, module in _adapters(layer).items()})
 
 
-@contextlib.contextmanager
-def _weights_of(frozen: nn.Module, adapted: nn.Module) -> Iterator[None]:
-    """Lend a layer without weights those of a frozen one, for as long as it runs."""
-    places = []
+def _with_weights(adapted: nn.Module, frozen: nn.Module) -> nn.Module:
+    """A layer without weights as one that has those of a frozen layer; they share adapters and weights, no more."""
+    shell = _shell(adapted)
     for name, weight in frozen.named_parameters():
         owner, _, leaf = name.rpartition(".")
-        module = adapted.get_submodule(owner)
-        module = getattr(module, "base_layer", module)
-        places.append((module, leaf, module._parameters[leaf]))
-        module._parameters[leaf] = weight
-    try:
-        yield
-    finally:
-        for module, leaf, empty in places:
-            module._parameters[leaf] = empty
+        module = shell.get_submodule(owner)
+        getattr(module, "base_layer", module)._parameters[leaf] = weight
+    return shell
+
+
+def _shell(module: nn.Module) -> nn.Module:
+    """A second module tree over the same parameters, in which each may be replaced without a trace in the first."""
+    shell = copy.copy(module)
+    shell._parameters = dict(module._parameters)
+    shell._modules = {name: child and _shell(child) for name, child in module._modules.items()}
+    return shell

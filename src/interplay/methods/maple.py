@@ -70,9 +70,9 @@ class Maple(Method):
 
     def __init__(self, shape: Shape, settings: MapleSettings) -> None:
         super().__init__(shape, settings)
-        self.depth = min(settings.depth, shape.image.depth, shape.text.depth)
+        self.depth = depth = min(settings.depth, shape.image.depth, shape.text.depth)
         self.bank = PromptBank(
-            lambda: CoupledPrompts(shape, self.depth, settings.length),
+            lambda: CoupledPrompts(shape, depth, settings.length),
             settings.sessions,
             settings.centres,
             settings.distance,

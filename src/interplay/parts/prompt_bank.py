@@ -68,7 +68,8 @@ class PromptBank(nn.Module):
     def remove(self, session: int) -> None:
         """Take a session out; those behind it move up. The last one leaves an untrained set behind."""
         kept = [old for at, old in enumerate(self.sets) if at != session]
-        self.sets = nn.ModuleList(kept or [self._make()])
+        place = next(self.sets.parameters()).device
+        self.sets = nn.ModuleList(kept or [self._make().to(place)])
         self.keys.remove(session)
         self._stacks.clear()
 
