@@ -104,7 +104,7 @@ def encoding(backbone: Backbone, method: Method, route: torch.Tensor) -> Callabl
 
 def compare(one: Callable[[], None], other: Callable[[], None], rounds: int) -> dict[str, float]:
     """Rounds in turn; the median of the ratios round by round."""
-    for warm in (one, other, one, other):
+    for warm in (one, other):
         warm()
     pairs = [(timed(one), timed(other)) for _ in range(rounds)]
     return {
@@ -114,40 +114,25 @@ def compare(one: Callable[[], None], other: Callable[[], None], rounds: int) -> 
     }
 
 
+def show(what: str, target: float | None, found: dict[str, float]) -> None:
+    """One line of JSON as soon as it is measured."""
+    print(json.dumps({"what": what, "target": target, **found}), flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=15)
     rounds = parser.parse_args().rounds
     backbone, model = random_backbone(GEOMETRY), reference()
     step = lpi_step(backbone, 1)
-    rows: list[dict[str, object]] = [
-        {
-            "what": "LPI-M step / floor",
-            "target": 1.15,
-            **compare(floor_step(model, PROMPTS), step, rounds),
-        },
-        {
-            "what": "LPI-M step / floor without prompt tokens",
-            **compare(floor_step(model, 0), step, rounds),
-        },
-        {
-            "what": "step behind 50 tasks / behind 1",
-            "target": 1.1,
-            **compare(step, lpi_step(backbone, 50), rounds),
-        },
-    ]
+    show("LPI-M step / floor", 1.15, compare(floor_step(model, PROMPTS), step, rounds))
+    show("LPI-M step / floor without prompt tokens", None, compare(floor_step(model, 0), step, rounds))
+    show("step behind 50 tasks / behind 1", 1.1, compare(step, lpi_step(backbone, 50), rounds))
     small = load_backbone("tiny")
     method = method_with(small, TASKS).eval()
     plain, mixed = torch.zeros(90, dtype=torch.long), torch.arange(90) % TASKS
-    rows.append(
-        {
-            "what": "batch of 9 tasks / of one",
-            "target": 1.1,
-            **compare(encoding(small, method, plain), encoding(small, method, mixed), 4 * rounds),
-        }
-    )
-    for row in rows:
-        print(json.dumps(row), flush=True)
+    batches = encoding(small, method, plain), encoding(small, method, mixed)
+    show("batch of 9 tasks / of one", 1.1, compare(*batches, 4 * rounds))
 
 
 if __name__ == "__main__":
