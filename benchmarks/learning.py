@@ -47,7 +47,7 @@ def cell(
 ) -> Recipe:
     """Train one cell and measure it on `split`."""
     method, shared = row["method"], recipe["tasks"][task]
-    settings = row.get("settings", {})
+    settings = shared.get("settings", {}).get(row["name"], row.get("settings", {}))
     front = choose(method).build(backbone.shape, settings).first_layer("image")
     training = TrainSettings(
         **{**recipe["training"], **shared.get("training", {})},
@@ -87,13 +87,19 @@ def path_of(recipe: Recipe, kind: str, task: str, row: Recipe, tail: str) -> Pat
     return Path(recipe["results"]) / kind / task.replace("/", "-") / f"{row['name']}-{tail}.json"
 
 
+def rates_of(recipe: Recipe, task: str) -> list[float]:
+    """The learning rates that are searched on a task."""
+    return [float(rate) for rate in recipe["tasks"][task].get("rates", recipe["rates"])]
+
+
 def best_rate(recipe: Recipe, task: str, row: Recipe, kind: str) -> float:
     """The learning rate with the best validation value; rows may share another row's search (`rate_of`)."""
-    if len(recipe["rates"]) == 1:
-        return float(recipe["rates"][0])
+    rates = rates_of(recipe, task)
+    if len(rates) == 1:
+        return rates[0]
     source = next(r for r in recipe["rows"] if r["name"] == row.get("rate_of", row["name"]))
     found = []
-    for rate in recipe["rates"]:
+    for rate in rates:
         path = path_of(recipe, "tuning", task, source, f"{rate:g}")
         if path.exists():
             found.append((json.loads(path.read_text())[f"validation_{HEADLINE[kind]}"], rate))
@@ -112,7 +118,7 @@ def go(arguments: argparse.Namespace, recipe: Recipe) -> None:
                 continue
             trained = is_trained(row["method"])
             if arguments.what == "tune":
-                todo = [(0, float(rate), f"{rate:g}") for rate in recipe["rates"]]
+                todo = [(0, rate, f"{rate:g}") for rate in rates_of(recipe, task)]
                 todo = todo if trained and "rate_of" not in row else []
             else:
                 rate = best_rate(recipe, task, row, table.kind) if trained else 1.0

@@ -90,6 +90,23 @@ def test_class_text_and_learned_heads_work_through_the_api(tiny: Backbone) -> No
         assert classifier.predict_proba(*some_pairs()).shape == (3, 3)
 
 
+def test_the_penalty_of_the_starting_probe_reaches_the_head(tiny: Backbone) -> None:
+    table = colour_table()
+    lengths = []
+    for penalty in (0.01, 1.0):
+        head = {"kind": "pair", "start": "probe", "start_penalty": penalty}
+        classifier = Classifier(tiny, "mitp", head=head)
+        settings = TrainSettings(**{**vars(QUICK), "epochs": 1, "head_learning_rate_factor": 0.0})
+        classifier.fit(table, settings=settings)
+        assert classifier.model is not None
+        assert classifier.model.head.weight is not None
+        lengths.append(classifier.model.head.weight.norm().item())
+    assert 0 < 5 * lengths[0] < lengths[1]
+    for wrong in ({"start": "zero", "start_penalty": 1.0}, {"start": "probe", "start_penalty": 0.0}):
+        with pytest.raises(InterplayError, match="start_penalty is a number above 0"):
+            Classifier(tiny, "mitp", head={"kind": "pair", **wrong})
+
+
 def test_the_prefix_cache_changes_no_bit(tiny: Backbone) -> None:
     table, threads = colour_table(), torch.get_num_threads()
     torch.set_num_threads(1)

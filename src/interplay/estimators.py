@@ -194,7 +194,8 @@ class Classifier(ModelHubMixin, library_name="interplay"):
             folder = Path(run) if run is not None else Path(scratch)
             if solver == "gradient":
                 if self.model.head.settings.start == "probe":
-                    fit_probe(self.model, self.backbone, train, validation)
+                    penalty = self.model.head.settings.start_penalty
+                    fit_probe(self.model, self.backbone, train, validation, inverse_penalty=penalty)
                 report = fit(self.model, self.backbone, train, validation, settings, folder, resume=resume)
             else:
                 report = self._fit_closed(train, validation)

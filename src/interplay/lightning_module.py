@@ -164,11 +164,18 @@ class PairTraining(LightningModule):
         )
 
     def configure_optimizers(self) -> Any:
-        """The optimizer, with the schedule step by step."""
+        """The optimizer, with the schedule step by step; the head has a learning rate of its own."""
         s = self._settings
         kind = torch.optim.Adam if s.optimizer == "adam" else torch.optim.AdamW
+        owned = {id(parameter) for parameter in self.model.method.parameters()}
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        optimizer = kind(trained, lr=s.learning_rate, weight_decay=s.weight_decay)
+        method = [parameter for parameter in trained if id(parameter) in owned]
+        head = [parameter for parameter in trained if id(parameter) not in owned]
+        groups = [
+            {"params": method, "lr": s.learning_rate},
+            {"params": head, "lr": s.learning_rate * s.head_learning_rate_factor},
+        ]
+        optimizer = kind(groups, weight_decay=s.weight_decay)
         total = s.epochs * len(self.train_dataloader())
         warmup = round(s.warmup * total)
         schedule = torch.optim.lr_scheduler.LambdaLR(

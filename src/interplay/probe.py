@@ -53,6 +53,8 @@ def fit_probe(
     train: EncodedTable,
     validation: EncodedTable,
     batch_size: int = 64,
+    *,
+    inverse_penalty: float | None = None,
 ) -> ProbeReport:
     """Fit the linear head of a classifier whose method leaves the towers alone, and write it into the head.
 
@@ -60,6 +62,9 @@ def fit_probe(
     best of 10^−6, 10^−4, …, 10^6 on validation, then refined in 8 steps of a binary search in log C around it, as
     in CLIP's few-shot probe (Radford et al., 2021; `lpclip` of Zhou et al., 2022); of equals the smaller C wins.
     Several labels: one regression a class, one C for all.
+
+    Args:
+        inverse_penalty: C, where it is given and not searched for.
 
     Raises:
         InterplayError: the head is not linear, or there are no labelled pairs.
@@ -93,14 +98,17 @@ def fit_probe(
             fitted[penalty] = weight, bias
         return tried[penalty]
 
-    best = max(GRID, key=lambda penalty: (value(penalty), -penalty))
-    low, high = np.log10(best) - 1, np.log10(best) + 1
-    for _ in range(SEARCH_STEPS):
-        middle = (low + high) / 2
-        if value(10.0**low) < value(10.0**high):
-            low = middle
-        else:
-            high = middle
+    if inverse_penalty is not None:
+        value(inverse_penalty)
+    else:
+        best = max(GRID, key=lambda penalty: (value(penalty), -penalty))
+        low, high = np.log10(best) - 1, np.log10(best) + 1
+        for _ in range(SEARCH_STEPS):
+            middle = (low + high) / 2
+            if value(10.0**low) < value(10.0**high):
+                low = middle
+            else:
+                high = middle
     best = max(tried, key=lambda penalty: (tried[penalty], -penalty))
     weight, bias = fitted[best]
     with torch.no_grad():

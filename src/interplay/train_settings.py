@@ -23,6 +23,7 @@ class TrainSettings:
         epochs: times that all pairs are seen.
         batch_size: pairs a step and device.
         learning_rate: the highest one of the schedule.
+        head_learning_rate_factor: the head's learning rate over that of the method; 0 leaves the head as it starts.
         optimizer: `adam` (weight decay joins the gradient) or `adamw` (weight decay stands apart from it).
         weight_decay: factor.
         warmup: share of all steps in which the learning rate rises from 0 in a straight line.
@@ -42,6 +43,7 @@ class TrainSettings:
     epochs: int = 20
     batch_size: int = 32
     learning_rate: float = 2e-4
+    head_learning_rate_factor: float = 1.0
     optimizer: Literal["adam", "adamw"] = "adam"
     weight_decay: float = 0.0
     warmup: float = 0.05
@@ -68,7 +70,7 @@ class TrainSettings:
         ):
             if getattr(self, name) < smallest:
                 raise InterplayError(f"{name} must be at least {smallest}, not {getattr(self, name)}.")
-        for name in ("learning_rate", "weight_decay", "gradient_clip"):
+        for name in ("learning_rate", "head_learning_rate_factor", "weight_decay", "gradient_clip"):
             value = getattr(self, name)
             if not 0 <= value < math.inf or (name == "learning_rate" and value == 0):
                 raise InterplayError(f"{name} cannot be {value}.")

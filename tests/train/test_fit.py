@@ -15,6 +15,7 @@ import torch
 from interplay.checkpoints import BEST, LAST, AtomicCheckpointIO, read_checkpoint
 from interplay.data.batches import EncodedTable
 from interplay.errors import InterplayError
+from interplay.parts.heads import HeadSettings
 from interplay.predict import evaluate, predict
 from interplay.prefix_cache import behind_front
 from interplay.tasks.classify import PairClassifier
@@ -82,6 +83,23 @@ def test_holds_the_best_epoch(towers: Backbone, tables: Tables, tmp_path: Path) 
     assert report.best_epoch == values.index(min(values)) + 1
     loss = model.loss(predict(model, towers, tables[1]), tables[1].targets)  # type: ignore[arg-type]
     assert loss.item() == pytest.approx(report.best_value, abs=1e-5)
+
+
+def test_the_head_has_a_learning_rate_of_its_own(towers: Backbone, tables: Tables, tmp_path: Path) -> None:
+    one_step = {"epochs": 1, "batch_size": 40, "warmup": 0.0, "schedule": "constant"}
+    moved: dict[float, dict[str, torch.Tensor]] = {}
+    for factor in (1.0, 0.5, 0.0):
+        model = toy_model(towers, head=HeadSettings(kind="learned"))
+        start = weights(model)
+        settings = quick(head_learning_rate_factor=factor, **one_step)
+        report = fit(model, towers, *tables, settings, tmp_path / str(factor))
+        moved[factor] = {name: value - start[name] for name, value in weights(model).items()}
+        assert report.history[0]["learning_rate"] == 0.01
+    assert all(full.abs().max() > 1e-3 for name, full in moved[1.0].items() if name.startswith("head."))
+    for name, full in moved[1.0].items():
+        for factor in (0.5, 0.0):
+            expected = full * factor if name.startswith("head.") else full
+            torch.testing.assert_close(moved[factor][name], expected, atol=1e-6, rtol=1e-4)
 
 
 def test_checkpoints_hold_only_what_is_trained(towers: Backbone, tables: Tables, tmp_path: Path) -> None:
@@ -203,6 +221,7 @@ def test_a_folder_in_use_and_other_settings_are_refused(
     [
         ({"epochs": 0}, "epochs must be at least 1"),
         ({"learning_rate": math.nan}, "learning_rate cannot be nan"),
+        ({"head_learning_rate_factor": -0.1}, "head_learning_rate_factor cannot be -0.1"),
         ({"warmup": 2.0}, "share of all steps"),
         ({"schedule": "cosin"}, "Did you mean 'cosine'"),
         ({"loggers": ("tensorbord",)}, "Did you mean 'tensorboard'"),

@@ -87,6 +87,20 @@ def test_chooses_the_penalty_and_fills_the_head(kind: Literal["single", "multi"]
     )
 
 
+def test_takes_the_penalty_that_is_given(towers: Backbone) -> None:
+    train, validation = toy_table(towers, 60, 1), toy_table(towers, 40, 2)
+    model = toy_model(towers, "linear_probe", LINEAR)
+    report = fit_probe(model, towers, train, validation, inverse_penalty=0.3)
+    assert report.inverse_penalty == 0.3
+    assert list(report.tried) == [0.3]
+    assert train.targets is not None
+    weight, _ = logistic_regression(
+        features(model, towers, train).double().numpy(), train.targets.numpy(), 3, 0.3
+    )
+    assert model.head.weight is not None
+    torch.testing.assert_close(model.head.weight.detach(), weight.float())
+
+
 def test_needs_a_linear_head_and_labels(towers: Backbone) -> None:
     table = toy_table(towers, 8, 1)
     with pytest.raises(InterplayError, match=r"head\.kind = linear"):

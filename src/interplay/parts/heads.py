@@ -82,6 +82,9 @@ class HeadSettings:
         features: for `linear`, which features of the pair.
         start: where a linear head (`pair`, `linear`) starts: at `zero`, or at the logistic regression on the frozen
             features of the bare towers (`probe`; linear probing before fine-tuning, Kumar et al., 2022).
+        start_penalty: C (the inverse of the L2 penalty) of that regression; by default the one with the best
+            validation metric. With few pairs that one separates the training pairs, and leaves the method no loss to
+            learn from; a smaller C does.
     """
 
     kind: Literal["class_text", "learned", "pair", "linear"] = "class_text"
@@ -90,8 +93,15 @@ class HeadSettings:
     template: str = "a picture of {}"
     features: PairFeatures = "concat"
     start: Literal["zero", "probe"] = "zero"
+    start_penalty: float | None = None
 
     def __post_init__(self) -> None:
+        if self.start_penalty is not None and (
+            self.start != "probe" or not 0 < self.start_penalty < math.inf
+        ):
+            raise InterplayError(
+                f"head.start_penalty is a number above 0 and needs head.start = probe, got {self.start_penalty}."
+            )
         if self.start == "probe" and self.kind not in ("pair", "linear"):
             raise InterplayError(
                 f"head.start = probe needs a linear head (pair or linear), not '{self.kind}'."
