@@ -1,6 +1,6 @@
 """LPI's training step beside its floor, many tasks beside one, a mixed batch beside a plain one; ratios in one run.
 
-    python benchmarks/retrieval.py
+    python -m benchmarks.retrieval
 
 The floor is what any method with these prompts must pay: one frozen forward of both towers over the same number of
 tokens (prompts included) and an activation-only backward from the first layer, written with the plain layers of
