@@ -24,12 +24,14 @@ import torch
 import yaml
 
 from interplay import TrainSettings, load, load_backbone
-from interplay.continual import StreamEvaluation, run_stream
+from interplay.commands.recalls import averages
+from interplay.continual import MATRIX, StreamEvaluation, run_joint, run_stream
+from interplay.data.schema import Split
 from interplay.files import write_text
 from interplay.methods.base import choose
 from interplay.retriever import Retriever
 from interplay.score_matrix import ScoreMatrix
-from interplay.tasks.stream import Session, joint, sessions_of
+from interplay.tasks.stream import Session, sessions_of
 from interplay.towers.backbone import Backbone
 
 Recipe = dict[str, Any]
@@ -44,37 +46,27 @@ def ordered(recipe: Recipe, order: int) -> list[Session]:
     return sessions
 
 
-def settings_of(row: Recipe) -> dict[str, Any]:
-    """A row's changes to the method's settings."""
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in row.get("settings", {}).items()}
-
-
 def cell(
-    recipe: Recipe, row: Recipe, seed: int, sessions: Sequence[Session], backbone: Backbone, split: str
+    recipe: Recipe, row: Recipe, seed: int, sessions: Sequence[Session], backbone: Backbone, split: Split
 ) -> Recipe:
     """One row with one seed on one order of the stream."""
-    retriever = Retriever(backbone, row["method"], settings=settings_of(row), seed=seed)
+    retriever = Retriever(backbone, row["method"], settings=row.get("settings"), seed=seed)
     training = TrainSettings(
         **{**recipe["training"], **row.get("training", {})}, seed=seed, progress=False, loggers=()
     )
     trained = [p.numel() for p in retriever.method.parameters() if p.requires_grad]
     start = time.perf_counter()
     names = tuple(session.name for session in sessions)
-    if row.get("joint"):
-        whole = joint(sessions)
-        retriever.learn(whole.name, whole.table, settings=training)
-        evaluation = StreamEvaluation(backbone, sessions, split, reserve=retriever.method.reserve)  # type: ignore[arg-type]
-        recall = evaluation.stage(retriever, len(sessions)).recall
-        directions = ("image_to_text", "text_to_image")
-        average = {
-            d: {str(k): statistics.fmean(r[d][k] for r in recall) for k in (1, 5, 10)} for d in directions
-        }
-        summary: Recipe = {"final_average": average}
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            _, matrix = run_stream(retriever, sessions, Path(folder), settings=training, split=split)  # type: ignore[arg-type]
-            summary = matrix.summary()
-            summary["matrix"] = json.loads((Path(folder) / "matrix.json").read_text())
+    evaluation = StreamEvaluation(backbone, sessions, split, reserve=retriever.method.reserve)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        if row.get("joint"):
+            learned = run_joint(retriever, sessions, folder, settings=training)
+            recall = evaluation.stage(learned, len(sessions)).recall
+            summary: Recipe = {"final_average": averages(recall)}
+        else:
+            _, matrix = run_stream(retriever, sessions, folder, settings=training, evaluation=evaluation)
+            summary = matrix.summary() | {"matrix": json.loads((folder / MATRIX).read_text())}
     return {
         "row": row["name"],
         "method": row["method"],

@@ -6,8 +6,10 @@ id of a piece of work before it begins and its exit status behind it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -24,13 +26,14 @@ class Runs:
 
     Args:
         module: runs `serve`.
+        environment: variables for it, beside those of this process.
     """
 
-    def __init__(self, module: str) -> None:
+    def __init__(self, module: str, **environment: str) -> None:
         self.server = subprocess.Popen(
             [sys.executable, "-m", module],
             cwd=ROOT,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")},
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")} | environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -55,6 +58,14 @@ class Runs:
         self.start(*paths)
         assert self.line() == "0"
         return time.monotonic() - began
+
+    def kill_after(self, seconds: float, *paths: Path) -> bool:
+        """Start work and kill it; False where it had ended by then."""
+        process = self.start(*paths)
+        time.sleep(seconds)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+        return self.line() == str(-signal.SIGKILL)
 
 
 def serve(work: Callable[..., None]) -> None:

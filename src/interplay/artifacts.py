@@ -190,12 +190,14 @@ def load(folder: Path, backbone: Backbone) -> tuple[PairClassifier, Card]:
     return model.eval(), card
 
 
-def download(model_id: str, options: Mapping[str, Any]) -> Path:
-    """An artefact from the hub, as a local folder.
+def folder_of(model_id: str, options: Mapping[str, Any]) -> Path:
+    """A local artefact's own folder, or one from the hub as a local folder.
 
     Raises:
         InterplayError: there is none.
     """
+    if Path(model_id).is_dir():
+        return Path(model_id)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 

@@ -18,17 +18,13 @@ from interplay.retriever import Retriever
 from interplay.score_matrix import ScoreMatrix, Stage
 from interplay.tasks.stream import Session, explode, joint, seen
 from interplay.towers.backbone import Backbone
-from interplay.towers.tokens import SIDES, Side
+from interplay.towers.tokens import SIDES, Side, other
 from interplay.train_settings import TrainSettings
 
 MATRIX = "matrix.json"
 SESSIONS = "sessions"
 RERANKED = 10
 """A coupled method scores so many candidates a query, those that the bare towers rank first."""
-
-
-def _other(side: Side) -> Side:
-    return "text" if side == "image" else "image"
 
 
 class StreamEvaluation:
@@ -69,11 +65,11 @@ class StreamEvaluation:
 
     def bare_matrix(self) -> ScoreMatrix:
         """The matrix of the bare towers: what a growing gallery takes away although nothing is forgotten."""
-        names = tuple(self._names)
-        matrix = ScoreMatrix(names, baseline=tuple(self.baseline()))
-        for count in range(1, len(names) + 1):
-            ahead = self._recall(self._keys, count + 1)[count:] if count < len(names) else []
-            matrix.append(count - 1, [*self._recall(self._keys, count), *ahead])
+        rows = [self._recall(self._keys, count) for count in range(1, len(self._names) + 1)]
+        baseline = [row[-1] for row in rows]
+        matrix = ScoreMatrix(tuple(self._names), baseline=tuple(baseline))
+        for at, row in enumerate(rows):
+            matrix.append(at, [*row, *baseline[at + 1 : at + 2]])
         return matrix
 
     def stage(self, retriever: Retriever, count: int) -> Stage:
@@ -136,7 +132,7 @@ class StreamEvaluation:
             top = scores.topk(min(RERANKED, scores.shape[1]), dim=1).indices
             rows = torch.arange(len(scores))[:, None].expand_as(top).flatten()
             columns = top.flatten()
-            picked = {side: here[side][rows], _other(side): here[_other(side)][columns]}
+            picked = {side: here[side][rows], other(side): here[other(side)][columns]}
             pairs = list(zip(picked["image"].tolist(), picked["text"].tolist(), strict=True))
             taken = [routes[side][at] for at in picked[side].tolist()]
             paired = retriever.score_pairs(self._inputs["image"], self._inputs["text"], pairs, taken)

@@ -28,7 +28,7 @@ from interplay.predict import evaluate, predict
 from interplay.probe import fit_probe, fit_threshold
 from interplay.tasks.classify import MultiLoss, PairClassifier
 from interplay.tasks.trainable import PairBatch
-from interplay.towers.backbone import Backbone, load_backbone
+from interplay.towers.backbone import Backbone, as_backbone
 from interplay.towers.tokens import SIDES
 from interplay.towers.walk import front
 from interplay.train import FitReport, fit
@@ -111,7 +111,7 @@ class Classifier(ModelHubMixin, library_name="interplay"):
         self.seed = seed
         self.labels = None if labels is None else tuple(labels)
         make_settings(HeadSettings, self._head_settings(), "the head")
-        self.backbone = load_backbone(backbone) if isinstance(backbone, str) else backbone
+        self.backbone = as_backbone(backbone)
         self.model: PairClassifier | None = None
         self.card: artifacts.Card | None = None
 
@@ -288,11 +288,9 @@ class Classifier(ModelHubMixin, library_name="interplay"):
     def _from_pretrained(
         cls, *, model_id: str, backbone: str | Backbone | None = None, **kwargs: Any
     ) -> Classifier:
-        folder = Path(model_id)
-        if not folder.is_dir():
-            folder = artifacts.download(model_id, kwargs)
+        folder = artifacts.folder_of(model_id, kwargs)
         card = artifacts.read_card(folder)
-        loaded = load_backbone(backbone or card.backbone) if not isinstance(backbone, Backbone) else backbone
+        loaded = as_backbone(backbone or card.backbone)
         model, card = artifacts.load(folder, loaded)
         classifier = cls(
             loaded,
@@ -315,7 +313,7 @@ class AdapterBank:
     """
 
     def __init__(self, backbone: str | Backbone = "tiny") -> None:
-        self.backbone = load_backbone(backbone) if isinstance(backbone, str) else backbone
+        self.backbone = as_backbone(backbone)
         self._attached: dict[str, Classifier] = {}
 
     def attach(self, name: str, adapter: str | Path | Classifier) -> None:

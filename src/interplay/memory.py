@@ -103,8 +103,7 @@ def _measure(wanted: Mapping[str, Any]) -> Memory:
     backbone = load_backbone(wanted["backbone"], random_weights=random_weights)
     loaded = _resident("VmRSS")
     shape = backbone.shape
-    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in wanted["settings"].items()}
-    method = choose(wanted["method"]).build(shape, settings)
+    method = choose(wanted["method"]).build(shape, wanted["settings"])
     for session in range(max(1, wanted["sessions"])):
         method.begin_session(f"task {session + 1}", torch.randn(shape.joint))
     pairs, length = wanted["batch_size"], caption_length(shape, method, wanted["text_tokens"])

@@ -208,12 +208,17 @@ def canvas(width: float, height: float) -> tuple[Figure, Any]:
     figure = Figure(figsize=(width, height), facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
+    quieten(axes)
+    return figure, axes
+
+
+def quieten(axes: Any) -> None:
+    """Pale spines, ticks and lines across, behind what is drawn."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(PALE)
     axes.tick_params(colors=PALE, labelsize=9)
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
-    return figure, axes
 
 
 def save(figure: Figure, path: str | Path) -> Path:

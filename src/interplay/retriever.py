@@ -26,7 +26,7 @@ from interplay.estimators import Data, as_table, encode_table
 from interplay.methods.base import Keys, Method, choose
 from interplay.tasks.retrieve import PairRetriever
 from interplay.tasks.stream import explode
-from interplay.towers.backbone import Backbone, load_backbone
+from interplay.towers.backbone import Backbone, as_backbone
 from interplay.towers.tokens import SIDES, Side
 from interplay.towers.walk import Routes, encode_pair
 from interplay.train import FitReport, fit
@@ -102,7 +102,7 @@ class Retriever(ModelHubMixin, library_name="interplay"):
         self.settings = dict(settings or {})
         self.seed = seed
         self.identity = uuid.uuid4().hex
-        self.backbone = load_backbone(backbone) if isinstance(backbone, str) else backbone
+        self.backbone = as_backbone(backbone)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.method: Method = choice.build(self.backbone.shape, self.settings).eval()
@@ -164,6 +164,7 @@ class Retriever(ModelHubMixin, library_name="interplay"):
         table = as_table(pairs)
         settings = settings or replace(RETRIEVAL_TRAINING, seed=self.seed)
         train = self._encoded(table, "train")
+        keys = self._keys_of(train)
         method = copy.deepcopy(self.method)
         with torch.random.fork_rng():
             torch.manual_seed(hash_of(self.seed, len(self.sessions)))
@@ -171,23 +172,28 @@ class Retriever(ModelHubMixin, library_name="interplay"):
         report = None
         if method.solver == "gradient":
             validation = self._encoded(table, "validation")
+            if method.reads_keys:
+                train = replace(train, keys=keys)
+                validation = replace(validation, keys=self._keys_of(validation))
             model = PairRetriever(method, self.joint, self.backbone.scale)
             with tempfile.TemporaryDirectory() as scratch:
                 folder = Path(run) if run is not None else Path(scratch)
                 report = fit(model, self.backbone, train, validation, settings, folder, resume=resume)
-        assert train.keys is not None
-        method.end_session(train.keys)
+        method.end_session(keys)
         self.method = method.eval()
         self._data.append(table.name)
         self._training = asdict(settings)
         return report
 
     def _encoded(self, table: PairTable, split: Split) -> EncodedTable:
-        """One row a caption, with the number of its image as target, and with keys."""
+        """One row a caption, with the number of its image as target."""
         rows, owners = explode(table.split(split))
         encoded = encode_table(rows, self.backbone, reserve=self.method.reserve)
-        image, text = (embed(table_inputs(encoded, side), self.backbone) for side in SIDES)
-        return replace(encoded, targets=torch.tensor(owners), keys=Keys(image, text))
+        return replace(encoded, targets=torch.tensor(owners))
+
+    def _keys_of(self, table: EncodedTable) -> Keys:
+        """The keys of all pairs."""
+        return Keys(*(embed(table_inputs(table, side), self.backbone) for side in SIDES))
 
     def _meaning(self, name: str) -> Tensor:
         """The bare text tower's vector of a task's name: (joint,)."""
@@ -390,15 +396,12 @@ class Retriever(ModelHubMixin, library_name="interplay"):
     def _from_pretrained(
         cls, *, model_id: str, backbone: str | Backbone | None = None, **kwargs: Any
     ) -> Retriever:
-        folder = Path(model_id)
-        if not folder.is_dir():
-            folder = artifacts.download(model_id, kwargs)
+        folder = artifacts.folder_of(model_id, kwargs)
         raw = artifacts.read_header(folder, "retrieval")
         card = RetrieverCard(**{**raw, "sessions": tuple(raw["sessions"]), "data": tuple(raw["data"])})
-        loaded = load_backbone(backbone or card.backbone) if not isinstance(backbone, Backbone) else backbone
+        loaded = as_backbone(backbone or card.backbone)
         artifacts.check_backbone(folder, card.backbone, card.backbone_digest, loaded)
-        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in card.settings.items()}
-        retriever = cls(loaded, card.method, settings=settings, seed=card.seed)
+        retriever = cls(loaded, card.method, settings=card.settings, seed=card.seed)
         for name in card.sessions:
             retriever.method.begin_session(name, torch.zeros(loaded.shape.joint))
         artifacts.fill(folder, retriever.method)

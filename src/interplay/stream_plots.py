@@ -18,7 +18,7 @@ from matplotlib.ticker import PercentFormatter
 from PIL import Image
 
 from interplay.errors import InterplayError
-from interplay.plots import COLOURS, GRID, INK, MARKERS, PALE, canvas, save, spread
+from interplay.plots import COLOURS, GRID, INK, MARKERS, PALE, canvas, quieten, save, spread
 from interplay.recall import DIRECTIONS, Direction
 from interplay.score_matrix import ScoreMatrix
 
@@ -307,11 +307,7 @@ def _grid(lines: int, columns: int, width: float, height: float) -> tuple[Figure
     FigureCanvasAgg(figure)
     grid = figure.subplots(lines, columns, squeeze=False)
     for axes in grid.flat:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(PALE)
-        axes.tick_params(colors=PALE, labelsize=9)
-        axes.grid(axis="y", color=GRID, linewidth=0.8)
-        axes.set_axisbelow(True)
+        quieten(axes)
     return figure, grid
 
 

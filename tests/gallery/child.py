@@ -1,14 +1,7 @@
-"""Fills and refreshes galleries in processes of their own, for the tests that kill them.
-
-It reads lines ["GALLERY", "PICTURES", "REPORT"] and forks for each, so that what is slow, the imports, is done once.
-It prints the process id of a run before it begins and its exit status behind it.
-"""
+"""Fills and refreshes a gallery, for the tests that kill it."""
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,11 +9,11 @@ from typing import Any
 
 import milvus_lite.adapter.grpc.server  # noqa: F401  (before the first fork)
 import pymilvus  # noqa: F401
-import torch
 from torch import Tensor
 
 from interplay.gallery import Gallery
 from interplay.towers.tokens import Side
+from tests.forking import serve
 from tests.gallery.fake import Fake
 
 PAUSE = 0.002
@@ -57,23 +50,5 @@ def ingest(place: Path, pictures: Path, report: Path) -> None:
         gallery.refresh(batch_size=4, progress=False)
 
 
-def serve() -> None:
-    """Fork once a line. This process itself starts no thread, so that its children may."""
-    torch.set_num_threads(1)
-    print("ready", flush=True)
-    for line in sys.stdin:
-        places = map(Path, json.loads(line))
-        process = os.fork()
-        if process == 0:
-            status = 1
-            try:
-                ingest(*places)
-                status = 0
-            finally:
-                os._exit(status)
-        print(process, flush=True)
-        print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
-
-
 if __name__ == "__main__":
-    serve()
+    serve(ingest)

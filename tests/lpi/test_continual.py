@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import random
-import signal
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -169,11 +165,7 @@ def kills(runs: Runs, count: int, folder: Path) -> None:
     moments, killed = random.Random(count), 0
     for i in range(count):
         run = folder / str(i)
-        process = runs.start(run)
-        time.sleep((i + moments.random()) / count * seconds)
-        with contextlib.suppress(ProcessLookupError):  # it has ended already
-            os.kill(process, signal.SIGKILL)
-        killed += runs.line() == str(-signal.SIGKILL)
+        killed += runs.kill_after((i + moments.random()) / count * seconds, run)
         runs.finish(run)
         found = load_file(run / "method.safetensors")
         assert found.keys() == expected.keys()

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import random
-import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,11 +39,7 @@ def kills(runs: Runs, count: int, folder: Path) -> None:
     moments = random.Random(count)
     for i in range(count):
         run = folder / str(i)
-        process = runs.start(run, cache)
-        time.sleep((i + moments.random()) / count * seconds)
-        with contextlib.suppress(ProcessLookupError):  # it has ended already
-            os.kill(process, signal.SIGKILL)
-        killed += runs.line() == str(-signal.SIGKILL)
+        killed += runs.kill_after((i + moments.random()) / count * seconds, run, cache)
         for name in (LAST, BEST):
             if (run / name).exists():
                 read_checkpoint(run / name)

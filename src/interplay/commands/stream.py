@@ -18,6 +18,7 @@ from interplay.commands.values import assignments, given, spelled
 from interplay.errors import InterplayError
 
 if TYPE_CHECKING:
+    from interplay.continual import StreamEvaluation
     from interplay.data.schema import PairTable
     from interplay.retriever import Retriever
     from interplay.score_matrix import ScoreMatrix
@@ -78,6 +79,7 @@ def continual(
         on_bad_row: what to do with a row that cannot be used: `error` stops and names it, `skip` leaves it out and
             lists it.
     """
+    from interplay.continual import StreamEvaluation
     from interplay.methods.base import choose, make_settings
     from interplay.retriever import RETRIEVAL_TRAINING, Retriever
     from interplay.train_settings import TrainSettings
@@ -101,7 +103,7 @@ def continual(
     }
     loaded = open_backbone(backbone, random_weights=random_weights)
     sessions = _ordered(open_table(data, on_bad_row), order, order_seed)
-    retriever = Retriever(loaded, choice.name, settings=_plain(changes), seed=training.seed)
+    retriever = Retriever(loaded, choice.name, settings=changes, seed=training.seed)
     folder = Path(out)
     begin_run(folder, config | given(training), resume=resume)
     begun = time.monotonic()
@@ -114,8 +116,9 @@ def continual(
         "order": [session.name for session in sessions],
         "trained_parameters": _trained(retriever),
     }
+    evaluation = StreamEvaluation(loaded, sessions, split, reserve=retriever.method.reserve)
     run = _joint if joint else _stream
-    found, text = run(retriever, sessions, folder, training, split, resume, facts)
+    found, text = run(retriever, sessions, folder, training, evaluation, resume, facts)
     found["seconds"] = time.monotonic() - begun
     from interplay.files import write_text
 
@@ -127,11 +130,6 @@ def continual(
     if not retriever.method.coupled:
         text += f" Search with it: interplay index {out} --images FOLDER"
     return Result(found, text)
-
-
-def _plain(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with tuples for lists, as a retriever keeps them."""
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in changes.items()}
 
 
 def _trained(retriever: Retriever) -> int:
@@ -162,20 +160,18 @@ def _stream(
     sessions: Sequence[Session],
     folder: Path,
     training: Any,
-    split: SplitName,
+    evaluation: StreamEvaluation,
     resume: bool,
     facts: dict[str, Any],
 ) -> tuple[dict[str, Any], str]:
     """Session after session."""
-    from interplay.continual import StreamEvaluation, run_stream
+    from interplay.continual import run_stream
 
-    evaluation = StreamEvaluation(retriever.backbone, sessions, split, reserve=retriever.method.reserve)
     _, matrix = run_stream(
         retriever,
         sessions,
         folder,
         settings=training,
-        split=split,
         resume=resume,
         report=_Progress(folder, [session.name for session in sessions], resume),
         evaluation=evaluation,
@@ -190,14 +186,13 @@ def _joint(
     sessions: Sequence[Session],
     folder: Path,
     training: Any,
-    split: SplitName,
+    evaluation: StreamEvaluation,
     resume: bool,
     facts: dict[str, Any],
 ) -> tuple[dict[str, Any], str]:
     """All at once."""
-    from interplay.continual import StreamEvaluation, run_joint
+    from interplay.continual import run_joint
 
-    evaluation = StreamEvaluation(retriever.backbone, sessions, split, reserve=retriever.method.reserve)
     note(f"[1/1] all {len(sessions)} tasks at once")
     learned = run_joint(retriever, sessions, folder, settings=training, resume=resume)
     stage = evaluation.stage(learned, len(sessions))

@@ -26,7 +26,7 @@ from interplay.parts.prompt_alignment import (
 from interplay.parts.prompt_bank import PromptBank, Sessions
 from interplay.parts.task_keys import Distance
 from interplay.towers.backbone import Backbone
-from interplay.towers.tokens import SIDES, Shape, Side, Tokens, Tower
+from interplay.towers.tokens import SIDES, Shape, Side, Tokens, Tower, other
 from interplay.towers.walk import Pair, Step
 
 RELEASED_LAYERS = 12
@@ -124,12 +124,12 @@ class LpiPrompts(nn.Module):
         self.text_norm = nn.LayerNorm(text) if released else nn.Identity()
         self.image_norm = nn.LayerNorm(image) if released else nn.Identity()
 
-    def fused(self, side: Side, layer: int, other: Tensor) -> Tensor:
+    def fused(self, side: Side, layer: int, across: Tensor) -> Tensor:
         """VIS (to the image side) or TEXT of what the other side's slots hold in front of `layer`, from 1."""
         if side == "image":
-            seen: Tensor = self.to_image(layer - 1, self.text_norm(other))
+            seen: Tensor = self.to_image(layer - 1, self.text_norm(across))
         else:
-            seen = self.to_text(layer - 1, self.image_norm(other))
+            seen = self.to_text(layer - 1, self.image_norm(across))
         return seen
 
     def forward(self, side: Side, layers: slice = slice(None)) -> Tensor:
@@ -138,13 +138,13 @@ class LpiPrompts(nn.Module):
         if self.settings.fusion != "own":
             return own
         keep = self.settings.momentum
-        other: Tensor = self.prompts("text" if side == "image" else "image").cumsum(dim=0)
+        across: Tensor = self.prompts(other(side)).cumsum(dim=0)
         added = []
-        for at, layer in enumerate(range(len(other))[layers]):
+        for at, layer in enumerate(range(len(across))[layers]):
             if layer == 0:
                 added.append(own[at])
             else:
-                added.append(keep * own[at] + (1 - keep) * self.fused(side, layer, other[layer]))
+                added.append(keep * own[at] + (1 - keep) * self.fused(side, layer, across[layer]))
         return torch.stack(added)
 
 
@@ -171,11 +171,11 @@ class Lpi(Method):
 
     def __init__(self, shape: Shape, settings: LpiSettings) -> None:
         super().__init__(shape, settings)
-        self.depth = min(settings.depth, shape.image.depth, shape.text.depth)
+        self.depth = depth = min(settings.depth, shape.image.depth, shape.text.depth)
         self.coupled = settings.fusion == "pair"
         self.reserve = settings.length if settings.text_positions else 0
         self.bank = PromptBank(
-            lambda: LpiPrompts(shape, settings, self.depth),
+            lambda: LpiPrompts(shape, settings, depth),
             settings.sessions,
             settings.centres,
             settings.distance,
@@ -191,10 +191,6 @@ class Lpi(Method):
         newest: LpiPrompts = self.bank.newest  # type: ignore[assignment]
         return newest
 
-    def _added(self, side: Side, layer: int, route: Tensor | None) -> Tensor:
-        assert self.bank is not None
-        return self.bank.prompts(side, layer, route)
-
     def embed(self, side: Side, tower: Tower, inputs: Tensor, route: Tensor | None) -> Tokens:
         """Text slots that take positions enter with the caption."""
         if side == "image" or not self.settings.text_positions:
@@ -204,7 +200,8 @@ class Lpi(Method):
 
     def _prompted(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
         """The tokens in front of layer `i` with the prompts added, before any fusion with a partner."""
-        added = self._added(side, i, tokens.route)
+        assert self.bank is not None
+        added = self.bank.prompts(side, i, tokens.route)
         if tokens.prompts == 0:
             return tower.put(tokens, added)
         kept = self.settings.momentum if i and self.settings.fusion == "own" else 1.0
@@ -287,7 +284,7 @@ class Lpi(Method):
     @classmethod
     def tiny(cls) -> Mapping[str, Any]:
         """Few short prompts."""
-        return {"depth": 3, "length": 2, "rank": 2, "fusion_rank": 2, "weights": (0.8, 0.1, 0.1)}
+        return {"depth": 3, "length": 2, "rank": 2, "fusion_rank": 2}
 
     @classmethod
     def parameter_count(cls, shape: Shape, settings: LpiSettings) -> int:
@@ -295,12 +292,10 @@ class Lpi(Method):
         s = settings
         depth = min(s.depth, shape.image.depth, shape.text.depth)
         image, text = shape.image.width, shape.text.width
-        kind = LowRankPrompts if s.decompose else FullPrompts
-        total = (
-            kind.parameter_count(shape, depth, s.length, s.rank)
-            if kind is LowRankPrompts
-            else FullPrompts.parameter_count(shape, depth, s.length)
-        )
+        if s.decompose:
+            total = LowRankPrompts.parameter_count(shape, depth, s.length, s.rank)
+        else:
+            total = FullPrompts.parameter_count(shape, depth, s.length)
         if s.fusion == "none":
             return total
         released = s.fusion_profile == "released"

@@ -110,9 +110,9 @@ class PairRetriever(Trainable):
         if self.method.coupled:
             return {"loss": total / len(targets)}
         owners, caption_of = torch.unique(targets, return_inverse=True)
-        first = torch.zeros(len(owners), dtype=torch.long)
-        first[caption_of.flip(0)] = torch.arange(len(targets)).flip(0)
-        found = retrieval_recall(image[first], text, caption_of)
+        row_of = torch.zeros(len(owners), dtype=torch.long)
+        row_of[caption_of] = torch.arange(len(targets))  # any of an image's rows: they hold the same vector
+        found = retrieval_recall(image[row_of], text, caption_of)
         values = {f"{direction}_r{k}": v for direction, by_k in found.items() for k, v in by_k.items()}
         return {"loss": total / len(targets), **values, "mean_recall": sum(values.values()) / len(values)}
 

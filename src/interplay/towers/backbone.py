@@ -291,3 +291,8 @@ def load_backbone(name: str, *, random_weights: bool = False, seed: int = 0) -> 
     except (OSError, ValueError) as error:
         raise _unreachable(name, error) from error
     return from_clip(model, tokenizer, name, _pixel_statistics(place))
+
+
+def as_backbone(backbone: str | Backbone) -> Backbone:
+    """A backbone from its name (`load_backbone`) or itself."""
+    return load_backbone(backbone) if isinstance(backbone, str) else backbone

@@ -13,6 +13,11 @@ Side = Literal["image", "text"]
 SIDES: tuple[Side, Side] = ("image", "text")
 
 
+def other(side: Side) -> Side:
+    """The side across."""
+    return "text" if side == "image" else "image"
+
+
 @dataclass(frozen=True)
 class Tokens:
     """The tokens of one batch between two layers, with the prompts that are among them.
