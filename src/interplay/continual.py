@@ -92,6 +92,8 @@ class StreamEvaluation:
         true = {side: [self._names[task] for task in self._tasks[side].tolist()] for side in SIDES}
         routing: dict[Side, float] = {}
         for side in SIDES:
+            if retriever.method.route(side, self._keys[side]) is None:
+                continue  # this side chooses nothing
             here = (self._tasks[side] < count).tolist()
             right = [a == b for a, b, asked in zip(routes[side], true[side], here, strict=True) if asked]
             routing[side] = sum(right) / len(right)

@@ -266,15 +266,19 @@ class Retriever(ModelHubMixin, library_name="interplay"):
         return embed(prepared, self.backbone, self.method, self._numbers(routes))
 
     def _numbers(self, routes: Sequence[str]) -> Tensor | None:
-        place = {name: at for at, name in enumerate(self.sessions)}
+        """Routes as the method takes them: numbers of sessions, or of prompts; None where nothing is chosen."""
+        place = {name: at for at, name in enumerate(self.sessions)} if self.method.routes_tasks else {}
         if SHARED not in place and all(route == SHARED for route in routes):
             return None
-        lost = next((route for route in routes if route not in place and "," not in route), None)
-        if lost is not None:
-            raise InterplayError(f"There is no task '{lost}' in this retriever (any more).")
-        return torch.tensor(
-            [place[route] if route in place else [int(part) for part in route.split(",")] for route in routes]
-        )
+        if not self.method.routes_tasks:
+            return torch.tensor([[int(number) for number in route.split(",")] for route in routes])
+        for route in routes:
+            if route not in place:
+                raise self._unknown(route)
+        return torch.tensor([place[route] for route in routes])
+
+    def _unknown(self, task: str) -> InterplayError:
+        return InterplayError(f"There is no task '{task}' in this retriever (any more).")
 
     def version_of(self, route: str) -> str:
         """A fingerprint of what encodes a route: it changes exactly when its prompts do."""
@@ -296,7 +300,8 @@ class Retriever(ModelHubMixin, library_name="interplay"):
 
         Args:
             images: paths, bytes or PIL images.
-            task: encode all of them by one task's prompts; by default each by those of the task it belongs to.
+            task: encode all of them by one task's prompts; by default each by those of the task it belongs to. Where
+                tasks have no prompts of their own it changes nothing.
 
         Raises:
             InterplayError: a picture that cannot be read; a task that was not learned.
@@ -309,8 +314,11 @@ class Retriever(ModelHubMixin, library_name="interplay"):
 
     def _encode_alone(self, side: Side, items: Sequence[Any], task: str | None) -> Tensor:
         prepared = self.prepare(side, items)
-        routes = [task] * len(prepared) if task else self.routes(side, self.keys(side, prepared))
-        return self.encode(side, prepared, routes)
+        if task and task not in self.sessions:
+            raise self._unknown(task)
+        if task and self.method.routes_tasks:
+            return self.encode(side, prepared, [task] * len(prepared))
+        return self.encode(side, prepared, self.routes(side, self.keys(side, prepared)))
 
     def score_pairs(
         self, images: SideInputs, texts: SideInputs, pairs: Sequence[tuple[int, int]], routes: Sequence[str]

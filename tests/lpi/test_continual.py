@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from interplay.continual import MATRIX, StreamEvaluation, run_stream
 from interplay.errors import InterplayError
+from interplay.methods.base import choose
 from interplay.recall import KS
 from interplay.retriever import Retriever
 from interplay.score_matrix import ScoreMatrix
@@ -212,3 +213,12 @@ def test_a_coupled_method_reranks_pair_by_pair(towers: Backbone, monkeypatch: py
         for task in range(2):
             mine = [rank for rank, of in zip(ranks, tasks, strict=True) if of == task]
             assert found[task][direction] == {k: sum(r <= k for r in mine) / 2 for k in KS}  # type: ignore[index]
+
+
+def test_a_side_that_chooses_nothing_has_no_routing_accuracy(towers: Backbone) -> None:
+    retriever = Retriever(towers, "dual_prompt", settings=choose("dual_prompt").method.tiny())
+    sessions = stream(2)
+    for session in sessions:
+        retriever.learn(session.name, session.table, settings=QUICK)
+    stage = StreamEvaluation(towers, sessions).stage(retriever, 2)
+    assert set(stage.routing or {}) == {"image"}

@@ -184,3 +184,34 @@ def test_every_uncoupled_method_learns_task_after_task(name: str, towers: Backbo
     else:
         with pytest.raises(InterplayError, match="cannot forget 'task 1' alone"):
             retriever.forget("task 1")
+
+
+def test_a_single_picked_prompt_is_no_task(towers: Backbone) -> None:
+    retriever = Retriever(towers, "l2p", settings={"pool": 3, "length": 2, "picked": 1})
+    retriever.learn("task 0", pairs(0), settings=QUICK)
+    keys = retriever.keys("image", [picture(i, 0) for i in range(3)])
+    assert set(retriever.routes("image", keys)) <= {"0", "1", "2"}
+    assert retriever.encode_images([picture(i, 0) for i in range(3)]).shape == (3, retriever.joint)
+
+
+@pytest.mark.parametrize("name", ["l2p", "s-prompts-sequential", "lora", "lpi-m-sequential"])
+def test_a_named_task_changes_nothing_where_tasks_share_their_prompts(name: str, towers: Backbone) -> None:
+    retriever = Retriever(towers, name, settings=choose(name).method.tiny())
+    for task in range(2):
+        retriever.learn(f"task {task}", pairs(task), settings=QUICK)
+    images = [picture(i, 50) for i in range(3)]
+    given = retriever.encode_images(images, task="task 1")
+    assert torch.equal(given, retriever.encode_images(images))
+    assert torch.isfinite(retriever.encode_texts(["cat"], task="task 0")).all()
+    with pytest.raises(InterplayError, match="no task 'task 2'"):
+        retriever.encode_images(images, task="task 2")
+
+
+def test_a_forgotten_task_with_a_comma_in_its_name(towers: Backbone) -> None:
+    retriever = Retriever(towers, "lpi-m", settings=SMALL)
+    for at, name in enumerate(("red, green", "blue")):
+        retriever.learn(name, pairs(at), settings=QUICK)
+    assert retriever.encode_texts(["cat"], task="red, green").shape == (1, retriever.joint)
+    retriever.forget("red, green")
+    with pytest.raises(InterplayError, match="no task 'red, green'"):
+        retriever.encode("text", ["cat"], ["red, green"])
