@@ -119,3 +119,14 @@ def test_what_prompts_see_in_the_causal_text_tower(
         one = encode_pair(backbone, pixels, ids, method).image
         other = encode_pair(backbone, pixels, ids.roll(1, dims=0), method).image
         assert (not torch.equal(one, other)) == reaches
+
+
+@pytest.mark.parametrize(("name", "settings"), [("s_prompts", {}), ("lpi-m", {"text_positions": True})])
+def test_prompts_in_front_of_the_text_are_refused_rather_than_left_out(
+    name: str, settings: dict[str, bool], backbone: Backbone
+) -> None:
+    choice = choose(name)
+    method = choice.build(backbone.shape, {**choice.method.tiny(), **settings})
+    head = Head(HeadSettings(class_text="joint", query="image"), backbone.shape.joint, 3, backbone.scale)
+    with pytest.raises(InterplayError, match="choose class_text = separate"):
+        PairClassifier(method, head).prepare(backbone, CLASSES)

@@ -46,12 +46,21 @@ class PairClassifier(Trainable):
         self.register_buffer("suffix", None, persistent=False)
 
     def prepare(self, backbone: Backbone, class_texts: Sequence[str]) -> None:
-        """Encode the class prompts with the bare text tower, once; needed by class-text heads alone."""
+        """Encode the class prompts with the bare text tower, once; needed by class-text heads alone.
+
+        Raises:
+            InterplayError: class texts that continue the sample's own, under a method whose prompts stand in front of it.
+        """
         settings: HeadSettings = self.head.settings
         if settings.kind != "class_text":
             return
         prompts = [settings.template.format(text) for text in class_texts]
         if settings.class_text == "joint":
+            if self.method.reserve:
+                raise InterplayError(
+                    f"The method '{self.method.name}' with these settings puts prompts in front of a text, and class "
+                    "texts that continue it leave them out: choose class_text = separate, or another method."
+                )
             self.suffix = class_suffixes(backbone, prompts).to(backbone.device)
             return
         with torch.no_grad():
