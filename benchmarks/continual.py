@@ -2,10 +2,11 @@
 
     python benchmarks/continual.py run   --recipe recipes/openmoji-continual.yaml   # the cells that are missing
     python benchmarks/continual.py table --recipe recipes/openmoji-continual.yaml   # Markdown, mean ± deviation
+    python benchmarks/continual.py tune  --rows maple --rates 0.0005 0.002          # one run a rate, on validation
 
 Every finished cell is a JSON file under `results/`, so a grid that was stopped goes on where it was. All gradient
-methods of a recipe are trained alike but for their learning rate, which was chosen on validation (`tune` in the recipe
-records how).
+methods of a recipe are trained alike but for their learning rate, which was chosen on validation (`tune` adds to
+`tuning.jsonl` beside the cells; the recipe says what was chosen).
 """
 
 from __future__ import annotations
@@ -109,6 +110,25 @@ def go(arguments: argparse.Namespace, recipe: Recipe) -> None:
                 print(row["name"], order, seed, done["seconds"], done["final_average"], flush=True)
 
 
+def tune(arguments: argparse.Namespace, recipe: Recipe) -> None:
+    """One run a row and learning rate, first order, first seed, measured on validation; what is there is kept."""
+    backbone = load_backbone(recipe["backbone"])
+    sessions = ordered(recipe, 0)
+    record = Path(recipe["results"]) / "tuning.jsonl"
+    lines = record.read_text().splitlines() if record.exists() else []
+    tried = {(entry["row"], entry["learning_rate"]) for entry in map(json.loads, lines)}
+    for row in recipe["rows"]:
+        for rate in arguments.rates if row["name"] in arguments.rows else ():
+            if (row["name"], rate) in tried:
+                continue
+            trial = row | {"training": {**row.get("training", {}), "learning_rate": rate}}
+            done = cell(recipe, trial, 0, sessions, backbone, "validation")
+            kept = {key: done[key] for key in ("row", "settings", "training", "seconds", "final_average")}
+            lines.append(json.dumps({"row": row["name"], "learning_rate": rate, **kept}))
+            write_text(record, "\n".join(lines) + "\n")
+            print(row["name"], rate, done["seconds"], done["final_average"]["mean"], flush=True)
+
+
 def shown(values: list[float | None]) -> str:
     """Mean ± deviation in per cent."""
     there = [100 * value for value in values if value is not None]
@@ -178,9 +198,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("run", "table"))
+    parser.add_argument("what", choices=("run", "tune", "table"))
     parser.add_argument("--recipe", type=Path, default=Path("recipes/openmoji-continual.yaml"))
     parser.add_argument("--rows", nargs="*", help="only these rows of the recipe")
+    parser.add_argument(
+        "--rates", nargs="*", type=float, default=(), help="learning rates to try with `tune`"
+    )
     parser.add_argument("--threads", type=int, default=0, help="CPU threads")
     arguments = parser.parse_args()
     recipe = yaml.safe_load(arguments.recipe.read_text())
@@ -189,6 +212,8 @@ def main() -> None:
     if arguments.what == "table":
         check(recipe)
         print(table(recipe))
+    elif arguments.what == "tune":
+        tune(arguments, recipe)
     else:
         go(arguments, recipe)
 

@@ -49,7 +49,7 @@ class PairClassifier(Trainable):
         """Encode the class prompts with the bare text tower, once; needed by class-text heads alone.
 
         Raises:
-            InterplayError: class texts that continue the sample's own, under a method whose prompts stand in front of it.
+            InterplayError: joint class texts under a method whose prompts take text positions.
         """
         settings: HeadSettings = self.head.settings
         if settings.kind != "class_text":
