@@ -197,6 +197,7 @@ def _solve(inputs: Floats, targets: npt.NDArray[np.generic], penalty: float) -> 
     solver = LogisticRegression(C=penalty, max_iter=ITERATIONS)
     with threadpool_limits(torch.get_num_threads(), user_api="blas"), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # as the paper's probe, it may stop at the bound
+        warnings.filterwarnings("ignore", message="The number of unique classes")  # few pairs, many classes
         solver.fit(inputs, targets)
     if len(solver.coef_) > 1:
         return solver.coef_, solver.intercept_

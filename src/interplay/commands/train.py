@@ -95,21 +95,9 @@ def train(
         begin_run(folder, config | given(one), resume=resume)
         arguments = {"settings": changes, "head": head_changes, "multi_loss": multi_loss, "seed": seed}
         runs.append(
-            _train_one(loaded, choice.name, arguments, _shared(table, share, seed), one, folder, resume)
+            _train_one(loaded, choice.name, arguments, table.with_share(share, seed), one, folder, resume)
         )
     return _summed(runs, out)
-
-
-def _shared(table: PairTable, share: float, seed: int) -> PairTable:
-    """The table with a share of its training rows."""
-    if share == 1:
-        return table
-    import datasets
-
-    parts = [table.split("train").fraction(share, seed)]
-    parts += [table.split(name) for name in ("validation", "test") if name in table.splits()]
-    rows = datasets.concatenate_datasets([part.rows for part in parts])
-    return replace(table, rows=rows)
 
 
 def _train_one(

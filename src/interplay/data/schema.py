@@ -120,6 +120,18 @@ class PairTable:
             kept += order[: max(1, round(share * len(order)))].tolist()
         return self.select(sorted(kept))
 
+    def with_share(self, share: float, seed: int) -> PairTable:
+        """The table with a share of its training rows (`fraction`), the other splits as they are.
+
+        Raises:
+            InterplayError: `share` is not in (0, 1], or there are no training rows.
+        """
+        if share == 1:
+            return self
+        parts = [self.split("train").fraction(share, seed)]
+        parts += [self.split(name) for name in SPLITS[1:] if name in self.splits()]
+        return replace(self, rows=datasets.concatenate_datasets([part.rows for part in parts]))
+
     def texts(self) -> list[str]:
         """One text per row: the first caption where a row has several."""
         return [captions[0] for captions in self.captions()]
