@@ -85,8 +85,15 @@ def cell(
 
 
 def path_of(recipe: Recipe, row: Recipe, order: int, seed: int) -> Path:
-    """Where a cell is kept."""
-    return Path(recipe["results"]) / "cells" / f"{row['name']}-order{order}-seed{seed}.json"
+    """Where a cell is kept; a row may stand in the table of another recipe (`results`) by another name (`cells`)."""
+    folder = Path(row.get("results", recipe["results"])) / "cells"
+    return folder / f"{row.get('cells', row['name'])}-order{order}-seed{seed}.json"
+
+
+def planned(recipe: Recipe, row: Recipe) -> list[tuple[int, int]]:
+    """The seeds and orders of a row, seed by seed."""
+    seeds, orders = row.get("seeds", recipe["seeds"]), row.get("orders", recipe["orders"])
+    return [(seed, order) for seed in seeds for order in orders]
 
 
 def go(arguments: argparse.Namespace, recipe: Recipe) -> None:
@@ -98,9 +105,7 @@ def go(arguments: argparse.Namespace, recipe: Recipe) -> None:
             for row in recipe["rows"]:
                 if arguments.rows and row["name"] not in arguments.rows:
                     continue
-                if seed not in row.get("seeds", recipe["seeds"]) or order not in row.get(
-                    "orders", recipe["orders"]
-                ):
+                if (seed, order) not in planned(recipe, row):
                     continue
                 path = path_of(recipe, row, order, seed)
                 if path.exists():
@@ -160,8 +165,8 @@ def table(recipe: Recipe) -> str:
         "|---" * (3 + len(columns)) + "|",
     ]
     for row in recipe["rows"]:
-        paths = sorted((Path(recipe["results"]) / "cells").glob(f"{row['name']}-order*-seed*.json"))
-        cells = [json.loads(path.read_text()) for path in paths]
+        paths = [path_of(recipe, row, order, seed) for seed, order in planned(recipe, row)]
+        cells = [json.loads(path.read_text()) for path in paths if path.exists()]
         if not cells:
             lines.append(f"| {row['name']} | " + " | ".join(["–"] * (2 + len(columns))) + " |")
             continue
