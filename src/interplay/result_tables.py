@@ -17,7 +17,7 @@ from interplay.grid import Cell
 Record = Mapping[str, Any]
 HEADLINE = {"single": "accuracy", "multi": "f1_macro"}
 """The metric of a table by the kind of labels."""
-_WORDS = {"accuracy": "accuracy", "f1_macro": "macro F1"}
+METRIC_WORDS = {"accuracy": "accuracy", "f1_macro": "macro F1"}
 RESAMPLES = 2000
 
 
@@ -234,7 +234,7 @@ def markdown(tables: Sequence[DataTable], links: str = "") -> str:
     """
     parts = []
     for table in tables:
-        header = [name.format(metric=_WORDS[table.metric]) for name in HEADER]
+        header = [name.format(metric=METRIC_WORDS[table.metric]) for name in HEADER]
         lines = [f"### {table.title}", "", "| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
         for row in table.rows:
             words = cells_of_row(row, table)
@@ -270,7 +270,9 @@ def page(tables: Sequence[DataTable], title: str, note: str) -> str:
         f"<style>{_STYLE}</style><h1>{html.escape(title)}</h1><p>{html.escape(note)}</p>",
     ]
     for table in tables:
-        header = "".join(f"<th>{html.escape(n.format(metric=_WORDS[table.metric]))}</th>" for n in HEADER)
+        header = "".join(
+            f"<th>{html.escape(n.format(metric=METRIC_WORDS[table.metric]))}</th>" for n in HEADER
+        )
         parts.append(f"<h2>{html.escape(table.title)}</h2><table><tr>{header}</tr>")
         for row in table.rows:
             words = [html.escape(word) for word in cells_of_row(row, table)]

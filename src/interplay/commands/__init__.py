@@ -58,6 +58,9 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command("use", "evaluate"),
     "predict": Command("use", "predict"),
     "compare": Command("compare", "compare", settings="interplay.train_settings:TrainSettings"),
+    "experiment": Command(
+        "experiment", "experiment", settings="interplay.train_settings:TrainSettings", inherits=True
+    ),
     "continual": Command("stream", "continual", settings="interplay.retriever:RETRIEVAL_TRAINING"),
     "learn": Command("stream", "learn", settings="interplay.train_settings:TrainSettings", inherits=True),
     "forget": Command("stream", "forget"),

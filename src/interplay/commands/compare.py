@@ -96,7 +96,7 @@ def compare(
         )
     if random_weights:
         note("WARNING: with random weights the scores mean nothing; times and memory do.")
-    records = run_grid(wanted, folder, resources, ray=ray, report=_reported)
+    records = run_grid(wanted, folder, resources, ray=ray, report=reported)
     return write_tables(records, folder, "Comparison")
 
 
@@ -159,7 +159,7 @@ def _row(words: str) -> tuple[str, dict[str, Any]]:
     return " ".join([choice.name, *changes]), {"method": choice.name, "settings": values}
 
 
-def _reported(cell: Cell, record: Record) -> None:
+def reported(cell: Cell, record: Record) -> None:
     """Say what a cell came to."""
     from interplay.result_tables import HEADLINE
 

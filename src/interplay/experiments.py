@@ -1,0 +1,84 @@
+"""The papers' experiments as grids: which rows each of them has, and how the OpenMoji tasks are trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+Values = Mapping[str, Any]
+Experiment = Literal["ablation", "interaction", "shares", "cost"]
+
+TRAINING: Values = {"epochs": 12, "batch_size": 64, "learning_rate": 0.005}
+"""Of every gradient method of an experiment, where the data says nothing else."""
+HEAD: Values = {"kind": "pair", "start": "probe"}
+"""The one head under all of them; it starts at the logistic regression."""
+OPENMOJI: Mapping[str, Values] = {
+    "openmoji/subgroup": {},
+    "openmoji/attributes": {
+        "head": {"start_penalty": 10.0},
+        "multi_loss": "zlpr",
+        "training": {
+            "epochs": 10,
+            "batch_size": 16,
+            "learning_rate": 0.01,
+            "head_learning_rate_factor": 0.1,
+        },
+    },
+    "openmoji/relation": {"training": {"monitor": "loss"}},
+}
+"""The embedded tasks, trained as recipes/openmoji.yaml trains them (chosen on validation)."""
+
+ABLATION: Mapping[str, Values] = {
+    "baseline": {"method": "linear_probe"},
+    "prompts": {"method": "mitp-prompts"},
+    "prompts + naive interaction": {"method": "mitp-naive"},
+    "prompts + memory hub (MITP)": {"method": "mitp"},
+}
+"""Table 2 of MITP, each row a setting of the same module."""
+
+SIMILARITIES = ("cosine", "mmd", "cov-pearson")
+LAYERS: Mapping[str, tuple[tuple[int, ...], ...]] = {
+    "interval 1": ((1, 2, 3), (4, 5, 6), (7, 8, 9), (10, 11, 12)),
+    "interval 2": ((1, 3, 5), (4, 6, 8), (7, 9, 11)),
+    "one layer": ((2,), (4,), (6,), (8,), (10,), (12,)),
+}
+"""Figure 4 of MITP: three interaction layers at two distances under each similarity, and one layer under cosine."""
+
+SHARES = (0.01, 0.05, 0.1, 0.3, 1.0)
+"""Table 3 of MITP."""
+SHARE_ROWS: Mapping[str, Values] = {"linear_probe": {}, "linear_probe-pair": {}, "p_clip": {}, "mitp": {}}
+COST_ROWS: Mapping[str, Values] = {
+    name: {}
+    for name in ("linear_probe", "linear_probe-pair", "p_clip", "maple", "lora", "mitp-small", "mitp", "epic")
+}
+"""Figure 3 of MITP: quality against trained parameters and against the memory of a training step."""
+
+
+def interaction_rows() -> dict[str, Values]:
+    """Figure 4: a row for each choice of layers and similarity."""
+    rows: dict[str, Values] = {}
+    for kind, groups in LAYERS.items():
+        for layers in groups:
+            for similarity in SIMILARITIES if len(layers) > 1 else ("cosine",):
+                name = f"{kind}: {', '.join(map(str, layers))}; {similarity}"
+                rows[name] = {
+                    "method": "mitp",
+                    "settings": {"layers": list(layers), "similarity": similarity},
+                }
+    return rows
+
+
+def values_of(experiment: Experiment, data: Mapping[str, Values]) -> dict[str, Any]:
+    """An experiment on data sets, as `make_grid` takes it, but for seeds and what a user changes.
+
+    Args:
+        data: what is special to each data set; `OPENMOJI` for the embedded ones.
+    """
+    rows: dict[Experiment, Mapping[str, Values]] = {
+        "ablation": ABLATION,
+        "interaction": interaction_rows(),
+        "shares": SHARE_ROWS,
+        "cost": COST_ROWS,
+    }
+    shares = SHARES if experiment == "shares" else (1.0,)
+    return {"rows": rows[experiment], "data": data, "shares": shares, "head": HEAD, "training": TRAINING}

@@ -1,0 +1,79 @@
+"""Experiments: their rows, that they are trained as the committed grid says, and the command with its picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+from interplay.comparison_plots import PICTURES
+from interplay.experiments import HEAD, LAYERS, OPENMOJI, SHARES, SIMILARITIES, TRAINING, values_of
+from interplay.grid import Grid, make_grid
+from interplay.result_tables import data_tables
+from tests.cli.conftest import Run, run, write_toy  # noqa: F401
+from tests.compare.test_result_tables import record
+
+ROOT = Path(__file__).parents[2]
+
+
+def grid_of(name: str) -> Grid:
+    return make_grid(values_of(name, OPENMOJI), "test")  # type: ignore[arg-type]
+
+
+def test_they_train_as_the_committed_grid_does() -> None:
+    recipe = yaml.safe_load((ROOT / "recipes" / "openmoji.yaml").read_text())
+    assert recipe["head"] == HEAD
+    assert recipe["training"] == TRAINING
+    without_rows = {
+        name: {k: v for k, v in special.items() if k != "rows"} for name, special in recipe["data"].items()
+    }
+    assert without_rows == OPENMOJI
+
+
+def test_each_has_its_rows() -> None:
+    assert len(grid_of("ablation").cells) == 4 * 3
+    shares = grid_of("shares").cells
+    assert {cell.share for cell in shares} == {0.01, 0.05, 0.1, 0.3, 1.0} == set(SHARES)
+    cells = [cell for cell in grid_of("interaction").cells if cell.data == "openmoji/subgroup"]
+    assert len(cells) == (4 + 3) * len(SIMILARITIES) + 6
+    assert {tuple(cell.settings["layers"]) for cell in cells} == {
+        g for all_of in LAYERS.values() for g in all_of
+    }
+
+
+@pytest.mark.parametrize("name", sorted(PICTURES))
+def test_every_experiment_is_drawn(name: str, tmp_path: Path) -> None:
+    records = []
+    for number, cell in enumerate(grid_of(name).cells):
+        one = record(cell.row, cell.seed, "single", 0.3 + 0.5 * (number % 7) / 7)
+        one["cell"] = cell.plain()
+        records.append(one)
+    path = PICTURES[name](data_tables(records), tmp_path / "picture.png")
+    with Image.open(path) as picture:
+        assert picture.width > 500
+        assert len(picture.convert("L").getcolors(1 << 16) or []) > 20
+
+
+def test_the_command(run: Run, tmp_path: Path) -> None:  # noqa: F811
+    data = write_toy(tmp_path / "toy")
+    words = ("experiment", "ablation", "--data", data, "--seeds", 1, "--out", tmp_path / "out", "--epochs", 1)
+    done = run(*words, "--only", "baseline", "prompts", "--head", "start=zero", "--json")
+    assert done.code == 0, done.err
+    assert [row["name"] for row in done.json["tables"][0]["rows"]] == ["baseline", "prompts"]
+    assert (tmp_path / "out" / "ablation.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("ablaton",), "Did you mean 'ablation'"),
+        (("ablation", "--seed", 3), "count from 0"),
+        (("ablation", "--only", "hub"), "no row, data set or seed"),
+    ],
+)
+def test_mistakes(run: Run, tmp_path: Path, words: tuple[object, ...], sentence: str) -> None:  # noqa: F811
+    done = run("experiment", *words, "--out", tmp_path / "out")
+    assert done.code == 2
+    assert sentence in done.err
