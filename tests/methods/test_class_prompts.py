@@ -150,7 +150,11 @@ def test_held_class_vectors_are_never_stale(
         assert not torch.equal(shown(), first)
     model.load_state_dict(state)
     assert torch.equal(shown(), first)
-    model.method.prompts = torch.nn.Parameter(torch.randn(3, 16))  # another tensor in its place
+    another = torch.nn.Parameter(torch.randn(3, 16))
+    with torch.no_grad():
+        while another._version < next(model.method.parameters())._version:
+            another.mul_(1)
+    model.method.prompts = another  # changed as often as the one in whose place it is
     assert not torch.equal(shown(), first)
 
 
