@@ -122,7 +122,7 @@ def cost(
 
 def trainable(method: Method, shape: Shape, classes: int, scale: float) -> Trainable:
     """A method with what it is trained under: retrieval where it keeps prompts by session or key, else a pair head."""
-    if method.bank is not None or method.reads_keys:
+    if method.bank is not None or (method.reads_keys and not method.coupled):
         return PairRetriever(method, shape.joint, scale)
     return PairClassifier(method, Head(HeadSettings(kind="pair"), shape.joint, classes, scale))
 

@@ -15,13 +15,13 @@ from huggingface_hub import ModelHubMixin
 from torch import Tensor
 
 from interplay import artifacts
-from interplay.data.batches import EncodedTable
+from interplay.data.batches import EncodedTable, Texts
 from interplay.data.image_cache import ImageCache
 from interplay.data.images import ImageSource, decode, to_square
 from interplay.data.readers import load
 from interplay.data.schema import PairTable, Split
 from interplay.errors import InterplayError, unknown
-from interplay.methods.base import choose, make_settings
+from interplay.methods.base import Method, choose, make_settings
 from interplay.metrics import Kind
 from interplay.parts.heads import HeadSettings
 from interplay.predict import evaluate, predict
@@ -29,8 +29,8 @@ from interplay.probe import fit_probe, fit_threshold
 from interplay.tasks.classify import MultiLoss, PairClassifier
 from interplay.tasks.trainable import PairBatch
 from interplay.towers.backbone import Backbone, as_backbone
-from interplay.towers.tokens import SIDES
-from interplay.towers.walk import front
+from interplay.towers.tokens import Side
+from interplay.towers.walk import Start, front
 from interplay.train import FitReport, fit
 from interplay.train_settings import TrainSettings
 
@@ -159,7 +159,9 @@ class Classifier(ModelHubMixin, library_name="interplay"):
         )
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            return artifacts.build(self.card, self.backbone)
+            model = artifacts.build(self.card, self.backbone)
+            model.method.start_from(self.backbone)
+        return model
 
     def fit(
         self,
@@ -184,9 +186,8 @@ class Classifier(ModelHubMixin, library_name="interplay"):
         settings = settings or TrainSettings(seed=self.seed)
         self.model = self._begin(table)
         assert self.card is not None
-        reserve = 0 if self.model.suffix is None else self.model.suffix.shape[1]
         train, validation = (
-            encode_table(table.split(name), self.backbone, reserve=reserve)
+            encode_table(table.split(name), self.backbone, reserve=self.model.reserve)
             for name in ("train", "validation")
         )
         solver = self.model.method.solver
@@ -377,22 +378,31 @@ class AdapterBank:
                 )
         table = encode_inputs(images, texts, self.backbone)
         rows = range(len(table))
-        inputs = {"image": torch.from_numpy(table.pixels(rows)), "text": table.texts.batch(rows)}
-        starts = {
-            side: front(
-                self.backbone.tower(side),
-                inputs[side].to(self.backbone.device),
-                min(model.method.first_layer(side) for model in models.values()),
+        used = [model.method for model in models.values()]
+        image = self._entered("image", torch.from_numpy(table.pixels(rows)), used)
+        text = {
+            reserve: self._entered(
+                "text", Texts.tokenized(self.backbone, texts, reserve=reserve).batch(rows), used
             )
-            for side in SIDES
+            for reserve in {model.reserve for model in models.values()}
         }
         result: list[Tensor] = [torch.empty(0)] * len(adapters)
         for name, model in models.items():
             own = [row for row, wanted in enumerate(adapters) if wanted == name]
             picked = torch.tensor(own, device=self.backbone.device)
-            pairs = PairBatch(starts["image"].rows(picked), starts["text"].rows(picked))
+            pairs = PairBatch(_rows(image, picked), _rows(text[model.reserve], picked))
             with torch.no_grad():
                 values = model.probabilities(model(self.backbone, pairs))
             for row, value in zip(own, values.cpu(), strict=True):
                 result[row] = value
         return result
+
+    def _entered(self, side: Side, inputs: Tensor, methods: Sequence[Method]) -> Tensor | Start:
+        """Raw inputs behind the layers that every method leaves alone; raw where one is at work from the input on."""
+        layers = min(method.first_layer(side) for method in methods)
+        inputs = inputs.to(self.backbone.device)
+        return front(self.backbone.tower(side), inputs, layers) if layers else inputs
+
+
+def _rows(inputs: Tensor | Start, picked: Tensor) -> Tensor | Start:
+    return inputs[picked] if isinstance(inputs, Tensor) else inputs.rows(picked)

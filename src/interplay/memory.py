@@ -93,6 +93,7 @@ def _measure(wanted: Mapping[str, Any]) -> Memory:
     import torch
 
     from interplay.costs import caption_length, trainable
+    from interplay.tasks.classify import PairClassifier
     from interplay.tasks.trainable import PairBatch
     from interplay.towers.backbone import load_backbone
     from interplay.towers.presets import PRESETS
@@ -111,7 +112,7 @@ def _measure(wanted: Mapping[str, Any]) -> Memory:
     ids = torch.randint(0, shape.text.end_token, (pairs, length))
     ids[:, -1] = shape.text.end_token
     pixels = torch.randint(0, 256, (pairs, 3, backbone.image_size, backbone.image_size), dtype=torch.uint8)
-    targets = torch.arange(pairs) if method.bank is not None or method.reads_keys else torch.arange(pairs) % 2
+    targets = torch.arange(pairs) % (2 if isinstance(model, PairClassifier) else pairs)
     optimizer = torch.optim.Adam(parameter for parameter in model.parameters() if parameter.requires_grad)
     loss: torch.Tensor = model.training_loss(backbone, PairBatch(pixels, ids, targets))
     torch.autograd.backward(loss)

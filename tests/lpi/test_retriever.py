@@ -169,11 +169,12 @@ def test_every_uncoupled_method_learns_task_after_task(name: str, towers: Backbo
     images = [picture(i, 50 * (i % 2)) for i in range(6)]
     vectors = retriever.encode_images(images)
     assert torch.isfinite(vectors).all()
-    assert not torch.equal(vectors, retriever.keys("image", images))
+    texts = retriever.encode_texts(["cat 1 0", "moon"])  # a method may leave one of the sides alone
+    assert not (torch.equal(vectors, retriever.keys("image", images)) and torch.equal(texts, bare))
     retriever.save_pretrained(tmp_path)
     again = Retriever.from_pretrained(tmp_path, backbone=towers)
     assert torch.equal(again.encode_images(images), vectors)
-    assert again.encode_texts(["cat 1 0", "moon"]).shape == bare.shape
+    assert torch.equal(again.encode_texts(["cat 1 0", "moon"]), texts)
     for row in range(6):
         torch.testing.assert_close(retriever.encode_images(images[row : row + 1])[0], vectors[row])
     if retriever.method.isolates:

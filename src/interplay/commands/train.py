@@ -53,8 +53,8 @@ def train(
         method: a method or variant, see 'interplay methods'.
         backbone: `tiny`, a preset such as clip-vit-large-patch14, a folder with a CLIP checkpoint, or a hub id.
         set: changes to the method's settings, key=value each, as `layers=4,5,6 interaction=naive`.
-        head: changes to the head's settings, key=value each: kind=class_text|learned|pair|linear, query, class_text,
-            template, features.
+        head: changes to the head's settings, key=value each: kind=class_text|learned|pair|linear, query,
+            class_text=separate|joint|prompted, template, features.
         multi_loss: loss for data with several labels a row.
         share: share of the training rows to use, above 0 and up to 1, drawn within each class by the seed.
         seeds: how many runs, with seeds that count up from --seed, each in its own folder OUT/seed-N.

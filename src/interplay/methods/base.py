@@ -16,7 +16,7 @@ from interplay.errors import InterplayError, unknown
 from interplay.parts.heads import PairFeatures
 from interplay.parts.prompt_bank import PromptBank
 from interplay.towers.tokens import Shape, Side, Tokens, Tower
-from interplay.towers.walk import Align, Pair, Step
+from interplay.towers.walk import Align, Pair, Routes, Step
 
 if TYPE_CHECKING:
     from interplay.towers.backbone import Backbone
@@ -64,8 +64,10 @@ class Method(nn.Module, ABC):
     """Named settings: `{"mitp-small": {"layers": (7,)}}`."""
     coupled: bool = False
     """True: the towers run in lock-step on true pairs, one side cannot be encoded alone."""
+    coupled_by_route: ClassVar[bool] = False
+    """True: all that crosses between the sides is the route, so that one side given its route can be encoded alone."""
     reads_keys: ClassVar[bool] = False
-    """True: training needs the samples' keys (`training_route`, `objective`)."""
+    """True: training needs the samples' keys (`pair_routes`, `training_route`, `objective`)."""
     reserve: int = 0
     """Text positions that prompts take behind the start token, so that captions have to leave them free."""
     reads_last_layer: ClassVar[bool] = False
@@ -99,6 +101,12 @@ class Method(nn.Module, ABC):
     def name(self) -> str:
         """The method's name: the name of its file."""
         return type(self).__module__.rsplit(".", 1)[-1]
+
+    def start_from(self, backbone: Backbone) -> None:
+        """Take first values from the backbone; by default nothing.
+
+        Called once, after a fresh method was built and before it is trained.
+        """
 
     def first_layer(self, side: Side) -> int:
         """The first layer (from 0) of a side that the method does not leave alone; the depth if there is none.
@@ -175,6 +183,10 @@ class Method(nn.Module, ABC):
     def training_route(self, side: Side, keys: Tensor) -> Tensor | None:
         """Which prompts samples take while their own session is trained; None: the newest ones."""
         return None
+
+    def pair_routes(self, keys: Keys) -> Routes:
+        """What both sides of true pairs take while they are trained; by default each side by its own key."""
+        return Routes(self.training_route("image", keys.image), self.training_route("text", keys.text))
 
     def margin(self, side: Side, keys: Tensor) -> Tensor | None:
         """How clear the choice of the session was, (batch,) >= 0; None for methods that choose none."""

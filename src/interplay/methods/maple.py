@@ -60,6 +60,9 @@ class Maple(Method):
     text prompts P_i are free, image prompts are W_i·P_i + b_i. Behind layer J the slots run on. The image side is a
     function of parameters alone, so the towers stay uncoupled.
 
+    As published, class texts are prompted too and images alone are compared with them: `head.class_text = prompted`,
+    `head.query = image`, with the settings' own depth and length; there, `sessions` changes nothing.
+
     Deviations: prompts stand behind the first token on both sides (released: image prompts at the end) and the image
     ones enter behind the tower's first norm; text slots take no positions from the caption; P_0 starts as the others
     do, not at the words "a photo of a".

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
 
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
-from interplay.towers.tokens import Shape, Side, Tokens, Tower
+from interplay.towers.tokens import SIDES, Shape, Side, Tokens, Tower, TowerShape
 
 
 @dataclass(frozen=True)
@@ -22,43 +22,58 @@ class PClipSettings:
         length: prompt tokens a layer and modality (paper: the data set's prompt length).
         depth: how many layers from the first are prompted; a shallower tower is prompted throughout. The paper
             does not say; 12 is the depth of CLIP's text towers.
+        sides: which towers are prompted.
     """
 
     length: int = 6
     depth: int = 12
+    sides: Literal["both", "image", "text"] = "both"
 
     def __post_init__(self) -> None:
         if self.length < 1 or self.depth < 1:
             raise InterplayError("P-CLIP needs length >= 1 and depth >= 1.")
 
+    @property
+    def prompted(self) -> tuple[Side, ...]:
+        """The prompted sides."""
+        return SIDES if self.sides == "both" else (self.sides,)
+
 
 class PClip(Method):
     """Free prompts on every layer of both towers, N(0, 0.02), each replacing what the last layer made of its own.
 
-    Behind the last prompted layer the slots run on. Deviation from released deep prompting for CLIP: prompts stand
-    behind the first token and enter behind the image tower's first norm.
+    Behind the last prompted layer the slots run on. As published, class texts are prompted too and images alone are
+    compared with them: `head.class_text = prompted`, `head.query = image`; `p-clip-vpt` is deep prompting of the image
+    tower alone (VPT-deep on CLIP, without a head of its own; Jia et al., ECCV 2022; Khattak et al., CVPR 2023).
+
+    Deviations from released deep prompting for CLIP: prompts stand behind the first token (released: image prompts
+    at the end), enter behind the image tower's first norm, and take no positions from the text.
     """
 
     Settings: ClassVar[type[Any]] = PClipSettings
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"p-clip-vpt": {"sides": "image", "length": 8}}
 
     def __init__(self, shape: Shape, settings: PClipSettings) -> None:
         super().__init__(shape, settings)
-        depths = {side: min(settings.depth, shape.side(side).depth) for side in ("image", "text")}
-        self.image_prompts = nn.Parameter(
-            torch.randn(depths["image"], settings.length, shape.image.width) * 0.02
-        )
-        self.text_prompts = nn.Parameter(
-            torch.randn(depths["text"], settings.length, shape.text.width) * 0.02
-        )
+        self.image_prompts: nn.Parameter | None = None
+        self.text_prompts: nn.Parameter | None = None
+        if "image" in settings.prompted:
+            self.image_prompts = self._fresh(shape.image)
+        if "text" in settings.prompted:
+            self.text_prompts = self._fresh(shape.text)
+
+    def _fresh(self, tower: TowerShape) -> nn.Parameter:
+        depth = min(self.settings.depth, tower.depth)
+        return nn.Parameter(torch.randn(depth, self.settings.length, tower.width) * 0.02)
 
     def first_layer(self, side: Side) -> int:
-        """Prompts enter in front of the first layer."""
-        return 0
+        """Prompts enter in front of the first layer; a side without any is left alone."""
+        return 0 if side in self.settings.prompted else self.shape.side(side).depth
 
     def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
         """Fresh prompts in front of every prompted layer."""
         prompts = self.image_prompts if side == "image" else self.text_prompts
-        if i < len(prompts):
+        if prompts is not None and i < len(prompts):
             tokens = tower.put(tokens, prompts[i])
         return tower.layer(i, tokens)
 
@@ -69,6 +84,6 @@ class PClip(Method):
 
     @classmethod
     def parameter_count(cls, shape: Shape, settings: PClipSettings) -> int:
-        """length · Σ over towers of min(depth, layers) · width."""
-        sides = shape.image, shape.text
+        """length · Σ over prompted towers of min(depth, layers) · width."""
+        sides = [shape.side(side) for side in settings.prompted]
         return settings.length * sum(min(settings.depth, side.depth) * side.width for side in sides)

@@ -72,12 +72,14 @@ class HeadSettings:
     """Where the class logits come from (MITP eq. 7, and `mitp.md` open points e, f, l).
 
     Attributes:
-        kind: `class_text`: cosine to the frozen tower's embedding of a prompt with the class name, over the
-            pre-trained temperature; nothing is trained. `learned`: cosine to trained class vectors.
+        kind: `class_text`: cosine to the text tower's embedding of a prompt with the class name, over the
+            pre-trained temperature; the head trains nothing. `learned`: cosine to trained class vectors.
             `pair`: linear on [x, t, x∘t]. `linear`: linear on `features`.
         query: for the cosine heads, which vector of the pair is compared with the classes.
         class_text: `separate`: each class prompt is encoded on its own, once. `joint`: it continues the
-            sample's own text, and `query` must be `image`.
+            sample's own text, and `query` must be `image`. `prompted`: each goes through the text tower with the
+            method at work, anew in every training step; with `query = image` that is how CoOp, CoCoOp, MaPLe and deep
+            prompt tuning were published. What does nothing to the text side makes it `separate`.
         template: the class prompt; `{}` stands for the class name.
         features: for `linear`, which features of the pair.
         start: where a linear head (`pair`, `linear`) starts: at `zero`, or at the logistic regression on the frozen
@@ -89,7 +91,7 @@ class HeadSettings:
 
     kind: Literal["class_text", "learned", "pair", "linear"] = "class_text"
     query: Query = "image+text"
-    class_text: Literal["separate", "joint"] = "separate"
+    class_text: Literal["separate", "joint", "prompted"] = "separate"
     template: str = "a picture of {}"
     features: PairFeatures = "concat"
     start: Literal["zero", "probe"] = "zero"
@@ -106,8 +108,10 @@ class HeadSettings:
             raise InterplayError(
                 f"head.start = probe needs a linear head (pair or linear), not '{self.kind}'."
             )
-        if self.class_text == "joint" and self.kind != "class_text":
-            raise InterplayError(f"class_text = joint needs head.kind = class_text, not '{self.kind}'.")
+        if self.class_text != "separate" and self.kind != "class_text":
+            raise InterplayError(
+                f"class_text = {self.class_text} needs head.kind = class_text, not '{self.kind}'."
+            )
         if self.class_text == "joint" and self.query != "image":
             raise InterplayError(
                 "class_text = joint puts the sample's text into the class vectors, so head.query must be 'image'."
@@ -163,17 +167,28 @@ class Head(nn.Module):
         if kind in ("pair", "linear"):
             assert self.weight is not None
             return F.linear(pair_features(vectors.image, vectors.text, self.features), self.weight, self.bias)
-        x = query(vectors, self.settings.query)
-        if kind == "learned":
+        return self.compare(query(vectors, self.settings.query), vectors.classes)
+
+    def compare(
+        self, x: Float[Tensor, "batch joint"], classes: Tensor | None = None
+    ) -> Float[Tensor, "batch classes"]:
+        """Logits of a cosine head, (batch, classes).
+
+        Args:
+            x: normalised vectors, (batch, joint).
+            classes: class vectors, (classes, joint) or each sample's own (batch, classes, joint); None: those that the
+                head keeps.
+        """
+        if self.settings.kind == "learned":
             assert self.weight is not None
             assert self.log_scale is not None
             logits = self.log_scale.exp() * x @ F.normalize(self.weight, dim=-1).T
-        elif self.settings.class_text == "joint":
-            assert vectors.classes is not None
-            logits = self.scale * (F.normalize(vectors.classes, dim=-1) @ x[:, :, None]).squeeze(-1)
+        elif classes is not None and classes.dim() == 3:
+            logits = self.scale * (F.normalize(classes, dim=-1) @ x[:, :, None]).squeeze(-1)
         else:
-            assert self.class_vectors is not None, "set class_vectors before using a class-text head"
-            logits = self.scale * x @ F.normalize(self.class_vectors, dim=-1).T
+            classes = self.class_vectors if classes is None else classes
+            assert classes is not None, "set class_vectors before using a class-text head"
+            logits = self.scale * x @ F.normalize(classes, dim=-1).T
         return logits if self.bias is None else logits + self.bias
 
     @staticmethod

@@ -15,10 +15,11 @@ from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.metrics import Kind, classification_metrics
 from interplay.parts.heads import Head, HeadSettings
-from interplay.tasks.trainable import PairBatch, Trainable, keys_of, training_routes
+from interplay.tasks.class_prompts import ClassPrompts
+from interplay.tasks.trainable import PairBatch, Trainable, keys_of
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import SIDES, Side
-from interplay.towers.walk import Vectors, encode, encode_pair
+from interplay.towers.walk import Routes, Vectors, encode, encode_pair
 
 MultiLoss = Literal["bce", "zlpr"]
 
@@ -44,12 +45,16 @@ class PairClassifier(Trainable):
         self.kind = kind
         self.multi_loss = multi_loss
         self.register_buffer("suffix", None, persistent=False)
+        self.class_prompts: ClassPrompts | None = None
 
     def prepare(self, backbone: Backbone, class_texts: Sequence[str]) -> None:
-        """Encode the class prompts with the bare text tower, once; needed by class-text heads alone.
+        """Make the class prompts ready; needed by class-text heads alone.
+
+        Separate ones are encoded here, once, by the bare text tower.
 
         Raises:
-            InterplayError: joint class texts under a method whose prompts take text positions.
+            InterplayError: joint class texts under a method whose prompts take text positions; prompted ones under a
+                method that cannot encode a text without its image.
         """
         settings: HeadSettings = self.head.settings
         if settings.kind != "class_text":
@@ -63,9 +68,32 @@ class PairClassifier(Trainable):
                 )
             self.suffix = class_suffixes(backbone, prompts).to(backbone.device)
             return
+        if settings.class_text == "prompted":
+            if not self._apart:
+                raise InterplayError(
+                    f"The method '{self.method.name}' with these settings lets image and text talk while they are "
+                    "encoded, so class prompts cannot go through it without an image: choose class_text = separate or "
+                    "joint."
+                )
+            self.class_prompts = ClassPrompts(backbone, self.method, prompts)
+            return
         with torch.no_grad():
             ids = backbone.tokenize(prompts).to(backbone.device)
             self.head.class_vectors = encode(backbone.text, "text", ids)
+
+    @property
+    def _apart(self) -> bool:
+        """Whether a side given its route can be encoded without the other."""
+        return not self.method.coupled or self.method.coupled_by_route
+
+    @property
+    def _asked(self) -> Side | None:
+        """The one side that is compared with class prompts; None where both sides are encoded.
+
+        Where class prompts are encoded anew in every step, the sample's other side would be encoded for nothing.
+        """
+        asked = self.head.settings.query
+        return None if self.class_prompts is None or asked == "image+text" else asked
 
     @property
     def reserve(self) -> int:
@@ -76,38 +104,64 @@ class PairClassifier(Trainable):
         """The method's front layers.
 
         Class texts that continue a sample's own text walk with it from the embedding on: then there is no text front.
+        A side that is not encoded has none either.
         """
-        layers: dict[Side, int] = {side: self.method.first_layer(side) for side in SIDES}
+        asked = self._asked
+        layers: dict[Side, int] = {
+            side: self.method.first_layer(side) if asked in (None, side) else 0 for side in SIDES
+        }
         if self.head.settings.class_text == "joint":
             layers["text"] = 0
         return layers
 
     def vectors(self, backbone: Backbone, batch: PairBatch) -> Vectors:
-        """The pair's vectors, with the method at work."""
-        routes = None
-        if self.method.reads_keys:
-            keys = keys_of(backbone, batch)
-            routes = training_routes(self.method, keys)
-        return encode_pair(
+        """The pair's vectors, and those of prompted class texts, with the method at work."""
+        routes = self._routes(backbone, batch)
+        found = encode_pair(
             backbone, batch.images, batch.texts, self.method, suffix=self.suffix, routes=routes
         )
+        if self.class_prompts is None:
+            return found
+        return replace(found, classes=self.class_prompts(backbone, self.method, routes.text))
+
+    def _routes(self, backbone: Backbone, batch: PairBatch) -> Routes:
+        return self.method.pair_routes(keys_of(backbone, batch)) if self.method.reads_keys else Routes()
 
     def forward(self, backbone: Backbone, batch: PairBatch) -> Tensor:
         """A batch of pairs → logits (batch, classes)."""
-        logits: Tensor = self.head(self.vectors(backbone, batch))
-        return logits
+        if (asked := self._asked) is None or self.class_prompts is None:
+            logits: Tensor = self.head(self.vectors(backbone, batch))
+            return logits
+        routes = self._routes(backbone, batch)
+        inputs = batch.images if asked == "image" else batch.texts
+        x = encode(backbone.tower(asked), asked, inputs, self.method, route=routes.side(asked))
+        return self.head.compare(
+            F.normalize(x, dim=-1), self.class_prompts(backbone, self.method, routes.text)
+        )
 
     def training_loss(self, backbone: Backbone, batch: PairBatch) -> Tensor:
-        """Cross-entropy, and what the method adds to it."""
+        """Cross-entropy, and what the method adds to it.
+
+        Raises:
+            InterplayError: nothing that is trained reaches the logits, as CoOp's context under frozen class texts.
+        """
         assert batch.targets is not None
         keys = keys_of(backbone, batch) if self.method.reads_keys else None
         base = self.loss(self(backbone, replace(batch, keys=keys)), batch.targets)
-        return self.method.objective(base, keys)
+        loss = self.method.objective(base, keys)
+        if torch.is_grad_enabled() and not loss.requires_grad:
+            s = self.head.settings
+            raise InterplayError(
+                f"Nothing that the method '{self.method.name}' trains reaches the logits of this head (class_text = "
+                f"{s.class_text}, query = {s.query}): choose class_text = prompted, or another query."
+            )
+        return loss
 
     @property
     def output_width(self) -> int:
         """How many classes a prepared classifier tells apart."""
-        for rows in (self.head.weight, self.head.class_vectors, self.suffix):
+        prompted = None if self.class_prompts is None else self.class_prompts.ids
+        for rows in (self.head.weight, self.head.class_vectors, self.suffix, prompted):
             if rows is not None:
                 return len(rows)
         raise ValueError("a class-text head must be prepared first (PairClassifier.prepare)")

@@ -10,7 +10,7 @@ from torch import Tensor
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.recall import retrieval_recall
-from interplay.tasks.trainable import PairBatch, Trainable, keys_of, training_routes
+from interplay.tasks.trainable import PairBatch, Trainable, keys_of
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import SIDES, Side
 from interplay.towers.walk import Routes, Vectors, encode, encode_pair
@@ -77,8 +77,7 @@ class PairRetriever(Trainable):
         """Normalised vectors of a batch of pairs, by the prompts that are being trained."""
         routes = Routes()
         if self.method.reads_keys:
-            keys = keys_of(backbone, batch)
-            routes = training_routes(self.method, keys)
+            routes = self.method.pair_routes(keys_of(backbone, batch))
         if self.method.coupled:
             found = encode_pair(backbone, batch.images, batch.texts, self.method, routes=routes)
             image, text = found.image, found.text

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from interplay.methods.base import Keys, Method
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import Side
-from interplay.towers.walk import Routes, Start, encode
+from interplay.towers.walk import Start, encode
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,6 @@ def keys_of(backbone: Backbone, batch: PairBatch) -> Keys:
         image = encode(backbone.image, "image", batch.images)
         text = encode(backbone.text, "text", batch.texts)
     return Keys(F.normalize(image, dim=-1), F.normalize(text, dim=-1))
-
-
-def training_routes(method: Method, keys: Keys) -> Routes:
-    """What each side of a batch takes while it is trained."""
-    return Routes(method.training_route("image", keys.image), method.training_route("text", keys.text))
 
 
 class Trainable(nn.Module, ABC):

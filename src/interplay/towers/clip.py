@@ -136,6 +136,19 @@ def _prefix(tokens: Tokens) -> KeysValues | None:
     return keys, values
 
 
+def _apart(tokens: Tokens, split: int) -> Tokens:
+    """The first `split` prompts stay in front of a text's own tokens, the others move in front of its end token."""
+    assert tokens.lengths is not None
+    moved = tokens.prompts - split
+    at = torch.arange(tokens.x.shape[1], device=tokens.x.device).expand(len(tokens.x), -1)
+    words_end = (tokens.lengths + split - 1)[:, None]
+    end = words_end + moved
+    rows = torch.where(at < words_end, at + moved, at - words_end + 1 + split)
+    rows = torch.where((at <= split) | (at >= end), at, rows)
+    x = tokens.x.gather(1, rows[:, :, None].expand_as(tokens.x))
+    return Tokens(x, lengths=tokens.lengths + tokens.prompts)
+
+
 class ImageTower(Tower):
     """CLIP's vision transformer. Reads pixels (batch, 3, size, size): uint8, or float that is normalised already."""
 
@@ -161,8 +174,11 @@ class ImageTower(Tower):
         channels = torch.tensor(deviation, device="cpu").view(3, 1, 1)
         self.register_buffer("deviation", channels, persistent=False)
 
-    def embed(self, inputs: Tensor, *, context: Tensor | None = None) -> Tokens:
-        """Pixels to tokens; `context` joins behind the class token, in front of the first norm (VPT, S-Prompts)."""
+    def embed(self, inputs: Tensor, *, context: Tensor | None = None, split: int | None = None) -> Tokens:
+        """Pixels to tokens; `context` joins behind the class token, in front of the first norm (VPT, S-Prompts).
+
+        It joins behind the positions too, so its order does not count, and `split` changes nothing.
+        """
         if inputs.dtype == torch.uint8:
             inputs = (inputs.to(self.mean.dtype) / 255 - self.mean) / self.deviation
         x = self.patches(inputs.to(self.patches.weight.dtype)).flatten(2).transpose(1, 2)
@@ -206,6 +222,7 @@ class TextTower(Tower):
         inputs: Tensor,
         *,
         context: Tensor | None = None,
+        split: int | None = None,
         lengths: Tensor | None = None,
         suffix: Tensor | None = None,
     ) -> Tokens:
@@ -213,6 +230,7 @@ class TextTower(Tower):
 
         Args:
             context: prompts that join behind the start token, in front of the position embeddings (CoOp).
+            split: how many of them; the others join in front of the end token. None: all, and they are prompt slots.
             lengths: (batch,) real tokens; by default up to and with the first end token.
             suffix: (classes, suffix length) ids of one continuation a class, all of one length; each
                 continues every sample at that sample's own length (`Tokens.suffix`).
@@ -233,6 +251,8 @@ class TextTower(Tower):
         tokens = Tokens(x, lengths=lengths)
         if context is not None:
             tokens = tokens.put(context)
+        if split is not None:
+            tokens = _apart(tokens, split)
         tokens = replace(tokens, x=tokens.x + self.positions[: tokens.x.shape[1]])
         if suffix is not None:
             at = lengths[:, None] + extra + torch.arange(behind, device=lengths.device)

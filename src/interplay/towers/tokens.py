@@ -133,13 +133,15 @@ class Tower(nn.Module, ABC):
     blocks: nn.ModuleList
 
     @abstractmethod
-    def embed(self, inputs: Tensor, *, context: Tensor | None = None) -> Tokens:
+    def embed(self, inputs: Tensor, *, context: Tensor | None = None, split: int | None = None) -> Tokens:
         """Raw inputs to the tokens that enter layer 0.
 
         Args:
             inputs: what the tower reads (pixels or token ids).
             context: (prompts, width) or (batch, prompts, width), prompts that enter as part of the input;
                 they become the prompt slots.
+            split: where order counts, how many of these prompts stand in front of the input's own tokens; the others
+                stand behind them, in front of the last one, and none is a prompt slot. None: all, as prompt slots.
         """
 
     @abstractmethod

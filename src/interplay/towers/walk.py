@@ -79,6 +79,7 @@ def steps(shape: Shape, align: Align) -> list[Step]:
 class Around(Protocol):
     """What the walk asks at every layer: the hooks that `interplay.methods.base.Method` explains and implements."""
 
+    coupled_by_route: ClassVar[bool]
     reads_last_layer: ClassVar[bool]
     align: Align
 
@@ -112,6 +113,10 @@ class Routes:
 
     image: Tensor | None = None
     text: Tensor | None = None
+
+    def side(self, side: Side) -> Tensor | None:
+        """The route of one side."""
+        return self.image if side == "image" else self.text
 
 
 def _enter(
@@ -150,9 +155,9 @@ def encode(
         route: which of the method's prompts each sample takes (`Tokens.route`).
 
     Raises:
-        InterplayError: the method needs both sides (`coupled`).
+        InterplayError: the method needs both sides (`coupled`), and no route says all that it needs of the other.
     """
-    if method is not None and method.coupled:
+    if method is not None and method.coupled and not (method.coupled_by_route and route is not None):
         raise InterplayError(
             f"The method '{method.name}' lets image and text talk while they are encoded, so it needs pairs: "
             "it cannot encode one side alone. Use encode_pair, or a method that is not coupled."
@@ -171,7 +176,8 @@ class Vectors:
 
     Attributes:
         image, text: (batch, joint).
-        classes: (batch, classes, joint) for class texts that continued the sample's own text, else None.
+        classes: (batch, classes, joint) for class texts that continued the sample's own text; (classes, joint) or
+            (batch, classes, joint) for class texts that went through the method; else None.
     """
 
     image: Tensor

@@ -1,0 +1,114 @@
+"""CoCoOp: context for texts that depends on the image (Zhou et al., CVPR 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from interplay.errors import InterplayError
+from interplay.methods.base import Keys, Method
+from interplay.parts.context import check_length, word_vectors
+from interplay.towers.backbone import Backbone
+from interplay.towers.tokens import Shape, Side, Tokens, Tower
+from interplay.towers.walk import Routes
+
+
+@dataclass(frozen=True)
+class CocoopSettings:
+    """Settings of CoCoOp.
+
+    Attributes:
+        length: context tokens M.
+        init: words that the context starts from: the embeddings of their first M tokens. Empty: N(0, 0.02²).
+        reduction: the meta-net is so many times narrower inside than the joint space.
+    """
+
+    length: int = 4
+    init: str = "a photo of a"
+    reduction: int = 16
+
+    def __post_init__(self) -> None:
+        if min(self.length, self.reduction) < 1:
+            raise InterplayError("CoCoOp needs length and reduction >= 1.")
+
+
+def _hidden(joint: int, reduction: int) -> int:
+    return max(1, joint // reduction)
+
+
+class Cocoop(Method):
+    """M context tokens in front of the words, v_m + π with π = W₂·ReLU(W₁·x + b₁) + b₂ from the image's key x.
+
+    x is the frozen image tower's normalised vector, so every image reads every text anew. As published:
+    `head.class_text = prompted`, `head.query = image`, `head.template = "{}."`. With a head that has no class texts
+    the context stands in front of the sample's own text.
+
+    A text without its image has no context, so nothing can be retrieved.
+
+    Raises:
+        InterplayError: a context that leaves no room for words.
+    """
+
+    Settings: ClassVar[type[Any]] = CocoopSettings
+    coupled = True
+    coupled_by_route: ClassVar[bool] = True
+    reads_keys: ClassVar[bool] = True
+
+    def __init__(self, shape: Shape, settings: CocoopSettings) -> None:
+        super().__init__(shape, settings)
+        check_length("CoCoOp", settings.length, shape)
+        self.reserve = settings.length
+        hidden = _hidden(shape.joint, settings.reduction)
+        self.prompts = nn.Parameter(torch.randn(settings.length, shape.text.width) * 0.02)
+        self.meta_net = nn.Sequential(
+            nn.Linear(shape.joint, hidden), nn.ReLU(), nn.Linear(hidden, shape.text.width)
+        )
+
+    def start_from(self, backbone: Backbone) -> None:
+        """The words that the context starts from.
+
+        Raises:
+            InterplayError: they have fewer tokens than the context.
+        """
+        s = self.settings
+        if s.init:
+            with torch.no_grad():
+                self.prompts.copy_(word_vectors("CoCoOp", backbone, s.init, s.length))
+
+    def first_layer(self, side: Side) -> int:
+        """The context enters with the text; the image tower is left alone."""
+        return 0 if side == "text" else self.shape.image.depth
+
+    def route(self, side: Side, keys: Tensor) -> Tensor | None:
+        """The image's key itself, (batch, joint)."""
+        return keys
+
+    def pair_routes(self, keys: Keys) -> Routes:
+        """The image's key for both sides; the image side does not read it."""
+        return Routes(keys.image, keys.image)
+
+    def embed(self, side: Side, tower: Tower, inputs: Tensor, route: Tensor | None) -> Tokens:
+        """A text with its image's context in front of its words."""
+        if side == "image":
+            return tower.embed(inputs)
+        if route is None:
+            raise ValueError(
+                "CoCoOp's context depends on the image: give the walk the images' keys as routes"
+            )
+        shift: Tensor = self.meta_net(route.to(self.prompts.dtype))
+        return tower.embed(inputs, context=self.prompts + shift[:, None])
+
+    @classmethod
+    def tiny(cls) -> Mapping[str, Any]:
+        """A short context, and a meta-net wide enough that ReLU leaves some of it alive."""
+        return {"length": 2, "reduction": 2}
+
+    @classmethod
+    def parameter_count(cls, shape: Shape, settings: CocoopSettings) -> int:
+        """M·d_l + h·(joint + 1) + d_l·(h + 1), h = joint // reduction."""
+        hidden, width = _hidden(shape.joint, settings.reduction), shape.text.width
+        return settings.length * width + hidden * (shape.joint + 1) + width * (hidden + 1)

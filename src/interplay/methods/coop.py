@@ -1,0 +1,93 @@
+"""CoOp: learned context in place of the words around a class name (Zhou et al., IJCV 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from interplay.errors import InterplayError
+from interplay.methods.base import Method
+from interplay.parts.context import check_length, word_vectors
+from interplay.towers.backbone import Backbone
+from interplay.towers.tokens import Shape, Side, Tokens, Tower
+
+
+@dataclass(frozen=True)
+class CoopSettings:
+    """Settings of CoOp.
+
+    Attributes:
+        length: context tokens M.
+        position: where the text's own words stand. `end`: behind the context; `middle`: the first M // 2 context
+            tokens in front of them, the others behind; `front`: in front of the context.
+        init: words that the context starts from, as "a photo of a" with length = 4: the embeddings of their first M
+            tokens. Empty: N(0, 0.02²).
+    """
+
+    length: int = 16
+    position: Literal["end", "middle", "front"] = "end"
+    init: str = ""
+
+    def __post_init__(self) -> None:
+        if self.length < 1:
+            raise InterplayError("CoOp needs length >= 1.")
+
+
+class Coop(Method):
+    """M context tokens among the words of every text, in front of the position embeddings; images are left alone.
+
+    A text is SOS, v_1 … v_M, words, EOT. As published: `head.class_text = prompted`, `head.query = image`,
+    `head.template = "{}."`; the context is then learned from p(k | x) ∝ exp(cos(x, t_k) / τ). With a head that has no
+    class texts the context stands among the words of the sample's own text.
+
+    Deviations: one context for all classes (`class-specific` contexts belong to a fixed list of classes, which a
+    method does not know); the full stop of the template counts as one of the words, so with `middle` and `front` the
+    context stands behind it.
+
+    Raises:
+        InterplayError: a context that leaves no room for words.
+    """
+
+    Settings: ClassVar[type[Any]] = CoopSettings
+
+    def __init__(self, shape: Shape, settings: CoopSettings) -> None:
+        super().__init__(shape, settings)
+        check_length("CoOp", settings.length, shape)
+        self.reserve = settings.length
+        self.split = {"end": None, "middle": settings.length // 2, "front": 0}[settings.position]
+        self.prompts = nn.Parameter(torch.randn(settings.length, shape.text.width) * 0.02)
+
+    def start_from(self, backbone: Backbone) -> None:
+        """The words that the context starts from.
+
+        Raises:
+            InterplayError: they have fewer tokens than the context.
+        """
+        s = self.settings
+        if s.init:
+            with torch.no_grad():
+                self.prompts.copy_(word_vectors("CoOp", backbone, s.init, s.length))
+
+    def first_layer(self, side: Side) -> int:
+        """The context enters with the text; the image tower is left alone."""
+        return 0 if side == "text" else self.shape.image.depth
+
+    def embed(self, side: Side, tower: Tower, inputs: Tensor, route: Tensor | None) -> Tokens:
+        """A text with the context among its words."""
+        if side == "image":
+            return tower.embed(inputs)
+        return tower.embed(inputs, context=self.prompts, split=self.split)
+
+    @classmethod
+    def tiny(cls) -> Mapping[str, Any]:
+        """A short context."""
+        return {"length": 3}
+
+    @classmethod
+    def parameter_count(cls, shape: Shape, settings: CoopSettings) -> int:
+        """M·d_l."""
+        return settings.length * shape.text.width
