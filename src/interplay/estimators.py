@@ -159,7 +159,9 @@ class Classifier(ModelHubMixin, library_name="interplay"):
         )
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            return artifacts.build(self.card, self.backbone)
+            model = artifacts.build(self.card, self.backbone)
+            model.method.start_from(self.backbone)
+        return model
 
     def fit(
         self,

@@ -106,6 +106,7 @@ class Retriever(ModelHubMixin, library_name="interplay"):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.method: Method = choice.build(self.backbone.shape, self.settings).eval()
+            self.method.start_from(self.backbone)
         if self.method.coupled and self.method.bank is None:
             raise InterplayError(
                 f"The method '{choice.name}' with these settings lets image and text talk while they are encoded, and "
