@@ -32,6 +32,7 @@ def tiny_method(name: str, backbone: Backbone, seed: int = 3) -> Method:
     with torch.no_grad():
         for parameter in method.parameters():
             parameter.mul_(5)
+    method.start_from(backbone)
     return method.eval()
 
 

@@ -105,6 +105,7 @@ def _measure(wanted: Mapping[str, Any]) -> Memory:
     loaded = _resident("VmRSS")
     shape = backbone.shape
     method = choose(wanted["method"]).build(shape, wanted["settings"])
+    method.start_from(backbone)
     for session in range(max(1, wanted["sessions"])):
         method.begin_session(f"task {session + 1}", torch.randn(shape.joint))
     pairs, length = wanted["batch_size"], caption_length(shape, method, wanted["text_tokens"])

@@ -16,7 +16,7 @@ from interplay.errors import InterplayError, unknown
 from interplay.parts.heads import PairFeatures
 from interplay.parts.prompt_bank import PromptBank
 from interplay.towers.tokens import Shape, Side, Tokens, Tower
-from interplay.towers.walk import Align, Pair, Routes, Step
+from interplay.towers.walk import Order, Pair, Routes, Step
 
 if TYPE_CHECKING:
     from interplay.towers.backbone import Backbone
@@ -76,8 +76,10 @@ class Method(nn.Module, ABC):
     """How it is trained: by gradient, by logistic regression on frozen features, or not at all."""
     features: PairFeatures | None = None
     """For the logistic solver: which features of the pair the regression reads."""
-    align: Align = "index"
-    """How the layers of unequally deep towers are paired."""
+    align: Order = "index"
+    """How the layers of unequally deep towers are paired, or which tower runs first (`steps`)."""
+    own_embedding: bool = False
+    """True: texts enter through an embedding of the method's own, which class texts that continue them would miss."""
 
     def __init__(self, shape: Shape, settings: Any) -> None:
         super().__init__()
@@ -101,12 +103,6 @@ class Method(nn.Module, ABC):
     def name(self) -> str:
         """The method's name: the name of its file."""
         return type(self).__module__.rsplit(".", 1)[-1]
-
-    def start_from(self, backbone: Backbone) -> None:
-        """Take first values from the backbone; by default nothing.
-
-        Called once, after a fresh method was built and before it is trained.
-        """
 
     def first_layer(self, side: Side) -> int:
         """The first layer (from 0) of a side that the method does not leave alone; the depth if there is none.
@@ -135,6 +131,25 @@ class Method(nn.Module, ABC):
         if step.text is not None:
             text = self.layer("text", step.text, backbone.text, text)
         return Pair(image, text)
+
+    def vector(self, side: Side, tower: Tower, tokens: Tokens) -> Tensor:
+        """Behind the last layer of one side: its vector in the joint space, (batch, joint), not normalised.
+
+        What it reads beside the pooled row is there only if the method `reads_last_layer`.
+        """
+        return tower.pool(tokens)
+
+    def pair_vectors(self, backbone: Backbone, pair: Pair) -> tuple[Tensor, Tensor]:
+        """Behind the last layers of a pair: image and text vector; by default each side's own `vector`."""
+        image = self.vector("image", backbone.image, pair.image)
+        return image, self.vector("text", backbone.text, pair.text)
+
+    def start_from(self, backbone: Backbone) -> None:
+        """Take first values from the backbone; by default nothing.
+
+        Called once, after a fresh method was built and before it is trained; not where costs are counted without
+        weights, and what an artefact holds replaces it.
+        """
 
     def begin_session(self, name: str, meaning: Tensor) -> None:
         """A session of a stream begins. By default nothing is new: the same parameters go on being trained.

@@ -53,14 +53,19 @@ class PairClassifier(Trainable):
         Separate ones are encoded here, once, by the bare text tower.
 
         Raises:
-            InterplayError: joint class texts under a method whose prompts take text positions; prompted ones under a
-                method that cannot encode a text without its image.
+            InterplayError: joint class texts under a method whose prompts take text positions, or that embeds texts
+                itself; prompted ones under a method that cannot encode a text without its image.
         """
         settings: HeadSettings = self.head.settings
         if settings.kind != "class_text":
             return
         prompts = [settings.template.format(text) for text in class_texts]
         if settings.class_text == "joint":
+            if self.method.own_embedding:
+                raise InterplayError(
+                    f"The method '{self.method.name}' with these settings embeds texts with weights of its own, and "
+                    "class texts that continue a text leave them out: choose class_text = separate, or another method."
+                )
             if self.method.reserve:
                 raise InterplayError(
                     f"The method '{self.method.name}' with these settings puts prompts in front of a text, and class "

@@ -174,13 +174,18 @@ class ImageTower(Tower):
         channels = torch.tensor(deviation, device="cpu").view(3, 1, 1)
         self.register_buffer("deviation", channels, persistent=False)
 
+    def normalised(self, inputs: Tensor) -> Tensor:
+        """Pixels as the first layer reads them: uint8 by the backbone's mean and deviation, floats as they are."""
+        if inputs.dtype == torch.uint8:
+            inputs = (inputs.to(self.mean.dtype) / 255 - self.mean) / self.deviation
+        return inputs
+
     def embed(self, inputs: Tensor, *, context: Tensor | None = None, split: int | None = None) -> Tokens:
         """Pixels to tokens; `context` joins behind the class token, in front of the first norm (VPT, S-Prompts).
 
         It joins behind the positions too, so its order does not count, and `split` changes nothing.
         """
-        if inputs.dtype == torch.uint8:
-            inputs = (inputs.to(self.mean.dtype) / 255 - self.mean) / self.deviation
+        inputs = self.normalised(inputs)
         x = self.patches(inputs.to(self.patches.weight.dtype)).flatten(2).transpose(1, 2)
         x = torch.cat([self.first.expand(len(x), 1, -1), x], dim=1) + self.positions
         tokens = Tokens(x)
@@ -270,16 +275,21 @@ class TextTower(Tower):
 
         Padding stands on the right, so a causal row that is real never sees any.
         """
-        if not (tokens.prompts and tokens.prompts_see_all):
+        if not tokens.prompts or not (tokens.prompts_see_all or tokens.blind):
             return None
         length, device = tokens.x.shape[1], tokens.x.device
         past = torch.ones(length, length, dtype=torch.bool, device=device).tril()
         slot = torch.zeros(length, dtype=torch.bool, device=device)
-        slot[1 : 1 + tokens.prompts] = True
-        return (past | (slot[:, None] & self._real(tokens)[:, None]))[:, None]
+        slot[1 : 1 + tokens.prompts] = tokens.prompts_see_all
+        mask = past | (slot[:, None] & self._real(tokens)[:, None])
+        if tokens.blind:
+            blind = torch.zeros_like(slot)
+            blind[1 : 1 + tokens.blind] = True
+            mask = torch.where(blind[:, None], blind, mask)
+        return mask[:, None]
 
     def layer(self, i: int, tokens: Tokens, *, block: Any = None) -> Tokens:
-        """Frozen layer `i`: causal, but for prompt rows where `tokens.prompts_see_all`."""
+        """Frozen layer `i`: causal, but for prompt rows where `tokens.prompts_see_all` or `tokens.blind`."""
         chosen: Block = self.blocks[i] if block is None else block  # type: ignore[assignment]
         prefix = _prefix(tokens)
         if tokens.pooled_only and tokens.suffix is None and prefix is None:

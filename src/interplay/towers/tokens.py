@@ -29,6 +29,8 @@ class Tokens:
         prompts: number of prompt slots.
         prompts_see_all: in a causal tower, whether prompt rows may attend to every real token. Rows of
             tokens stay causal either way.
+        blind: in a causal tower, so many prompt slots from the first attend to one another alone, whatever else
+            `prompts_see_all` allows; every later row may attend to them.
         suffix: (batch, classes, suffix length, width): short continuations, one a class, that attend to all
             real rows of `x` and to their own past, and that `x` never sees (`mitp.md`, open point f).
         held: (batch, prompts, width): prompts that a method keeps for a later layer, outside the sequence.
@@ -43,6 +45,7 @@ class Tokens:
     lengths: Tensor | None = None
     prompts: int = 0
     prompts_see_all: bool = False
+    blind: int = 0
     suffix: Tensor | None = None
     held: Tensor | None = None
     route: Tensor | None = None
@@ -64,14 +67,14 @@ class Tokens:
         if prompt.dim() == 2:
             prompt = prompt.expand(self.x.shape[0], -1, -1)
         x = torch.cat([self.x[:, :1], prompt.to(self.x.dtype), self.x[:, 1 + self.prompts :]], dim=1)
-        return replace(self, x=x, prompts=prompt.shape[1], prompts_see_all=see_all)
+        return replace(self, x=x, prompts=prompt.shape[1], prompts_see_all=see_all, blind=0)
 
     def drop(self) -> Tokens:
         """Back to the bare tokens."""
         if self.prompts == 0:
             return self
         x = torch.cat([self.x[:, :1], self.x[:, 1 + self.prompts :]], dim=1)
-        return replace(self, x=x, prompts=0, prompts_see_all=False)
+        return replace(self, x=x, prompts=0, prompts_see_all=False, blind=0)
 
 
 @dataclass(frozen=True)

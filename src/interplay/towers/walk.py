@@ -20,6 +20,8 @@ from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import Shape, Side, Tokens, Tower
 
 Align = Literal["index", "proportional"]
+Order = Literal["index", "proportional", "end", "image_first"]
+"""`Align`, and two orders that a method may need but no setting offers."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +61,28 @@ class Step:
         return self.image if side == "image" else self.text
 
 
-def steps(shape: Shape, align: Align) -> list[Step]:
+def steps(shape: Shape, align: Order) -> list[Step]:
     """Which layers run side by side.
 
     Args:
         align: `index`: layer i with layer i, the deeper tower goes on alone. `proportional`: layer i of the
-            shallower tower with the layer of the deeper one at the same relative depth.
+            shallower tower with the layer of the deeper one at the same relative depth. `end`: the last layer with
+            the last layer and so on towards the front, the deeper tower begins alone. `image_first`: all image
+            layers, then all text layers; at the first text step the image tokens are finished.
     """
     image, text = shape.image.depth, shape.text.depth
+    if align == "image_first":
+        return [Step(i, None) for i in range(image)] + [Step(None, i) for i in range(text)]
+    if align == "end":
+        depth = max(image, text)
+        late_image, late_text = depth - image, depth - text
+        return [
+            Step(
+                i - late_image if i >= late_image else None,
+                i - late_text if i >= late_text else None,
+            )
+            for i in range(depth)
+        ]
     if align == "index" or image == text:
         rows = range(max(image, text))
         return [Step(i if i < image else None, i if i < text else None) for i in rows]
@@ -81,7 +97,7 @@ class Around(Protocol):
 
     coupled_by_route: ClassVar[bool]
     reads_last_layer: ClassVar[bool]
-    align: Align
+    align: Order
 
     @property
     def coupled(self) -> bool: ...
@@ -96,6 +112,10 @@ class Around(Protocol):
     def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens: ...
 
     def pair_layer(self, step: Step, backbone: Backbone, pair: Pair) -> Pair: ...
+
+    def vector(self, side: Side, tower: Tower, tokens: Tokens) -> Tensor: ...
+
+    def pair_vectors(self, backbone: Backbone, pair: Pair) -> tuple[Tensor, Tensor]: ...
 
 
 def front(tower: Tower, inputs: Tensor, layers: int) -> Start:
@@ -167,7 +187,7 @@ def encode(
     for i in range(start.layer, tower.shape.depth):
         tokens = _before_last(tokens, i, tower, method)
         tokens = tower.layer(i, tokens) if method is None else method.layer(side, i, tower, tokens)
-    return tower.pool(tokens)
+    return tower.pool(tokens) if method is None else method.vector(side, tower, tokens)
 
 
 @dataclass(frozen=True)
@@ -185,7 +205,7 @@ class Vectors:
     classes: Tensor | None = None
 
 
-def _pair_steps(shape: Shape, align: Align, image: int, text: int) -> Iterator[Step]:
+def _pair_steps(shape: Shape, align: Order, image: int, text: int) -> Iterator[Step]:
     """The steps that are left when the sides wait in front of their layers `image` and `text`."""
     for step in steps(shape, align):
         left = Step(
@@ -224,7 +244,7 @@ def encode_pair(
         lengths = (texts == backbone.text.shape.end_token).int().argmax(dim=-1)  # the end token is left out
         text = Start(backbone.text.embed(texts, lengths=lengths, suffix=suffix), 0)
     pair = Pair(image.tokens, text.tokens)
-    align: Align = "index" if method is None else method.align
+    align: Order = "index" if method is None else method.align
     for step in _pair_steps(backbone.shape, align, image.layer, text.layer):
         if step.image is not None:
             pair = replace(pair, image=_before_last(pair.image, step.image, backbone.image, method))
@@ -232,7 +252,9 @@ def encode_pair(
             pair = replace(pair, text=_before_last(pair.text, step.text, backbone.text, method))
         pair = _plain(step, backbone, pair) if method is None else method.pair_layer(step, backbone, pair)
     classes = None if suffix is None else backbone.text.pool_suffix(pair.text, suffix)
-    return Vectors(backbone.image.pool(pair.image), backbone.text.pool(pair.text), classes)
+    if method is None:
+        return Vectors(backbone.image.pool(pair.image), backbone.text.pool(pair.text), classes)
+    return Vectors(*method.pair_vectors(backbone, pair), classes)
 
 
 def _plain(step: Step, backbone: Backbone, pair: Pair) -> Pair:

@@ -1,0 +1,77 @@
+"""Full fine-tuning of either or both towers: what every prompt method is measured against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor
+
+from interplay.methods.base import Method
+from interplay.parts.own_towers import OwnTowers
+from interplay.towers.backbone import Backbone
+from interplay.towers.tokens import SIDES, Shape, Side, Tokens, Tower
+
+
+@dataclass(frozen=True)
+class FullSettings:
+    """Settings of full fine-tuning.
+
+    Attributes:
+        sides: which towers are trained.
+    """
+
+    sides: Literal["both", "image", "text"] = "both"
+
+    @property
+    def tuned(self) -> tuple[Side, ...]:
+        """The towers that are trained."""
+        return SIDES if self.sides == "both" else (self.sides,)
+
+
+class Full(Method):
+    """All weights of a tower are trained, embeddings and projections included, from the backbone's own.
+
+    The method owns copies of the towers and trains those, so the frozen backbone stays what it is for every other
+    method, and a fresh one gives exactly the backbone's vectors. Its artefact is therefore as large as the towers, not
+    a few MB, and a checkpoint with Adam's state three times that. Learning rates for prompts are far too high here.
+    All sessions of a stream train the same weights.
+    """
+
+    Settings: ClassVar[type[Any]] = FullSettings
+
+    def __init__(self, shape: Shape, settings: FullSettings) -> None:
+        super().__init__(shape, settings)
+        self.own_embedding = "text" in settings.tuned
+        self.towers = OwnTowers(shape, settings.tuned)
+
+    def start_from(self, backbone: Backbone) -> None:
+        """The backbone's weights."""
+        self.towers.fill(backbone)
+
+    def first_layer(self, side: Side) -> int:
+        """The first layer of a tower that is trained."""
+        return 0 if side in self.settings.tuned else self.shape.side(side).depth
+
+    def embed(self, side: Side, tower: Tower, inputs: Tensor, route: Tensor | None) -> Tokens:
+        """The own embedding of a tower that is trained."""
+        return self.towers.embed(side, tower, inputs)
+
+    def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
+        """The own layer of a tower that is trained."""
+        return self.towers.tower(side, tower).layer(i, tokens)
+
+    def vector(self, side: Side, tower: Tower, tokens: Tokens) -> Tensor:
+        """The own last norm and projection of a tower that is trained."""
+        return self.towers.tower(side, tower).pool(tokens)
+
+    @classmethod
+    def tiny(cls) -> Mapping[str, Any]:
+        """Both towers."""
+        return {}
+
+    @classmethod
+    def parameter_count(cls, shape: Shape, settings: FullSettings) -> int:
+        """All parameters of the towers that are trained."""
+        return OwnTowers.parameter_count(shape, settings.tuned)
