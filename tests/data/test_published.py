@@ -112,9 +112,7 @@ def test_films_have_their_longest_plot_and_the_genres_of_the_benchmark(films: Pa
     assert table.kind == "multi"
     assert len(GENRES) == 23
     assert table.classes == tuple(
-        genre
-        for genre in GENRES
-        if any(genre in named for part in FILMS.values() for _, _, named in part)
+        genre for genre in GENRES if any(genre in named for part in FILMS.values() for _, _, named in part)
     )
     assert table.splits() == {"train": 5, "validation": 2, "test": 2}
     row = table.ids().index("0000001")

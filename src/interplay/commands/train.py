@@ -95,12 +95,12 @@ def train(
         begin_run(folder, config | given(one), resume=resume)
         arguments = {"settings": changes, "head": head_changes, "multi_loss": multi_loss, "seed": seed}
         runs.append(
-            _train_one(loaded, choice.name, arguments, _shared(table, share, seed), one, folder, resume)
+            _train_one(loaded, choice.name, arguments, shared(table, share, seed), one, folder, resume)
         )
     return _summed(runs, out)
 
 
-def _shared(table: PairTable, share: float, seed: int) -> PairTable:
+def shared(table: PairTable, share: float, seed: int) -> PairTable:
     """The table with a share of its training rows."""
     if share == 1:
         return table

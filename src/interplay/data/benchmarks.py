@@ -1,4 +1,4 @@
-"""What the readers of published benchmarks share: how a folder and its settings are named, and what has to lie there."""
+"""What the readers of published benchmarks share: how a folder and its settings are named, what has to lie there."""
 
 from __future__ import annotations
 
@@ -43,9 +43,7 @@ class Benchmark:
     def missing(self, folder: Path) -> str:
         """One sentence on what the folder lacks, where it is from and where it goes; empty where nothing is missing."""
         absent = [
-            " or ".join(names)
-            for names in self.layout
-            if not any((folder / name).exists() for name in names)
+            " or ".join(names) for names in self.layout if not any((folder / name).exists() for name in names)
         ]
         if not absent:
             return ""
@@ -55,8 +53,10 @@ class Benchmark:
         )
 
     def require(self, folder: Path) -> None:
-        """Raises:
-        InterplayError: something is missing from the folder.
+        """Refuse a folder that lacks something.
+
+        Raises:
+            InterplayError: with the sentence of `missing`.
         """
         if sentence := self.missing(folder):
             raise InterplayError(sentence)
@@ -139,8 +139,10 @@ def broken_pictures(paths: Sequence[str], *, verify: bool) -> Mapping[str, str]:
 
 
 def check_share(value: float, title: str) -> None:
-    """Raises:
-    InterplayError: it is no share for a validation split.
+    """Refuse what is no share of train for a validation split.
+
+    Raises:
+        InterplayError: it is not in [0, 1).
     """
     if not 0 <= value < 1:
         raise InterplayError(f"The share of {title}'s validation split must lie in [0, 1), not {value}.")
