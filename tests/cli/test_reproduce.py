@@ -19,6 +19,7 @@ from interplay.commands.cells import Cell, kept, measured, training_of
 from interplay.commands.parsing import CommandLine
 from interplay.commands.values import assignments
 from interplay.data import PairTable, load
+from interplay.estimators import Classifier
 from interplay.methods.base import choices, choose
 from interplay.mitp_tables import tables
 from interplay.parts.heads import HeadSettings
@@ -186,6 +187,31 @@ def test_a_table_is_measured_over_seeds_and_goes_on_where_it_was(
         assert rows[metric]["difference"] == pytest.approx(statistics.mean(values) - published)
     assert stored[0]["split"] == "test"
     assert "finished before" in run(*words[:-1]).err
+
+
+def test_a_cell_that_was_stopped_goes_on_in_its_run_folder(
+    miniature: Callable[[str], PairTable],
+    backbone: Backbone,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recipe = next(recipe for recipe in tables()["table1"] if recipe.title == "snli_ve-mitp")
+    cell = Cell(recipe, recipe.options() | QUICK)
+
+    def stopped(*_: object) -> dict[str, float]:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Classifier, "evaluate", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            measured(cell, backbone, miniature("snli_ve"), tmp_path / "one")
+    assert kept(cell, tmp_path / "one") is None
+    log = tmp_path / "one" / "runs" / cell.key / "metrics.jsonl"
+    before = log.read_text()
+    resumed = measured(cell, backbone, miniature("snli_ve"), tmp_path / "one")
+    assert log.read_text() == before  # the finished epoch was not trained again
+    whole = measured(cell, backbone, miniature("snli_ve"), tmp_path / "two")
+    assert resumed["metrics"] == whole["metrics"]
 
 
 def test_equal_cells_of_two_tables_are_trained_once() -> None:
