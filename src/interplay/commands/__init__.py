@@ -61,6 +61,9 @@ COMMANDS: dict[str, Command] = {
     "experiment": Command(
         "experiment", "experiment", settings="interplay.train_settings:TrainSettings", inherits=True
     ),
+    "reproduce": Command(
+        "reproduce", "reproduce", settings="interplay.train_settings:TrainSettings", inherits=True
+    ),
     "continual": Command("stream", "continual", settings="interplay.retriever:RETRIEVAL_TRAINING"),
     "learn": Command("stream", "learn", settings="interplay.train_settings:TrainSettings", inherits=True),
     "forget": Command("stream", "forget"),

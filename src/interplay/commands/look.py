@@ -161,7 +161,8 @@ def data_list() -> Result:
         rows,
         text
         + "\n\nYour own: a folder of pictures with metadata.csv or metadata.jsonl; a .csv, .jsonl or .parquet file with"
-        "\nthe columns image, text and label or labels; a folder saved by `datasets`; an id on the Hugging Face hub.",
+        "\nthe columns image, text and label or labels; a folder saved by `datasets`; an id on the Hugging Face hub."
+        "\nA benchmark as its owners publish it: coco:FOLDER, food101:FOLDER, mm_imdb:FOLDER, snli_ve:FOLDER.",
     )
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
-from urllib.parse import parse_qsl
 
 import datasets
 
+from interplay.data.benchmarks import with_settings
 from interplay.data.checks import OnBadRow, checked
 from interplay.data.formats import Raw
 from interplay.data.schema import PairTable
@@ -126,26 +126,9 @@ def parse_source(source: str) -> tuple[Path, CocoSettings]:
     Raises:
         InterplayError: a setting is unknown or has a value that it cannot hold.
     """
-    folder, _, query = source.removeprefix(PREFIX).partition("?")
-    if not folder:
-        raise InterplayError(f"'{source}' names no folder; write {PREFIX}path/to/coco.")
-    try:
-        given = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
-    except ValueError:
-        raise InterplayError(f"'{source}': settings have the form ?name=value&name=value.") from None
-    values: dict[str, Any] = dict(given)
-    known = [field.name for field in fields(CocoSettings)]
-    for name in values:
-        if name not in known:
-            raise unknown("setting of coco", name, known)
-    if "validation" in values:
-        try:
-            values["validation"] = float(values["validation"])
-        except ValueError:
-            raise InterplayError(
-                f"The setting 'validation' of coco must be a number, not '{values['validation']}'."
-            ) from None
-    return Path(folder).expanduser(), CocoSettings(**values)
+    folder, settings = with_settings(source, PREFIX.removesuffix(":"), CocoSettings, ["validation"])
+    assert isinstance(settings, CocoSettings)
+    return folder, settings
 
 
 @dataclass(frozen=True)

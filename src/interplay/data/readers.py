@@ -11,10 +11,16 @@ import datasets
 from interplay.data.checks import OnBadRow, checked
 from interplay.data.coco import PREFIX as COCO
 from interplay.data.coco import load_coco
+from interplay.data.food101 import FOOD101, load_food101
 from interplay.data.formats import TABLES, Raw, from_datasets, read_local
+from interplay.data.mm_imdb import MM_IMDB, load_mm_imdb
 from interplay.data.openmoji import OPENMOJI, load_openmoji
 from interplay.data.schema import PairTable
+from interplay.data.snli_ve import SNLI_VE, load_snli_ve
 from interplay.errors import InterplayError, unknown
+
+BENCHMARKS = ((FOOD101, load_food101), (MM_IMDB, load_mm_imdb), (SNLI_VE, load_snli_ve))
+"""The published benchmarks of classification, each with its reader."""
 
 
 def load(
@@ -32,6 +38,7 @@ def load(
 
             - a built-in task, `openmoji/…`;
             - `coco:` and a folder with MS-COCO's own files, as `coco:data/coco` (see `data.coco.load_coco`);
+            - `food101:`, `mm_imdb:` or `snli_ve:` and a folder with that benchmark's own files;
             - a folder with images and `metadata.csv` or `metadata.jsonl` (`file_name`, `text`, and where
               there are any `label` or `labels`, `task`, `split`, `id`), or with such folders `train`,
               `validation`, `test`;
@@ -56,6 +63,9 @@ def load(
         return load_openmoji(source)
     if source.startswith(COCO):
         return load_coco(source, on_bad_row=on_bad_row, verify=verify)
+    for benchmark, read in BENCHMARKS:
+        if source.startswith(benchmark.prefix):
+            return read(source, on_bad_row=on_bad_row, verify=verify)
     path = Path(source).expanduser()
     if path.exists():
         raw = read_local(path, columns or {})

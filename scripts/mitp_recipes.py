@@ -1,0 +1,25 @@
+"""Write `recipes/mitp` from the tables in `interplay.mitp_tables`: `python scripts/mitp_recipes.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from interplay.files import write_text
+from interplay.mitp_tables import tables
+
+FOLDER = Path(__file__).parents[1] / "recipes" / "mitp"
+
+
+def main() -> None:
+    """Write every file anew, and take away those of cells that are no more."""
+    wanted = {FOLDER / recipe.file: recipe.text() for cells in tables().values() for recipe in cells}
+    for path in FOLDER.glob("*/*.yaml"):
+        if path not in wanted:
+            path.unlink()
+    for path, text in wanted.items():
+        write_text(path, text)
+    print(f"{len(wanted)} recipes in {FOLDER}")
+
+
+if __name__ == "__main__":
+    main()

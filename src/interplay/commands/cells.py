@@ -1,0 +1,131 @@
+"""Cells of a published table: trained, measured on test, and kept one by one, so that a killed run goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from interplay.commands.runs import begin_run
+from interplay.commands.values import assignments, given
+from interplay.errors import InterplayError
+from interplay.files import write_text
+from interplay.recipes import Recipe, digest
+
+if TYPE_CHECKING:
+    from interplay.data.schema import PairTable, Split
+    from interplay.towers.backbone import Backbone
+    from interplay.train_settings import TrainSettings
+
+SPLIT: Split = "test"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of one recipe.
+
+    Attributes:
+        recipe: what is reproduced.
+        options: of `interplay train`: the recipe's, with what was changed, and the seed.
+    """
+
+    recipe: Recipe
+    options: Mapping[str, Any]
+
+    @property
+    def seed(self) -> int:
+        """Of the run."""
+        return int(self.options["seed"])
+
+    @property
+    def key(self) -> str:
+        """Tells cells with other options apart; equal cells of two tables have one key and are trained once."""
+        what = f"{self.recipe.dataset}-{self.recipe.method}-seed-{self.seed}"
+        return f"{what}-{digest({key: value for key, value in self.options.items() if key not in _FREE})}"
+
+    def file(self, out: Path) -> Path:
+        """Where its result is kept."""
+        return out / "cells" / f"{self.key}.json"
+
+
+_FREE = ("progress", "loggers", "accelerator", "devices", "strategy", "cache_prefix")
+"""Options that do not change what a run comes to."""
+
+
+def kept(cell: Cell, out: Path) -> dict[str, Any] | None:
+    """The result of a finished cell; None where it is not finished.
+
+    Raises:
+        InterplayError: its file cannot be read.
+    """
+    path = cell.file(out)
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as problem:
+        raise InterplayError(f"{path} cannot be read ({problem}): take it away to measure it anew.") from None
+    if not isinstance(stored, dict) or not isinstance(stored.get("metrics"), dict):
+        raise InterplayError(f"{path} holds no result: take it away to measure it anew.")
+    return stored
+
+
+def measured(cell: Cell, backbone: Backbone, table: PairTable, out: Path) -> dict[str, Any]:
+    """Train one cell, or go on where its training stopped, measure it on test, and keep the result.
+
+    Args:
+        cell: what to train.
+        backbone: loaded.
+        table: its data.
+        out: the result goes to `cells/`, the run to `runs/`.
+
+    Raises:
+        InterplayError: as `Classifier.fit`.
+    """
+    from interplay.estimators import Classifier
+    from interplay.methods.base import choose
+    from interplay.parts.heads import HeadSettings
+
+    options, training = cell.options, training_of(cell.options)
+    folder = out / "runs" / cell.key
+    begin_run(folder, dict(options) | given(training), resume=True)
+    classifier = Classifier(
+        backbone,
+        cell.recipe.method,
+        settings=assignments(options["set"], choose(cell.recipe.method).method.Settings, "set"),
+        head=assignments(options["head"], HeadSettings, "head"),
+        multi_loss=options.get("multi_loss", "bce"),
+        seed=cell.seed,
+    )
+    drawn = table.with_share(options["share"], cell.seed)
+    report = classifier.fit(drawn, settings=training, run=folder, resume=True)
+    result = {
+        "table": cell.recipe.table,
+        "cell": cell.recipe.title,
+        "options": dict(options),
+        "split": SPLIT,
+        "metrics": classifier.evaluate(drawn, SPLIT),
+        "pairs": drawn.splits(),
+        "left_out": len(table.skipped),
+        "notes": list(table.notes),
+        "backbone_digest": backbone.digest,
+        "trained_parameters": report.parameters,
+        "best_epoch": report.best_epoch,
+        "seconds": report.seconds,
+    }
+    write_text(cell.file(out), json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    return result
+
+
+def training_of(options: Mapping[str, Any]) -> TrainSettings:
+    """The training settings among a cell's options."""
+    from interplay.methods.base import make_settings
+    from interplay.train_settings import TrainSettings
+
+    names = {field.name for field in fields(TrainSettings)}
+    found: TrainSettings = make_settings(
+        TrainSettings, {key: value for key, value in options.items() if key in names}, "training"
+    )
+    return found

@@ -1,0 +1,308 @@
+"""Published tables: the recipes are those of the code, every one of them runs, and finished cells are kept."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import shlex
+import statistics
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from interplay import mitp_tables
+from interplay.commands import COMMANDS, cells
+from interplay.commands.cells import Cell, kept, measured, training_of
+from interplay.commands.parsing import CommandLine
+from interplay.commands.values import assignments
+from interplay.data import PairTable, load
+from interplay.estimators import Classifier
+from interplay.methods.base import choices, choose
+from interplay.mitp_tables import tables
+from interplay.parts.heads import HeadSettings
+from interplay.recipes import Recipe, chosen
+from interplay.towers.backbone import Backbone, load_backbone
+from tests.published import write_all
+
+from .conftest import Run
+
+ROOT = Path(__file__).parents[2]
+RECIPES = [recipe for table in tables().values() for recipe in table]
+PRESENT = [recipe for recipe in RECIPES if recipe.method in choices()]
+QUICK = {"epochs": 1, "batch_size": 4, "backbone": "tiny", "progress": False, "seed": 0}
+"""Two or three steps each on the miniature benchmarks."""
+
+
+def named(recipe: Recipe) -> str:
+    return f"{recipe.table}/{recipe.title}"
+
+
+def representatives() -> list[Recipe]:
+    """One recipe for each method and data set."""
+    return [*{(recipe.method, recipe.dataset): recipe for recipe in reversed(PRESENT)}.values()]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_all(tmp_path_factory.mktemp("benchmarks"))
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    return load_backbone("tiny")
+
+
+@pytest.fixture(scope="module")
+def miniature(root: Path) -> Callable[[str], PairTable]:
+    """The tables, read once; Food101 with a validation split that its few rows can fill."""
+    tables = {
+        "food101": load(f"food101:{root}/food101?validation=0.3"),
+        "mm_imdb": load(f"mm_imdb:{root}/mm_imdb"),
+        "snli_ve": load(f"snli_ve:{root}/snli_ve"),
+    }
+    return tables.__getitem__
+
+
+def test_the_committed_recipes_are_those_of_the_code() -> None:
+    folder = ROOT / "recipes" / "mitp"
+    written = {path.relative_to(folder): path.read_text("utf-8") for path in folder.glob("*/*.yaml")}
+    assert written == {recipe.file: recipe.text() for recipe in RECIPES}
+
+
+def test_the_script_writes_the_recipes_and_takes_old_ones_away(tmp_path: Path) -> None:
+    script = runpy.run_path(str(ROOT / "scripts" / "mitp_recipes.py"))
+    (tmp_path / "table1").mkdir()
+    (tmp_path / "table1" / "food101-gone.yaml").write_text("")
+    script["main"].__globals__["FOLDER"] = tmp_path
+    script["main"]()
+    assert {path.relative_to(tmp_path) for path in tmp_path.glob("*/*")} == {
+        recipe.file for recipe in RECIPES
+    }
+
+
+def test_every_recipe_has_its_method() -> None:
+    assert {recipe.method for recipe in RECIPES} <= {*choices()}
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=named)
+def test_train_reads_every_recipe(recipe: Recipe) -> None:
+    path = ROOT / "recipes" / "mitp" / recipe.file
+    line = CommandLine.of("train", COMMANDS["train"])
+    keywords, _ = line.parse(["--config", str(path), "--out", "x"])
+    options = keywords | keywords.pop("settings")
+    stored = yaml.safe_load(path.read_text("utf-8"))
+    assert {key: options[key] for key in stored} == stored
+    assert stored["data"] == f"{recipe.dataset}:data/{recipe.dataset}"
+    assert training_of(stored).learning_rate == (5e-5 if recipe.method == "mmbt" else 2e-4)
+    HeadSettings(**assignments(stored["head"], HeadSettings, "head"))
+    if recipe.method in choices():
+        choice = choose(recipe.method)
+        choice.settings(assignments(stored["set"], choice.method.Settings, "set"))
+
+
+def test_the_papers_settings_stand_in_the_recipes() -> None:
+    found = {recipe.title: recipe.options() for recipe in tables()["table1"]}
+    settings = {
+        name: (found[f"{name}-mitp"]["set"], found[f"{name}-mitp"]["batch_size"])
+        for name in ("food101", "mm_imdb", "snli_ve")
+    }
+    assert settings == {
+        "food101": (["layers=[4, 5, 6]", "length=3"], 10),
+        "mm_imdb": (["layers=[7, 8, 9]", "length=2"], 32),
+        "snli_ve": (["layers=[7, 8, 9]", "length=6"], 64),
+    }
+    assert {one["backbone"] for one in found.values()} == {"clip-vit-large-patch14"}
+    assert {one["optimizer"] for one in found.values()} == {"adam"}
+    assert len(found) == 29
+
+
+def test_published_averages_are_those_of_the_paper() -> None:
+    published = {recipe.title: list(recipe.published.values()) for recipe in tables()["table1"]}
+    printed = {"maple": 72.79, "p_clip": 72.05, "pmf": 75.02, "mitp": 76.17, "mitp-small": 75.26}
+    for method, average in printed.items():
+        parts = [statistics.mean(published[f"{name}-{method}"]) for name in ("food101", "mm_imdb", "snli_ve")]
+        assert statistics.mean(parts) == pytest.approx(average, abs=0.011), method
+
+
+def smoke(recipe: Recipe, table: PairTable, backbone: Backbone, out: Path) -> None:
+    """Train, measure and keep one cell."""
+    cell = Cell(recipe, recipe.options() | QUICK)
+    result = measured(cell, backbone, table, out)
+    assert set(recipe.published) <= set(result["metrics"])
+    assert all(0 <= value <= 1 for name, value in result["metrics"].items() if name != "map")
+    assert kept(cell, out) == json.loads(json.dumps(result))
+    if recipe.options()["share"] < 1:
+        assert result["pairs"]["train"] < table.splits()["train"]
+
+
+@pytest.mark.parametrize("recipe", representatives(), ids=named)
+def test_a_recipe_of_every_method_and_data_set_runs(
+    recipe: Recipe, miniature: Callable[[str], PairTable], backbone: Backbone, tmp_path: Path
+) -> None:
+    smoke(recipe, miniature(recipe.dataset), backbone, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", PRESENT, ids=named)
+def test_every_recipe_runs(
+    recipe: Recipe, miniature: Callable[[str], PairTable], backbone: Backbone, tmp_path: Path
+) -> None:
+    smoke(recipe, miniature(recipe.dataset), backbone, tmp_path)
+
+
+def words_of(root: Path, out: Path, *more: object) -> list[object]:
+    quick = ["--backbone", "tiny", "--epochs", 1, "--batch-size", 4, "--no-progress"]
+    return ["reproduce", "table1", "--root", root, "--out", out, *quick, *more]
+
+
+def test_a_table_is_measured_over_seeds_and_goes_on_where_it_was(
+    run: Run, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[str] = []
+    train = cells.measured
+
+    def watched(cell: Cell, *rest: object) -> dict[str, object]:
+        trained.append(f"{cell.recipe.title} {cell.seed}")
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        return train(cell, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("interplay.commands.reproduce.measured", watched)
+    words = words_of(root, tmp_path, "--only", "mitp-small,mm_imdb", "--seeds", 2, "--json")
+    assert run(*words).code == 130
+    assert len([*tmp_path.glob("cells/*.json")]) == 1
+    outcome = run(*words)
+    assert (outcome.code, trained[2:]) == (0, ["mm_imdb-mitp-small 1"])
+    rows = {row["metric"]: row for row in outcome.json["rows"]}
+    assert list(rows) == ["f1_micro", "f1_macro"]
+    stored = [json.loads(Path(path).read_text()) for path in outcome.json["cells"]]
+    for metric, published in (("f1_micro", 64.8), ("f1_macro", 55.4)):
+        values = [100 * one["metrics"][metric] for one in stored]
+        assert rows[metric]["values"] == pytest.approx(values)
+        assert rows[metric]["deviation"] == pytest.approx(statistics.stdev(values))
+        assert rows[metric]["difference"] == pytest.approx(statistics.mean(values) - published)
+    assert stored[0]["split"] == "test"
+    assert "finished before" in run(*words[:-1]).err
+
+
+def test_a_cell_that_was_stopped_goes_on_in_its_run_folder(
+    miniature: Callable[[str], PairTable],
+    backbone: Backbone,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recipe = next(recipe for recipe in tables()["table1"] if recipe.title == "snli_ve-mitp")
+    cell = Cell(recipe, recipe.options() | QUICK)
+
+    def stopped(*_: object) -> dict[str, float]:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Classifier, "evaluate", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            measured(cell, backbone, miniature("snli_ve"), tmp_path / "one")
+    assert kept(cell, tmp_path / "one") is None
+    log = tmp_path / "one" / "runs" / cell.key / "metrics.jsonl"
+    before = log.read_text()
+    resumed = measured(cell, backbone, miniature("snli_ve"), tmp_path / "one")
+    assert log.read_text() == before  # the finished epoch was not trained again
+    whole = measured(cell, backbone, miniature("snli_ve"), tmp_path / "two")
+    assert resumed["metrics"] == whole["metrics"]
+
+
+def test_equal_cells_of_two_tables_are_trained_once() -> None:
+    one, two = (
+        next(recipe for recipe in tables()[table] if recipe.title == title)
+        for table, title in (("table1", "food101-mitp"), ("table2", "food101-model-1"))
+    )
+    assert Cell(one, one.options() | QUICK).key == Cell(two, two.options() | QUICK).key
+    changed = replace(one, config={**one.config, "epochs": 11})
+    options = {key: value for key, value in QUICK.items() if key != "epochs"}
+    assert Cell(one, one.options() | options).key != Cell(changed, changed.options() | options).key
+    assert Cell(one, one.options("elsewhere") | QUICK).key != Cell(one, one.options() | QUICK).key
+
+
+def test_without_data_it_says_what_is_missing_and_where_it_is_from(
+    run: Run, root: Path, tmp_path: Path
+) -> None:
+    outcome = run("reproduce", "table1", "--root", tmp_path, "--backbone", "tiny")
+    assert (outcome.code, outcome.out) == (2, "")
+    for name, origin in (("food101", "kaggle"), ("mm_imdb", "archive.org"), ("snli_ve", "necla-ml")):
+        assert f"{tmp_path / name} has no" in outcome.err
+        assert origin in outcome.err
+    assert "--list" in outcome.err
+    (tmp_path / "food101").symlink_to(root / "food101")
+    outcome = run("reproduce", "table2", "--root", tmp_path)
+    assert "UPMC-Food101:" not in outcome.err
+    assert "--only food101" in outcome.err
+
+
+def test_the_list_needs_no_data(run: Run, tmp_path: Path) -> None:
+    shown = run("reproduce", "table3", "--list", "--root", tmp_path)
+    assert shown.code == 0
+    assert "accuracy 87.59" in shown.out
+    assert "estimate" in shown.out
+    listed = run("reproduce", "figure4", "--list", "--json").json
+    assert [row["published"] for row in listed if row["published"]] == [{"accuracy": 93.95}]
+    for row in listed:
+        assert (ROOT / row["recipe"]).exists()
+        words = row["command"].split()
+        CommandLine.of("reproduce", COMMANDS["reproduce"]).parse(words[2:])
+        assert [recipe.title for recipe in chosen(tables()["figure4"], [words[4]])] == [row["cell"]]
+
+
+@pytest.mark.parametrize("name", ["food101", "mm_imdb", "snli_ve"])
+def test_the_commands_of_the_data_pages_exist(name: str) -> None:
+    text = (ROOT / "docs" / "data" / f"{name}.md").read_text("utf-8")
+    lines = [shlex.split(line, comments=True) for line in text.splitlines() if line.startswith("interplay ")]
+    assert [words[1] for words in lines] == ["data", "train", "reproduce"]
+    for words in lines:
+        name = " ".join(words[1:3]) if words[1] == "data" else words[1]
+        CommandLine.of(name, COMMANDS[name]).parse(
+            [
+                str(ROOT / word) if word.startswith("recipes/") else word
+                for word in words[1 + len(name.split()) :]
+            ]
+        )
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["table4"], "Did you mean 'table"),
+        (["table1", "--only", "mipt"], "Did you mean 'mitp'"),
+        (["table1", "--only", "cma_clip,snli_ve", "--list"], "No cell of this table is all of"),
+        (["table1", "--seeds", "0"], "--seeds must be at least 1"),
+        (["table1", "--epochs", "0"], "epochs must be at least 1"),
+    ],
+)
+def test_mistakes_are_named(run: Run, root: Path, tmp_path: Path, words: list[str], said: str) -> None:
+    outcome = run("reproduce", *words, "--root", root, "--out", tmp_path)
+    assert outcome.code == 2
+    assert said in outcome.err
+
+
+def test_a_broken_result_is_named(run: Run, root: Path, tmp_path: Path) -> None:
+    recipe = next(recipe for recipe in tables()["table1"] if recipe.title == "food101-linear_probe")
+    options = recipe.options(str(root)) | {"backbone": "tiny", "seed": 0}
+    path = Cell(recipe, options).file(tmp_path)
+    path.parent.mkdir(parents=True)
+    for text in ("{", "[]"):
+        path.write_text(text)
+        words = ["--only", recipe.title, "--root", root, "--out", tmp_path, "--backbone", "tiny"]
+        outcome = run("reproduce", "table1", *words)
+        assert outcome.code == 2
+        assert path.name in outcome.err
+
+
+def test_a_method_that_this_version_lacks_is_named(
+    run: Run, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(tables()["table1"][0], method="unheard_of", name="unheard_of")
+    monkeypatch.setattr(mitp_tables, "tables", lambda: {"table1": [recipe]})
+    outcome = run("reproduce", "table1", "--root", root, "--out", tmp_path)
+    assert outcome.code == 2
+    assert "no method unheard_of" in outcome.err
