@@ -57,6 +57,7 @@ COMMANDS: dict[str, Command] = {
     "train": Command("train", "train", settings="interplay.train_settings:TrainSettings"),
     "evaluate": Command("use", "evaluate"),
     "predict": Command("use", "predict"),
+    "calibrate": Command("calibrate", "calibrate"),
     "continual": Command("stream", "continual", settings="interplay.retriever:RETRIEVAL_TRAINING"),
     "learn": Command("stream", "learn", settings="interplay.train_settings:TrainSettings", inherits=True),
     "forget": Command("stream", "forget"),

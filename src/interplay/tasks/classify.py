@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from interplay.calibration import Calibration
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.metrics import Kind, classification_metrics
@@ -43,6 +44,7 @@ class PairClassifier(Trainable):
         self.head = head
         self.kind = kind
         self.multi_loss = multi_loss
+        self.calibration = Calibration()
         self.register_buffer("suffix", None, persistent=False)
 
     def prepare(self, backbone: Backbone, class_texts: Sequence[str]) -> None:
@@ -151,7 +153,8 @@ class PairClassifier(Trainable):
         return zlpr(logits, targets)
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Logits → probabilities of the same shape."""
+        """Logits → probabilities of the same shape, calibrated where the classifier is."""
+        logits = self.calibration(logits)
         return logits.softmax(dim=-1) if self.kind == "single" else logits.sigmoid()
 
 
