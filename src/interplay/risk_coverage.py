@@ -67,7 +67,7 @@ def risk_coverage(confidence: Tensor, error: Tensor) -> RiskCoverage:
     confidence, error = confidence.detach().double().cpu(), error.detach().double().cpu()
     if confidence.dim() != 1 or confidence.shape != error.shape or not len(error) or confidence.isnan().any():
         raise ValueError(f"confidence {tuple(confidence.shape)} and error {tuple(error.shape)} do not fit")
-    values, group, count = (-confidence).unique(return_inverse=True, return_counts=True)
+    values, group, count = torch.unique(-confidence, return_inverse=True, return_counts=True)
     wrong = torch.zeros(len(values), dtype=torch.double).index_add(0, group, error) / count
     ranks = torch.arange(1, len(error) + 1, dtype=torch.double)
     risk = wrong.repeat_interleave(count).cumsum(0) / ranks
