@@ -11,6 +11,7 @@ from torch import nn
 
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
+from interplay.ranges import Ranges, Whole
 from interplay.towers.tokens import Shape, Side, Tokens, Tower
 
 
@@ -40,6 +41,7 @@ class PClip(Method):
     """
 
     Settings: ClassVar[type[Any]] = PClipSettings
+    ranges: ClassVar[Ranges] = {"length": Whole(1, 16, log=True), "depth": Whole(1, 12)}
 
     def __init__(self, shape: Shape, settings: PClipSettings) -> None:
         super().__init__(shape, settings)

@@ -22,6 +22,11 @@ from interplay.towers.tokens import SIDES, Side
 from interplay.towers.walk import Vectors, encode, encode_pair
 
 MultiLoss = Literal["bce", "zlpr"]
+MONITORS: dict[Kind, tuple[str, ...]] = {
+    "single": ("accuracy", "macro_accuracy", "f1_macro", "calibration_error", "loss"),
+    "multi": ("f1_macro", "f1_micro", "map", "calibration_error", "loss"),
+}
+"""The validation metrics that can decide which epoch is best, the usual one first."""
 
 
 class PairClassifier(Trainable):
@@ -122,9 +127,7 @@ class PairClassifier(Trainable):
     @property
     def monitors(self) -> tuple[str, ...]:
         """The validation metrics that can decide which epoch is best, the usual one first."""
-        if self.kind == "single":
-            return ("accuracy", "macro_accuracy", "f1_macro", "calibration_error", "loss")
-        return ("f1_macro", "f1_micro", "map", "calibration_error", "loss")
+        return MONITORS[self.kind]
 
     def course(self) -> dict[str, str]:
         """What of the model decides about the weights that come out of training."""
