@@ -18,7 +18,7 @@ RANGES: dict[str, Range] = {
     "method.length": Whole(1, 9),
     "training.learning_rate": Real(1e-4, 1.0, log=True),
 }
-TRIALS = 16
+TRIALS = 8
 
 
 def toy_value(values: Mapping[str, Any]) -> float:
