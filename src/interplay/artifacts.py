@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from interplay.calibration import Calibration
 from interplay.errors import InterplayError
 from interplay.files import write_atomically, write_text
 from interplay.methods.base import choose, make_settings
@@ -43,6 +44,7 @@ class Card:
         kind, multi_loss: as `PairClassifier`.
         backbone, backbone_digest: name and weights' identity of the backbone that it was trained on.
         data, metrics, training: what is known of its making, for the model card.
+        temperature, shift: see `Calibration`; artefacts from before there was one have none.
         version: of interplay, format: of this file.
     """
 
@@ -58,6 +60,8 @@ class Card:
     data: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
+    temperature: float = 1.0
+    shift: float = 0.0
     version: str = ""
     format: int = FORMAT
 
@@ -75,6 +79,7 @@ def build(card: Card, backbone: Backbone) -> PairClassifier:
         bias=card.kind == "multi",
     )
     model = PairClassifier(method, head, card.kind, card.multi_loss)
+    model.calibration = Calibration(card.temperature, card.shift)
     model.prepare(backbone, card.class_texts)
     return model
 
@@ -223,6 +228,9 @@ def model_card(card: Card) -> str:
     """The README of an artefact."""
     rows = "\n".join(f"| {name} | {value:.4f} |" for name, value in card.metrics.items())
     figures = f"\n## Figures\n\n| metric | value |\n|---|---|\n{rows}\n" if rows else ""
+    calibrated = ""
+    if (card.temperature, card.shift) != (1.0, 0.0):
+        calibrated = f"\nProbabilities are calibrated: logits / {card.temperature:.4g} + {card.shift:.4g}.\n"
     return f"""---
 library_name: interplay
 tags: [prompt-learning, clip, image-text-classification]
@@ -235,7 +243,7 @@ Prompts for a frozen CLIP, trained with [interplay] {card.version}: {len(card.la
 The backbone itself is not in this folder (weights {card.backbone_digest[:12]}).
 
 Classes: {", ".join(card.labels[:50])}{" …" if len(card.labels) > 50 else ""}
-{figures}
+{calibrated}{figures}
 ## Settings
 
 ```json

@@ -15,6 +15,7 @@ from huggingface_hub import ModelHubMixin
 from torch import Tensor
 
 from interplay import artifacts
+from interplay.calibration import Calibration, CalibrationReport, fit_calibration
 from interplay.data.batches import EncodedTable, Texts
 from interplay.data.image_cache import ImageCache
 from interplay.data.images import ImageSource, decode, to_square
@@ -22,7 +23,7 @@ from interplay.data.readers import load
 from interplay.data.schema import PairTable, Split
 from interplay.errors import InterplayError, unknown
 from interplay.methods.base import Method, choose, make_settings
-from interplay.metrics import Kind
+from interplay.metrics import Kind, classification_metrics, negative_log_likelihood
 from interplay.parts.heads import HeadSettings
 from interplay.predict import evaluate, predict
 from interplay.probe import fit_probe, fit_threshold
@@ -35,6 +36,10 @@ from interplay.train import FitReport, fit
 from interplay.train_settings import TrainSettings
 
 Data = str | PairTable
+ABSTAINED = ""
+"""The answer of a classifier that abstains."""
+_CALIBRATED = ("nll", "calibration_error")
+"""What the model card tells of the calibrated probabilities, on the pairs that they were calibrated on."""
 
 
 def as_table(data: Data) -> PairTable:
@@ -235,8 +240,8 @@ class Classifier(ModelHubMixin, library_name="interplay"):
         monitor = "accuracy" if model.kind == "single" else "f1_macro"
         return FitReport(1, value, monitor, [], seconds, seconds, 0, parameters)
 
-    def evaluate(self, data: Data, split: Split = "test") -> dict[str, float]:
-        """Metrics on one split (`interplay.metrics.classification_metrics`).
+    def logits(self, data: Data, split: Split = "test") -> tuple[Tensor, Tensor]:
+        """Logits (N, K) of one split, before any calibration, and its targets.
 
         Raises:
             InterplayError: no such split, or classes other than those that were trained.
@@ -248,9 +253,55 @@ class Classifier(ModelHubMixin, library_name="interplay"):
                 f"{table.name} has the classes {', '.join(table.classes)}, this classifier knows "
                 f"{', '.join(self.labels or ())}."
             )
-        return evaluate(
-            model, self.backbone, encode_table(table.split(split), self.backbone, reserve=model.reserve)
+        encoded = encode_table(table.split(split), self.backbone, reserve=model.reserve)
+        assert encoded.targets is not None
+        return predict(model, self.backbone, encoded), encoded.targets
+
+    def evaluate(self, data: Data, split: Split = "test") -> dict[str, float]:
+        """Metrics on one split (`interplay.metrics.classification_metrics`).
+
+        Raises:
+            InterplayError: no such split, or classes other than those that were trained.
+        """
+        logits, targets = self.logits(data, split)
+        return classification_metrics(self.probabilities(logits), targets, self._ready().kind)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Logits (N, K) as of `logits` → probabilities, calibrated where the classifier is."""
+        return self._ready().probabilities(logits)
+
+    def calibrate(self, data: Data) -> CalibrationReport:
+        """Choose the temperature of the probabilities on the `validation` split; no other split is read.
+
+        From then on `predict_proba`, `evaluate` and what is saved use it. Calibrating again starts from the bare
+        logits, training again does away with it.
+
+        Args:
+            data: a table, or what `interplay.data.load` takes.
+
+        Raises:
+            InterplayError: as `evaluate`; no temperature is the best (`fit_calibration`).
+        """
+        model = self._ready()
+        assert self.card is not None
+        logits, targets = self.logits(data, "validation")
+
+        def figures() -> dict[str, float]:
+            nll = negative_log_likelihood(model.calibration(logits), targets)
+            return {"nll": nll} | classification_metrics(model.probabilities(logits), targets, model.kind)
+
+        found = fit_calibration(logits, targets, model.kind)
+        model.calibration = Calibration()
+        before = figures()
+        model.calibration = found
+        after = figures()
+        self.card = replace(
+            self.card,
+            temperature=found.temperature,
+            shift=found.shift,
+            metrics={**self.card.metrics} | {f"calibrated_{name}": after[name] for name in _CALIBRATED},
         )
+        return CalibrationReport(found, len(targets), before, after)
 
     def predict_proba(self, images: Sequence[ImageSource], texts: Sequence[str]) -> Tensor:
         """Probabilities of the classes: (pairs, classes).
@@ -266,15 +317,48 @@ class Classifier(ModelHubMixin, library_name="interplay"):
         table = encode_inputs(images, texts, self.backbone, reserve=model.reserve)
         return model.probabilities(predict(model, self.backbone, table))
 
-    def predict(self, images: Sequence[ImageSource], texts: Sequence[str]) -> list[str] | list[list[str]]:
-        """The most probable class of each pair; for several labels, all classes above one half."""
-        return self.decide(self.predict_proba(images, texts))
+    def predict(
+        self, images: Sequence[ImageSource], texts: Sequence[str], *, abstain_below: float | None = None
+    ) -> list[str] | list[list[str]]:
+        """The most probable class of each pair; for several labels, all classes above one half.
 
-    def decide(self, probabilities: Tensor) -> list[str] | list[list[str]]:
+        Args:
+            images, texts: as `predict_proba`.
+            abstain_below: answer an empty text where even the highest probability is smaller, in (0, 1].
+
+        Raises:
+            InterplayError: as `predict_proba`; `abstain_below` with several labels, or outside (0, 1].
+        """
+        self.check_abstaining(abstain_below)
+        return self.decide(self.predict_proba(images, texts), abstain_below=abstain_below)
+
+    def check_abstaining(self, abstain_below: float | None) -> None:
+        """Whether a classifier can abstain there.
+
+        Raises:
+            InterplayError: with several labels, or outside (0, 1].
+        """
+        if abstain_below is None:
+            return
+        if self.kind != "single":
+            raise InterplayError(
+                "Abstaining is for classifiers with one label a pair: with several labels a pair may have none anyway."
+            )
+        if not 0 < abstain_below <= 1:
+            raise InterplayError(f"abstain_below is a probability above 0 and up to 1, not {abstain_below}.")
+
+    def decide(
+        self, probabilities: Tensor, *, abstain_below: float | None = None
+    ) -> list[str] | list[list[str]]:
         """Probabilities (pairs, classes) → what `predict` says of them."""
         assert self.labels is not None
         if self.kind == "single":
-            return [self.labels[at] for at in probabilities.argmax(dim=1).tolist()]
+            least = 0.0 if abstain_below is None else abstain_below
+            highest, best = probabilities.max(dim=1)
+            return [
+                self.labels[at] if value >= least else ABSTAINED
+                for at, value in zip(best.tolist(), highest.tolist(), strict=True)
+            ]
         return [
             [label for label, value in zip(self.labels, row, strict=True) if value > 0.5]
             for row in probabilities.tolist()

@@ -87,6 +87,19 @@ def expected_calibration_error(probabilities: Tensor, targets: Tensor) -> float:
     return (gaps.abs().sum() / len(confidence)).item()
 
 
+def negative_log_likelihood(logits: Tensor, targets: Tensor) -> float:
+    """Mean over samples of −log softmax(z) of the right class; for several labels the mean over all N·K outputs.
+
+    Args:
+        logits: (N, K).
+        targets: (N,) class indices, or (N, K) of zeros and ones.
+    """
+    z = logits.double()
+    if targets.dim() == 2:
+        return F.binary_cross_entropy_with_logits(z, targets.double()).item()
+    return F.cross_entropy(z, targets).item()
+
+
 def mean_average_precision(probabilities: Tensor, targets: Tensor) -> float:
     """Mean over the classes that occur of the average precision, AP = Σ_n (R_n − R_{n−1})·P_n.
 

@@ -203,6 +203,40 @@ def _pair(cell: Any, row: Prediction) -> None:
     )
 
 
+def risk_against_coverage(
+    coverage: Sequence[float], risk: Sequence[float], path: str | Path, title: str = ""
+) -> Path:
+    """The share of wrong answers over the share of pairs that are answered, the surest first.
+
+    Args:
+        coverage, risk: points of the curve, 0 to 1, at least one, in the order of coverage.
+        path: where the PNG goes.
+        title: above the picture.
+
+    Returns:
+        The path.
+
+    Raises:
+        InterplayError: the file cannot be written.
+    """
+    figure, axes = canvas(6.4, 4.2)
+    figure.subplots_adjust(left=0.12, right=0.96, top=0.88, bottom=0.15)
+    axes.plot(coverage, risk, color=_RIGHT, linewidth=2, solid_capstyle="round")
+    axes.axhline(risk[-1], color=PALE, linewidth=1, linestyle="--", zorder=1)
+    axes.annotate(
+        f"all answered: {risk[-1]:.1%} wrong", (0.0, risk[-1]), (4, 4), textcoords="offset points", color=PALE
+    )
+    axes.set_xlim(0, 1.005)
+    axes.set_ylim(0, max(*risk, 0.01) * 1.15)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.1%}")
+    axes.set_xlabel("share of pairs answered (coverage), the surest first", color=INK)
+    axes.set_ylabel("share of wrong answers (risk)", color=INK)
+    if title:
+        axes.set_title(title, loc="left", fontsize=12.5, color=INK, weight="bold", pad=12)
+    return save(figure, path)
+
+
 def canvas(width: float, height: float) -> tuple[Figure, Any]:
     """A figure with one quiet pair of axes."""
     figure = Figure(figsize=(width, height), facecolor="white")

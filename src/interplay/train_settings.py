@@ -10,6 +10,7 @@ from interplay.checkpoints import (
     LOGGERS,
 )
 from interplay.errors import InterplayError, unknown
+from interplay.ranges import Choice, Ranges, Real, Whole
 
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 SMALLER_IS_BETTER = ("calibration_error", "loss")
@@ -83,6 +84,17 @@ class TrainSettings:
         for name in self.loggers:
             if name not in LOGGERS:
                 raise unknown("logger", name, LOGGERS)
+
+
+TRAINING_RANGES: Ranges = {
+    "learning_rate": Real(1e-5, 5e-2, log=True),
+    "head_learning_rate_factor": Real(0.03, 10.0, log=True),
+    "epochs": Whole(3, 30, log=True),
+    "batch_size": Choice((16, 32, 64)),
+    "weight_decay": Real(1e-6, 1e-1, log=True),
+    "warmup": Real(0.0, 0.3),
+}
+"""Where the settings of training are worth searching, for every method."""
 
 
 def learning_rate_factor(

@@ -23,7 +23,7 @@ class Command:
         function: in that module.
         settings: `module:Class` of a dataclass whose fields are options too, handed over as the dictionary
             `settings` of those that were given; or `module:INSTANCE`, whose values are the defaults that are shown.
-        inherits: settings that are not given are those of an earlier run, so no defaults are shown.
+        inherits: settings that are not given are those of an earlier run, or searched, so no defaults are shown.
     """
 
     module: str
@@ -55,8 +55,10 @@ COMMANDS: dict[str, Command] = {
     "demo": Command("demo", "demo"),
     "demo retrieval": Command("demo_retrieval", "demo_retrieval"),
     "train": Command("train", "train", settings="interplay.train_settings:TrainSettings"),
+    "tune": Command("tune", "tune", settings="interplay.train_settings:TrainSettings", inherits=True),
     "evaluate": Command("use", "evaluate"),
     "predict": Command("use", "predict"),
+    "calibrate": Command("calibrate", "calibrate"),
     "compare": Command("compare", "compare", settings="interplay.train_settings:TrainSettings"),
     "experiment": Command(
         "experiment", "experiment", settings="interplay.train_settings:TrainSettings", inherits=True

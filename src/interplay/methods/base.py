@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from interplay.errors import InterplayError, unknown
 from interplay.parts.heads import PairFeatures
 from interplay.parts.prompt_bank import PromptBank
+from interplay.ranges import Ranges
 from interplay.towers.tokens import Shape, Side, Tokens, Tower
 from interplay.towers.walk import Order, Pair, Routes, Step
 
@@ -62,6 +63,8 @@ class Method(nn.Module, ABC):
     """A frozen dataclass; contradictions raise `InterplayError` in its `__post_init__`."""
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Named settings: `{"mitp-small": {"layers": (7,)}}`."""
+    ranges: ClassVar[Ranges] = {}
+    """Settings worth searching, and where; combinations that contradict each other are left out by the search."""
     coupled: bool = False
     """True: the towers run in lock-step on true pairs, one side cannot be encoded alone."""
     coupled_by_route: ClassVar[bool] = False

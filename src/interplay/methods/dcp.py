@@ -14,6 +14,7 @@ from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.parts.prompt_bank import PromptBank, Sessions
 from interplay.parts.task_keys import Distance
+from interplay.ranges import Choice, Ranges, Whole
 from interplay.towers.tokens import Shape, Side, Tokens, Tower
 
 
@@ -105,6 +106,11 @@ class Dcp(Method):
     """
 
     Settings: ClassVar[type[Any]] = DcpSettings
+    ranges: ClassVar[Ranges] = {
+        "depth": Whole(1, 12),
+        "length": Whole(1, 16, log=True),
+        "heads": Choice((2, 4, 8)),
+    }
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"dcp-sequential": {"sessions": "shared"}}
 
     def __init__(self, shape: Shape, settings: DcpSettings) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from interplay.errors import InterplayError
 from interplay.methods.base import Keys, Method
 from interplay.parts.prompt_bank import PromptBank
+from interplay.ranges import Choice, Ranges, Real, Whole
 from interplay.towers.tokens import Shape, Side, Tokens, Tower
 
 
@@ -79,6 +80,12 @@ class DualPrompt(Method):
     """
 
     Settings: ClassVar[type[Any]] = DualPromptSettings
+    ranges: ClassVar[Ranges] = {
+        "general_layers": Choice(((1, 2), (1,))),
+        "expert_layers": Choice(((3, 4, 5), (3, 4, 5, 6, 7, 8), (10, 11, 12))),
+        "length": Whole(1, 20, log=True),
+        "pull": Real(0.01, 1.0, log=True),
+    }
     reads_keys: ClassVar[bool] = True
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"dual-prompt-both": {"sides": "both"}}
 

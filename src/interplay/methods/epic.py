@@ -19,6 +19,7 @@ from interplay.parts.memory_hub import activation, apply_weights, keep_norm
 from interplay.parts.perceptron import perceptron, perceptron_count
 from interplay.parts.similarity import SimilarityShape, SimilarityType
 from interplay.parts.temporal_prompts import Prompts, Schedule, Visibility
+from interplay.ranges import Choice, Ranges, Whole
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import Shape, Side
 from interplay.towers.walk import Align, Pair, Step
@@ -65,6 +66,13 @@ class Epic(Method):
     """
 
     Settings: ClassVar[type[Any]] = EpicSettings
+    ranges: ClassVar[Ranges] = {
+        "layers": Choice(((4, 5, 6), (6, 7, 8), (7, 8, 9), (10, 11, 12), (8,))),
+        "length": Whole(1, 12, log=True),
+        "similarity": Choice(("cosine", "mmd", "cov-pearson")),
+        "renormalise": Choice((True, False)),
+        "hidden": Choice((32, 64, 168)),
+    }
     coupled = True
 
     def __init__(self, shape: Shape, settings: EpicSettings) -> None:

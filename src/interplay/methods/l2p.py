@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from interplay.errors import InterplayError
 from interplay.methods.base import Keys, Method
+from interplay.ranges import Ranges, Real, Whole
 from interplay.towers.tokens import Shape, Side, Tokens, Tower
 
 
@@ -50,6 +51,12 @@ class L2p(Method):
     """
 
     Settings: ClassVar[type[Any]] = L2pSettings
+    ranges: ClassVar[Ranges] = {
+        "pool": Whole(2, 20),
+        "length": Whole(1, 10),
+        "picked": Whole(1, 10),
+        "pull": Real(0.01, 1.0, log=True),
+    }
     reads_keys: ClassVar[bool] = True
 
     def __init__(self, shape: Shape, settings: L2pSettings) -> None:

@@ -11,6 +11,7 @@ from torch import nn
 
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
+from interplay.ranges import Choice, Ranges, Real, Whole
 from interplay.towers.clip import skeleton
 from interplay.towers.tokens import SIDES, Shape, Side, Tokens, Tower, TowerShape
 
@@ -50,6 +51,12 @@ class Lora(Method):
     """
 
     Settings: ClassVar[type[Any]] = LoraSettings
+    ranges: ClassVar[Ranges] = {
+        "rank": Whole(1, 32, log=True),
+        "alpha": Choice((4, 8, 16, 32)),
+        "targets": Choice((("qkv", "out"), ("qkv",), ("out",))),
+        "dropout": Real(0.0, 0.3),
+    }
     reads_last_layer: ClassVar[bool] = True
     """The shortcut for the pooled row reads the frozen maps themselves, so an adapted tower does without it."""
 

@@ -25,6 +25,7 @@ from interplay.parts.prompt_alignment import (
 )
 from interplay.parts.prompt_bank import PromptBank, Sessions
 from interplay.parts.task_keys import Distance
+from interplay.ranges import Choice, Ranges, Real, Whole
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import SIDES, Shape, Side, Tokens, Tower, other
 from interplay.towers.walk import Pair, Step
@@ -162,6 +163,15 @@ class Lpi(Method):
     """
 
     Settings: ClassVar[type[Any]] = LpiSettings
+    ranges: ClassVar[Ranges] = {
+        "depth": Whole(2, 12),
+        "length": Whole(1, 16, log=True),
+        "rank": Whole(1, 16, log=True),
+        "deviation": Real(0.02, 1.0, log=True),
+        "fusion": Choice(("none", "own")),
+        "fusion_rank": Whole(1, 16, log=True),
+        "momentum": Real(0.5, 1.0),
+    }
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "lpi-m": {"fusion": "none"},
         "lpi-p": {"fusion": "own"},

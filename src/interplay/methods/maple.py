@@ -13,6 +13,7 @@ from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.parts.prompt_bank import PromptBank, Sessions
 from interplay.parts.task_keys import Distance
+from interplay.ranges import Ranges, Whole
 from interplay.towers.tokens import Shape, Side, Tokens, Tower
 
 
@@ -69,6 +70,7 @@ class Maple(Method):
     """
 
     Settings: ClassVar[type[Any]] = MapleSettings
+    ranges: ClassVar[Ranges] = {"depth": Whole(1, 12), "length": Whole(1, 16, log=True)}
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"maple-sequential": {"sessions": "shared"}}
 
     def __init__(self, shape: Shape, settings: MapleSettings) -> None:

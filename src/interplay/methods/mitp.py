@@ -19,6 +19,7 @@ from interplay.parts.memory_hub import MemoryHub
 from interplay.parts.perceptron import perceptron, perceptron_count
 from interplay.parts.similarity import SimilarityShape, SimilarityType
 from interplay.parts.temporal_prompts import Prompts, Schedule, Visibility
+from interplay.ranges import Choice, Ranges, Whole
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import Shape, Side
 from interplay.towers.walk import Align, Pair, Step
@@ -78,6 +79,13 @@ class Mitp(Method):
     """
 
     Settings: ClassVar[type[Any]] = MitpSettings
+    ranges: ClassVar[Ranges] = {
+        "layers": Choice(((4, 5, 6), (6, 7, 8), (7, 8, 9), (10, 11, 12), (8,))),
+        "length": Whole(1, 12, log=True),
+        "similarity": Choice(("cosine", "mmd", "cov-pearson")),
+        "renormalise": Choice((True, False)),
+        "hidden": Choice((32, 64, 168)),
+    }
     coupled = True
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "mitp-small": {"layers": (8,)},

@@ -11,6 +11,7 @@ from torch import nn
 
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
+from interplay.ranges import Ranges, Whole
 from interplay.towers.tokens import SIDES, Shape, Side, Tokens, Tower, TowerShape
 
 
@@ -52,6 +53,7 @@ class PClip(Method):
 
     Settings: ClassVar[type[Any]] = PClipSettings
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"p-clip-vpt": {"sides": "image", "length": 8}}
+    ranges: ClassVar[Ranges] = {"length": Whole(1, 16, log=True), "depth": Whole(1, 12)}
 
     def __init__(self, shape: Shape, settings: PClipSettings) -> None:
         super().__init__(shape, settings)

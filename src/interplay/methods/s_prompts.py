@@ -13,6 +13,7 @@ from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.parts.prompt_bank import PromptBank, Sessions
 from interplay.parts.task_keys import Distance
+from interplay.ranges import Ranges, Whole
 from interplay.towers.tokens import Shape, Side, Tokens, Tower
 
 
@@ -62,6 +63,10 @@ class SPrompts(Method):
     """
 
     Settings: ClassVar[type[Any]] = SPromptsSettings
+    ranges: ClassVar[Ranges] = {
+        "image_length": Whole(1, 16, log=True),
+        "text_length": Whole(1, 16, log=True),
+    }
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"s-prompts-sequential": {"sessions": "shared"}}
 
     def __init__(self, shape: Shape, settings: SPromptsSettings) -> None:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from interplay.calibration import Calibration
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.metrics import Kind, classification_metrics
@@ -22,6 +23,11 @@ from interplay.towers.tokens import SIDES, Side
 from interplay.towers.walk import Routes, Vectors, encode, encode_pair
 
 MultiLoss = Literal["bce", "zlpr"]
+MONITORS: dict[Kind, tuple[str, ...]] = {
+    "single": ("accuracy", "macro_accuracy", "f1_macro", "calibration_error", "loss"),
+    "multi": ("f1_macro", "f1_micro", "map", "calibration_error", "loss"),
+}
+"""The validation metrics that can decide which epoch is best, the usual one first."""
 
 
 class PairClassifier(Trainable):
@@ -44,6 +50,7 @@ class PairClassifier(Trainable):
         self.head = head
         self.kind = kind
         self.multi_loss = multi_loss
+        self.calibration = Calibration()
         self.register_buffer("suffix", None, persistent=False)
         self.class_prompts: ClassPrompts | None = None
 
@@ -179,9 +186,7 @@ class PairClassifier(Trainable):
     @property
     def monitors(self) -> tuple[str, ...]:
         """The validation metrics that can decide which epoch is best, the usual one first."""
-        if self.kind == "single":
-            return ("accuracy", "macro_accuracy", "f1_macro", "calibration_error", "loss")
-        return ("f1_macro", "f1_micro", "map", "calibration_error", "loss")
+        return MONITORS[self.kind]
 
     def course(self) -> dict[str, str]:
         """What of the model decides about the weights that come out of training."""
@@ -210,7 +215,8 @@ class PairClassifier(Trainable):
         return zlpr(logits, targets)
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Logits → probabilities of the same shape."""
+        """Logits → probabilities of the same shape, calibrated where the classifier is."""
+        logits = self.calibration(logits)
         return logits.softmax(dim=-1) if self.kind == "single" else logits.sigmoid()
 
 

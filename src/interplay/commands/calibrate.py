@@ -1,0 +1,108 @@
+"""`interplay calibrate`, and what 'interplay evaluate --risk-coverage' draws."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from interplay.commands.output import Result, columns
+from interplay.commands.runs import open_run, open_table
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_SHOWN = (0.5, 0.7, 0.8, 0.9, 0.95, 1.0)
+"""Coverages that are printed."""
+
+
+def calibrate(
+    run: str,
+    *,
+    data: str | None = None,
+    backbone: str | None = None,
+    on_bad_row: Literal["error", "skip"] = "error",
+) -> Result:
+    """Choose a temperature on the validation split, so that the probabilities of a classifier mean what they say.
+
+    Examples:
+
+      interplay calibrate runs/subgroup
+      interplay calibrate runs/mine --data pairs.csv --json
+
+    The temperature goes into the trained method in RUN, and 'interplay predict', 'interplay evaluate' and Python use
+    it from then on. With one label a pair no decision changes. With several labels a shift common to all classes joins
+    in where validation speaks for it, and then decisions can change. The `test` split is not read. Calibrating again
+    starts anew; training again does away with it.
+
+    Args:
+        run: the folder that 'interplay train --out' wrote.
+        data: whose validation split to use; by default what the method was trained on.
+        backbone: where to load the backbone from, if not from where the run says; its weights must be the same.
+        on_bad_row: what to do with a row that cannot be used: `error` stops and names it, `skip` leaves it out and
+            lists it.
+    """
+    classifier = open_run(run, backbone)
+    assert classifier.card is not None
+    source = data or classifier.card.data
+    table = open_table(source, on_bad_row)
+    report = classifier.calibrate(table)
+    classifier.save_pretrained(run)
+    found = {
+        "run": run,
+        "data": source,
+        "rows": report.rows,
+        "temperature": report.calibration.temperature,
+        "shift": report.calibration.shift,
+        "validation": {"before": report.before, "after": report.after},
+    }
+    rows = [(name, value, report.after[name]) for name, value in report.before.items()]
+    shift = f", shift {report.calibration.shift:.4g}" if report.calibration.shift else ""
+    text = (
+        f"Temperature {report.calibration.temperature:.4g}{shift}, chosen on the {report.rows:,} validation rows of "
+        f"{source}:\n\n{columns(('validation', 'before', 'after'), rows)}\n\n"
+        "These rows chose it, so they flatter it; the test split was not read: 'interplay evaluate' measures there. "
+        f"The temperature is in {run} now, and is used from there."
+    )
+    return Result(found, text)
+
+
+def draw_risk_coverage(
+    probabilities: Tensor, targets: Tensor, picture: Path, title: str
+) -> tuple[dict[str, Any], str]:
+    """The risk-coverage curve as a picture and as a JSON file beside it.
+
+    Args:
+        probabilities: (N, K).
+        targets: (N,) class indices.
+        picture: where the PNG goes.
+        title: above the picture.
+
+    Returns:
+        What is worth printing of it, for machines and for people.
+    """
+    from interplay.files import write_text
+    from interplay.plots import risk_against_coverage
+    from interplay.risk_coverage import confidence_and_error, risk_coverage
+
+    curve = risk_coverage(*confidence_and_error(probabilities, targets))
+    numbers = picture.with_suffix(".json")
+    risk_against_coverage(curve.coverage, curve.risk, picture, title)
+    whole = {
+        "area": curve.area,
+        "coverage": curve.coverage,
+        "risk": curve.risk,
+        "threshold": curve.threshold,
+    }
+    write_text(numbers, json.dumps(whole) + "\n")
+    points = [
+        {"coverage": share, "risk": curve.risk[at], "threshold": curve.threshold[at]}
+        for share in _SHOWN
+        for at in [curve.at(share)]
+    ]
+    found = {"picture": str(picture), "numbers": str(numbers), "area": curve.area, "at": points}
+    rows = [(f"{p['coverage']:.0%}", p["risk"], p["threshold"]) for p in points]
+    table = columns(("answered", "wrong of these", "--abstain-below"), rows)
+    return found, (
+        f"{table}\n\nArea under the risk-coverage curve: {curve.area:.4f}. The curve is in {picture} and {numbers}."
+    )
