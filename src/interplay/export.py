@@ -29,8 +29,8 @@ TOLERANCE = 1e-4
 """What vectors and probabilities may differ by from PyTorch's; more is no export."""
 _PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 _RESIZE = (
-    "RGB with the EXIF orientation applied and transparency laid on white; a picture more than 64 times as long as wide "
-    "is cut to 64 around its centre; the shorter edge becomes 'size' (Pillow, bicubic) and the longer one "
+    "RGB with the EXIF orientation applied and transparency laid on white; a picture more than 64 times as long as "
+    "wide is cut to 64 around its centre; the shorter edge becomes 'size' (Pillow, bicubic) and the longer one "
     "int(size * longer / shorter); the centre square is cut out at (edge - size) // 2"
 )
 
@@ -61,9 +61,9 @@ def to_onnx(
     """Write a trained method with its frozen towers as ONNX, and measure that it computes the same.
 
     A classifier becomes `pair.onnx`: pixels and ids → logits and probabilities. A retriever becomes `image.onnx` and
-    `text.onnx`, pixels or ids → normalised vectors, equal to `encode_images` and `encode_texts`: which session's prompts
-    a sample takes is chosen inside. Beside them stand `tokenizer.json` and `export.json`. The folder is there whole or
-    not at all.
+    `text.onnx`, pixels or ids → normalised vectors, equal to `encode_images` and `encode_texts`: which session's
+    prompts a sample takes is chosen inside. Beside them stand `tokenizer.json` and `export.json`. The folder is there
+    whole or not at all.
 
     Args:
         trained: a classifier, or a retriever whose method is not coupled.
@@ -153,8 +153,8 @@ def _retriever(source: Retriever) -> dict[str, Graph]:
 
     if source.method.coupled:
         raise InterplayError(
-            f"The method '{source.method_name}' with these settings encodes true pairs, so there are no encoders of one "
-            "side to export."
+            f"The method '{source.method_name}' with these settings encodes true pairs, so there are no encoders of "
+            "one side to export."
         )
     method = source.method if source.sessions else None  # before the first session the towers are bare
     return {

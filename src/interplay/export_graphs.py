@@ -137,7 +137,7 @@ def _translations() -> dict[Any, Any]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporter says of itself: a deprecation inside torch, and operators of packages that are absent."""
+    """Without what the exporter says of itself: a deprecation inside torch, operators of packages that are absent."""
     registry = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = registry.level
     registry.setLevel(logging.ERROR)

@@ -94,7 +94,7 @@ class Backbone(nn.Module):
         return ids
 
     def tokenizer_json(self) -> str | None:
-        """The tokenizer as the `tokenizers` package reads it, without cutting and padding; None if it is no such one."""
+        """The tokenizer as the `tokenizers` package reads it, without cutting and padding; None if it is no such."""
         if not isinstance(self._tokenizer, PreTrainedTokenizerFast):
             return None
         fast = Tokenizer.from_str(self._tokenizer.backend_tokenizer.to_str())
