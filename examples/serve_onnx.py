@@ -3,8 +3,8 @@
     python examples/serve_onnx.py FOLDER [PORT]
     curl -F image=@cat.png -F text="grinning cat" http://127.0.0.1:8000
 
-The answer is JSON, one probability a label. It listens on this machine alone and has neither limits nor passwords: put it
-behind something that has.
+The answer is JSON, one probability a label. It listens on this machine alone and has neither limits nor passwords:
+put it behind something that has.
 """
 
 import email

@@ -149,7 +149,8 @@ def _described(source: Classifier | Retriever, encoders: bool) -> tuple[dict[str
 
 
 def _retriever(source: Retriever) -> dict[str, Graph]:
-    from interplay.export_graphs import Graph, SideGraph
+    from interplay.export_graphs import INPUTS, Graph, SideGraph
+    from interplay.towers.tokens import SIDES
 
     if source.method.coupled:
         raise InterplayError(
@@ -159,14 +160,15 @@ def _retriever(source: Retriever) -> dict[str, Graph]:
     method = source.method if source.sessions else None  # before the first session the towers are bare
     return {
         f"{side}.onnx": Graph(
-            SideGraph(source.backbone.tower(side), side, method, "prediction"), (name,), ("vectors",)
+            SideGraph(source.backbone.tower(side), side, method, "prediction"), (INPUTS[side],), ("vectors",)
         )
-        for side, name in (("image", "pixels"), ("text", "ids"))
+        for side in SIDES
     }
 
 
 def _classifier(source: Classifier, encoders: bool) -> dict[str, Graph]:
-    from interplay.export_graphs import Graph, HeadGraph, PairGraph, SideGraph
+    from interplay.export_graphs import INPUTS, Chooser, Graph, HeadGraph, PairGraph, SideGraph
+    from interplay.towers.tokens import SIDES
 
     model, backbone = source.model, source.backbone
     assert model is not None
@@ -179,10 +181,10 @@ def _classifier(source: Classifier, encoders: bool) -> dict[str, Graph]:
             f"The method '{source.method_name}' with these settings reads image and text together, so there are no "
             "encoders of one side to export: leave 'encoders' out."
         )
-    chooser = "training" if model.method.reads_keys else "none"
-    for side, name in (("image", "pixels"), ("text", "ids")):
-        module = SideGraph(backbone.tower(side), side, model.method, chooser)  # type: ignore[arg-type]
-        graphs[f"{side}.onnx"] = Graph(module, (name,), ("vectors",))
+    chooser: Chooser = "training" if model.method.reads_keys else "none"
+    for side in SIDES:
+        module = SideGraph(backbone.tower(side), side, model.method, chooser)
+        graphs[f"{side}.onnx"] = Graph(module, (INPUTS[side],), ("vectors",))
     return graphs | {"head.onnx": Graph(HeadGraph(model), ("image", "text"), outputs)}
 
 

@@ -24,6 +24,8 @@ from interplay.towers.walk import Vectors, encode
 Chooser = Literal["prediction", "training", "none"]
 """Who says which of a method's prompts a sample takes: `Method.route`, `Method.training_route`, or nobody."""
 
+INPUTS: Mapping[Side, str] = {"image": "pixels", "text": "ids"}
+"""What the graph of each side reads, by the name of its input."""
 INLINE = 1_500_000_000
 """Bytes of weights from which they stand in a file of their own: ONNX files end at 2 GiB."""
 _BATCH = 4096
