@@ -29,6 +29,7 @@ INPUTS: Mapping[Side, str] = {"image": "pixels", "text": "ids"}
 INLINE = 1_500_000_000
 """Bytes of weights from which they stand in a file of their own: ONNX files end at 2 GiB."""
 _BATCH = 4096
+_TALKATIVE = ("torch.onnx._internal.exporter._registration", "onnxscript.optimizer._constant_folding")
 _SHORTEST = 3
 
 
@@ -140,15 +141,17 @@ def _translations() -> dict[Any, Any]:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without what the exporter says of itself: a deprecation inside torch, operators of packages that are absent."""
-    registry = logging.getLogger("torch.onnx._internal.exporter._registration")
-    level = registry.level
-    registry.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in _TALKATIVE]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)", FutureWarning)
             yield
     finally:
-        registry.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def write(graph: Graph, path: Path, backbone: Backbone, context: int, opset: int) -> None:
