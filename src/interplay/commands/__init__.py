@@ -72,6 +72,7 @@ COMMANDS: dict[str, Command] = {
     "index": Command("gallery", "index"),
     "search": Command("gallery", "search"),
     "refresh": Command("gallery", "refresh"),
+    "export": Command("export", "export"),
     "plots": Command("plots", "plots"),
     "methods": Command("look", "methods"),
     "info": Command("look", "info"),

@@ -85,7 +85,7 @@ class TaskKeys(nn.Module):
             apart = torch.cdist(keys, flat, p=1)
         else:
             apart = 1 - keys @ nn.functional.normalize(flat, dim=-1).T
-        return apart.view(len(keys), len(self), self.centres).amin(dim=2)
+        return apart.view(keys.shape[0], len(self), self.centres).amin(dim=2)
 
     def nearest(self, side: Side, keys: Float[Tensor, "batch joint"]) -> Int[Tensor, " batch"]:
         """The session of the nearest centre, from 0; the older one where two are equally near."""

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor, nn
-from transformers import AutoTokenizer, CLIPConfig, CLIPModel
+from transformers import AutoTokenizer, CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 from interplay.errors import InterplayError, unknown
@@ -91,6 +92,16 @@ class Backbone(nn.Module):
         for at, row in enumerate(rows):
             ids[at, : len(row)] = torch.tensor(row)
         return ids
+
+    def tokenizer_json(self) -> str | None:
+        """The tokenizer as the `tokenizers` package reads it, without cutting and padding; None if it is no such."""
+        if not isinstance(self._tokenizer, PreTrainedTokenizerFast):
+            return None
+        fast = Tokenizer.from_str(self._tokenizer.backend_tokenizer.to_str())
+        fast.no_truncation()
+        fast.no_padding()
+        text: str = fast.to_str(pretty=True)
+        return text
 
 
 def _tower_shapes(config: CLIPConfig) -> Shape:

@@ -132,7 +132,7 @@ def _prefix(tokens: Tokens) -> KeysValues | None:
     """The keys and values that join the next layer, one row a sample."""
     if tokens.prefix is None:
         return None
-    keys, values = (part.expand(len(tokens.x), -1, -1) for part in tokens.prefix)
+    keys, values = (part.expand(tokens.x.shape[0], -1, -1) for part in tokens.prefix)
     return keys, values
 
 
@@ -187,7 +187,7 @@ class ImageTower(Tower):
         """
         inputs = self.normalised(inputs)
         x = self.patches(inputs.to(self.patches.weight.dtype)).flatten(2).transpose(1, 2)
-        x = torch.cat([self.first.expand(len(x), 1, -1), x], dim=1) + self.positions
+        x = torch.cat([self.first.expand(x.shape[0], 1, -1), x], dim=1) + self.positions
         tokens = Tokens(x)
         if context is not None:
             tokens = tokens.put(context)
@@ -307,7 +307,7 @@ class TextTower(Tower):
     def pool(self, tokens: Tokens) -> Tensor:
         """The end token (the last real one), normalised and projected: (batch, joint)."""
         assert tokens.lengths is not None
-        rows = torch.arange(len(tokens.x), device=tokens.x.device)
+        rows = torch.arange(tokens.x.shape[0], device=tokens.x.device)
         pooled: Tensor = self.projection(self.norm_out(tokens.x[rows, tokens.lengths + tokens.prompts - 1]))
         return pooled
 
