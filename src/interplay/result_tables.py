@@ -246,6 +246,30 @@ def markdown(tables: Sequence[DataTable], links: str = "") -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def overview(tables: Sequence[DataTable], links: str = "") -> str:
+    """Rows × data sets as Markdown: mean ± deviation, the rank in its column behind it, the best in bold.
+
+    Every number links to the cell of its first seed.
+    """
+    names = list(dict.fromkeys(row.name for table in tables for row in table.rows))
+    header = ["row", "trained parameters", *(f"{t.title} ({METRIC_WORDS[t.metric]})" for t in tables)]
+    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    base = f"{links}/" if links else ""
+    for name in names:
+        found = [next((row for row in table.rows if row.name == name), None) for table in tables]
+        words = []
+        for table, row in zip(tables, found, strict=True):
+            if row is None:
+                words.append("–")
+                continue
+            rank = 1 + sum(other.mean > row.mean for other in table.rows)
+            number = f"[{shown(row.values)}]({base}{row.files[0].as_posix()})"
+            words.append(f"{f'**{number}**' if row is table.best else number} ({rank})")
+        parameters = max(row.parameters for row in found if row is not None)
+        lines.append("| " + " | ".join([name, f"{parameters:,}", *words]) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def _linked(row: Row, links: str) -> str:
     """The seeds of a row, each a link to its cell."""
     base = f"{links}/" if links else ""
