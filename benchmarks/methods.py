@@ -114,9 +114,8 @@ def main() -> None:
     backbone = random_backbone(GEOMETRY)
     forward = frozen_forward(backbone)
     print(f"frozen forward: {floor:,.0f} MiB above the libraries, weights included\n")
-    print(
-        "| method | trained parameters | step / frozen forward | peak / frozen forward | peak MiB |\n|---|---|---|---|---|"
-    )
+    print("| method | trained parameters | step / frozen forward | peak / frozen forward | peak MiB |")
+    print("|---" * 5 + "|")
     kept = []
     for row in arguments.only:
         step, parameters = training_step(backbone, row)

@@ -29,17 +29,17 @@ def page() -> str:
 
 Written by `python scripts/results_page.py` from the cells under `{RESULTS}`; do not edit. {open_cells}
 
-Every number links to the JSON file of its (first) cell, which holds all settings, metrics and predictions. One command makes
-every cell that is missing, and `--only` one of them:
+Every number links to the JSON file of its (first) cell, which holds all settings, metrics and predictions. One command
+makes every cell that is missing, and `--only` one of them:
 
 ```
 {COMMAND}
 {COMMAND} --only mitp openmoji/relation "#0"
 ```
 
-All gradient methods of a task share head, loss, epochs and batch size; learning rates and what was searched are in the header
-of `{GRID}`. Backbone: `tiny`, frozen (but for `full` and `mmbt`, which train copies). What the numbers mean for MITP and EPIC is
-in [results.md](results.md).
+All gradient methods of a task share head, loss, epochs and batch size; learning rates and what was searched are in the
+header of `{GRID}`. Backbone: `tiny`, frozen (but for `full` and `mmbt`, which train copies). What the numbers mean for
+MITP and EPIC is in [results.md](results.md).
 
 ## Overview
 
