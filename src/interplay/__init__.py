@@ -9,16 +9,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from interplay.adapter_bank import AdapterBank
     from interplay.data import PairTable, load
     from interplay.errors import InterplayError
-    from interplay.estimators import AdapterBank, Classifier
+    from interplay.estimators import Classifier
     from interplay.gallery import Gallery
     from interplay.retriever import Retriever
     from interplay.towers.backbone import Backbone, load_backbone
     from interplay.train_settings import TrainSettings
 
 _HOME = {
-    "AdapterBank": "interplay.estimators",
+    "AdapterBank": "interplay.adapter_bank",
     "Backbone": "interplay.towers.backbone",
     "Classifier": "interplay.estimators",
     "Gallery": "interplay.gallery",

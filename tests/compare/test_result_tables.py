@@ -8,7 +8,8 @@ import torch
 
 from interplay.grid import Cell
 from interplay.metrics import classification_metrics
-from interplay.result_tables import bootstrap, data_tables, headline, markdown, outcome, page
+from interplay.result_pages import markdown, page
+from interplay.result_tables import bootstrap, data_tables, headline, outcome
 
 
 def record(

@@ -177,7 +177,8 @@ def write_tables(records: Sequence[Record], folder: Path, title: str) -> Result:
         InterplayError: a cell could not be trained; the tables of the others are written all the same.
     """
     from interplay.files import write_text
-    from interplay.result_tables import HEADER, NOTE, cells_of_row, data_tables, markdown, page
+    from interplay.result_pages import HEADER, NOTE, cells_of_row, markdown, page
+    from interplay.result_tables import data_tables
 
     tables = data_tables(records)
     problems = [record for record in records if "problem" in record]
