@@ -109,3 +109,10 @@ def test_links_inside_the_repository_lead_somewhere(document: str) -> None:
     path = ROOT / document
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", path.read_text("utf-8")):
         assert (path.parent / target).exists(), target
+
+
+def test_every_defect_has_a_test_that_exists() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs/baselines.md").read_text("utf-8"))
+    assert len(named) >= 9
+    for path, name in named:
+        assert f"def {name}(" in (ROOT / path).read_text("utf-8"), name
