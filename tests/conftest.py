@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+# Read when the hub's client is imported: no test may need a network, or wait for one.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
 from collections.abc import Callable, Sequence
 
 import pytest

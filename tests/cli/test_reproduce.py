@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from interplay import mitp_tables
 from interplay.commands import COMMANDS, cells
 from interplay.commands.cells import Cell, kept, measured, training_of
 from interplay.commands.parsing import CommandLine
@@ -296,13 +295,3 @@ def test_a_broken_result_is_named(run: Run, root: Path, tmp_path: Path) -> None:
         outcome = run("reproduce", "table1", *words)
         assert outcome.code == 2
         assert path.name in outcome.err
-
-
-def test_a_method_that_this_version_lacks_is_named(
-    run: Run, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recipe = replace(tables()["table1"][0], method="unheard_of", name="unheard_of")
-    monkeypatch.setattr(mitp_tables, "tables", lambda: {"table1": [recipe]})
-    outcome = run("reproduce", "table1", "--root", root, "--out", tmp_path)
-    assert outcome.code == 2
-    assert "no method unheard_of" in outcome.err
