@@ -8,16 +8,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from datasets.utils import tqdm
-from torch import Tensor
 
 from interplay.errors import InterplayError
 from interplay.gallery_add import AddReport, OnBad, add
 from interplay.gallery_items import (
+    Encodes,
     Query,
     array,
     batches,
@@ -31,34 +31,6 @@ from interplay.gallery_items import (
 )
 from interplay.gallery_store import Card, Entry, Store
 from interplay.towers.tokens import SIDES, Side
-
-
-class Encodes(Protocol):
-    """What a gallery asks of a retriever."""
-
-    @property
-    def identity(self) -> str:
-        """Names this retriever, also after it was saved and loaded, and no other one."""
-
-    @property
-    def backbone_digest(self) -> str:
-        """Names the weights of its backbone."""
-
-    @property
-    def joint(self) -> int:
-        """Width of keys and embeddings."""
-
-    def keys(self, side: Side, items: Sequence[Any]) -> Tensor:
-        """(N, joint), L2-normalised: what the bare frozen tower makes of N image sources or texts."""
-
-    def routes(self, side: Side, keys: Tensor) -> list[str]:
-        """The route of each of N keys (N, joint)."""
-
-    def encode(self, side: Side, items: Sequence[Any], routes: Sequence[str]) -> Tensor:
-        """(N, joint), L2-normalised: N items, each encoded by its route."""
-
-    def version_of(self, route: str) -> str:
-        """A fingerprint that changes exactly when what encodes this route does."""
 
 
 @dataclass(frozen=True)

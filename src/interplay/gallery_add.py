@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from datasets.utils import tqdm
 
 from interplay.errors import InterplayError
 from interplay.gallery_items import (
+    Encodes,
     Item,
     Unusable,
     array,
@@ -24,9 +25,6 @@ from interplay.gallery_items import (
 )
 from interplay.gallery_store import Entry, Store
 from interplay.towers.tokens import Side
-
-if TYPE_CHECKING:
-    from interplay.gallery import Encodes
 
 OnBad: TypeAlias = Literal["raise", "skip"]
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -21,6 +21,34 @@ from interplay.towers.tokens import Side
 
 Query: TypeAlias = str | Path | bytes | Image.Image
 T = TypeVar("T")
+
+
+class Encodes(Protocol):
+    """What a gallery asks of a retriever."""
+
+    @property
+    def identity(self) -> str:
+        """Names this retriever, also after it was saved and loaded, and no other one."""
+
+    @property
+    def backbone_digest(self) -> str:
+        """Names the weights of its backbone."""
+
+    @property
+    def joint(self) -> int:
+        """Width of keys and embeddings."""
+
+    def keys(self, side: Side, items: Sequence[Any]) -> Tensor:
+        """(N, joint), L2-normalised: what the bare frozen tower makes of N image sources or texts."""
+
+    def routes(self, side: Side, keys: Tensor) -> list[str]:
+        """The route of each of N keys (N, joint)."""
+
+    def encode(self, side: Side, items: Sequence[Any], routes: Sequence[str]) -> Tensor:
+        """(N, joint), L2-normalised: N items, each encoded by its route."""
+
+    def version_of(self, route: str) -> str:
+        """A fingerprint that changes exactly when what encodes this route does."""
 
 
 @dataclass(frozen=True)
