@@ -13,7 +13,9 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._dynamo.exc import UserError
 
+from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.tasks.classify import PairClassifier
 from interplay.tasks.trainable import PairBatch
@@ -161,12 +163,20 @@ def write(graph: Graph, path: Path, backbone: Backbone, context: int, opset: int
         path: of the file; weights of more than `INLINE` bytes go into `path` with `.data` behind its name.
         context: the longest text, in tokens.
         opset: of ONNX.
+
+    Raises:
+        InterplayError: the method has operations whose sizes PyTorch's exporter cannot leave free.
     """
     inputs = tuple(example(backbone, context, graph.inputs, (5, 9)))
     module = graph.module.eval()
     with torch.no_grad(), _quiet():
         module(*inputs)  # what is materialised once is no part of the trace
-        traced = torch.export.export(module, inputs, dynamic_shapes=_dynamic(graph.inputs, context))
+        try:
+            traced = torch.export.export(module, inputs, dynamic_shapes=_dynamic(graph.inputs, context))
+        except UserError as problem:
+            raise InterplayError(
+                f"This method cannot be written as ONNX with a free batch size and text length: {_first(problem)}"
+            ) from problem
         program = torch.onnx.export(
             traced,
             (),
@@ -180,6 +190,10 @@ def write(graph: Graph, path: Path, backbone: Backbone, context: int, opset: int
     assert program is not None
     size = sum(tensor.nbytes for tensor in module.state_dict().values())
     program.save(path, external_data=size > INLINE)
+
+
+def _first(problem: Exception) -> str:
+    return str(problem).strip().splitlines()[0]
 
 
 def parity(graph: Graph, path: Path, backbone: Backbone, context: int) -> dict[str, float]:

@@ -96,7 +96,7 @@ class CmaClip(Method):
         for layer in self.encoder:
             x = layer(x, src_key_padding_mask=padding)
         ends = patches.shape[1] + text.lengths - 1
-        rows = torch.arange(len(x), device=x.device)
+        rows = torch.arange(x.shape[0], device=x.device)
         return self.norm(x[:, 0]), self.norm(x[rows, ends])
 
     def pair_vectors(self, backbone: Backbone, pair: Pair) -> tuple[Tensor, Tensor]:

@@ -94,7 +94,7 @@ class Pmf(Method):
 
     def _fuse(self, side: Side, i: int, at: int, tower: Tower, tokens: Tokens, received: Tensor) -> Tokens:
         """Fusion stage: the frozen layer with what the other side told."""
-        context = self._prompts(side, "fusion_context", at).expand(len(received), -1, -1)
+        context = self._prompts(side, "fusion_context", at).expand(received.shape[0], -1, -1)
         prompts = torch.cat([context, received], dim=1)
         fused = tower.put(tokens, prompts, see_all=self.settings.visibility == "full")
         return tower.drop(tower.layer(i, fused))

@@ -51,7 +51,7 @@ class FusedInput(nn.Module):
     def forward(self, picture: Float[Tensor, "batch joint"]) -> Float[Tensor, "batch rows width"]:
         """The picture's vector (batch, joint) → N + 1 rows of the text tower's width."""
         visual = picture if self.projection is None else self.projection(picture)
-        prompts = self.prompts.expand(len(picture), -1, -1)
+        prompts = self.prompts.expand(picture.shape[0], -1, -1)
         return torch.cat([prompts, visual[:, None].to(prompts.dtype)], dim=1)
 
     def enter(self, step: Step, backbone: Backbone, pair: Pair, *, blind: bool) -> Pair:

@@ -102,7 +102,7 @@ class ClassPrompts(nn.Module):
     def _of_each(self, backbone: Backbone, method: Method, route: Tensor) -> Tensor:
         """(batch, classes, joint): every class prompt by every sample's route, `CHUNK` texts at a time."""
         classes = len(self.ids)
-        rows = torch.arange(len(route) * classes, device=self.ids.device)
+        rows = torch.arange(route.shape[0] * classes, device=self.ids.device)
 
         def some(chosen: Tensor) -> Tensor:
             own = route[chosen // classes]
@@ -113,7 +113,7 @@ class ClassPrompts(nn.Module):
             checkpoint(some, chosen, use_reentrant=False) if again else some(chosen)
             for chosen in torch.split(rows, CHUNK)
         ]
-        return torch.cat(parts).view(len(route), classes, -1)
+        return torch.cat(parts).view(route.shape[0], classes, -1)
 
 
 def _same(old: tuple[Tensor, ...], new: tuple[Tensor, ...]) -> bool:
