@@ -30,6 +30,7 @@ from interplay.continual import MATRIX, StreamEvaluation, run_joint, run_stream
 from interplay.data.schema import Split
 from interplay.files import write_text
 from interplay.methods.base import choose
+from interplay.result_pages import shown as mean_and_deviation
 from interplay.retriever import Retriever
 from interplay.score_matrix import ScoreMatrix
 from interplay.tasks.stream import Session, sessions_of
@@ -135,15 +136,9 @@ def tune(arguments: argparse.Namespace, recipe: Recipe) -> None:
 
 
 def shown(values: list[float | None]) -> str:
-    """Mean ± deviation in per cent."""
-    there = [100 * value for value in values if value is not None]
-    if not there:
-        return "–"
-    return (
-        f"{there[0]:.1f}"
-        if len(there) == 1
-        else f"{statistics.mean(there):.1f} ± {statistics.stdev(there):.1f}"
-    )
+    """Mean ± deviation in per cent of the values that are there."""
+    there = [value for value in values if value is not None]
+    return mean_and_deviation(there) if there else "–"
 
 
 def table(recipe: Recipe) -> str:

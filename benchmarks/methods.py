@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from benchmarks.training_step import BATCH, CLASSES, GEOMETRY, WORDS, inputs, timed
-from interplay.memory import measure_step
+from interplay.memory import measure_step, resident
 from interplay.methods.base import choose
 from interplay.parts.heads import Head, HeadSettings
 from interplay.tasks.classify import PairClassifier
@@ -82,12 +82,6 @@ def training_step(backbone: Backbone, row: str) -> tuple[Callable[[], None], int
         optimizer.step()
 
     return step, sum(parameter.numel() for parameter in method.parameters())
-
-
-def resident(field: str) -> float:
-    """Resident memory of this process in MiB, now (VmRSS) or at its peak (VmHWM)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
 
 
 def frozen_peak() -> float:

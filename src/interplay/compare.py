@@ -66,7 +66,7 @@ def run_cell(plain: Record, resources: Resources, *, measure_memory: bool) -> Re
 
 def _measured(cell: Cell) -> Record:
     from interplay.estimators import Classifier, encode_table
-    from interplay.methods.base import choose
+    from interplay.methods.base import choose, make_settings
     from interplay.metrics import classification_metrics
     from interplay.predict import predict
     from interplay.towers.tokens import SIDES
@@ -81,7 +81,8 @@ def _measured(cell: Cell) -> Record:
         multi_loss=cell.multi_loss,  # type: ignore[arg-type]
         seed=cell.seed,
     )
-    training = TrainSettings(**{"progress": False, "loggers": (), **_tuples(cell.training)}, seed=cell.seed)
+    quiet = {"progress": False, "loggers": ()}
+    training = make_settings(TrainSettings, {**quiet, **cell.training, "seed": cell.seed}, "training")
     if "cache_prefix" not in cell.training:  # exact, so it changes the time and no result
         method = choose(cell.method).build(backbone.shape, cell.settings)
         training = replace(training, cache_prefix=any(method.first_layer(side) > 0 for side in SIDES))
@@ -109,10 +110,6 @@ def _measured(cell: Cell) -> Record:
         "best_epoch": report.best_epoch,
         "backbone_digest": backbone.digest,
     }
-
-
-def _tuples(values: Any) -> Record:
-    return {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
 
 
 def _numbers(values: Any, *, multi: bool) -> list[Any]:

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from interplay.experiments import LAYERS, SIMILARITIES
-from interplay.plots import COLOURS, INK, MARKERS, PALE, quieten, save, spread
+from interplay.plots import COLOURS, GRID, INK, MARKERS, PALE, quieten, save, spread
 from interplay.result_tables import METRIC_WORDS, DataTable, Row
 
 
@@ -39,7 +39,7 @@ def ablation(tables: Sequence[DataTable], path: Path) -> Path:
     for panel, table in zip(axes[0], tables, strict=True):
         quieten(panel)
         panel.grid(visible=False, axis="y")
-        panel.grid(axis="x", color="#e5e7eb")
+        panel.grid(axis="x", color=GRID)
         for row in table.rows:
             y = rows.index(row.name)
             panel.plot(row.values, [y] * len(row.values), "|", color=PALE, markersize=9)

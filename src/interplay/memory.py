@@ -82,7 +82,7 @@ def measure_step(
     return Memory(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def _resident(field: str) -> float:
+def resident(field: str) -> float:
     """Resident memory of this process, `VmRSS` now or `VmHWM` at its peak; unlike getrusage's not the parent's."""
     line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(f"{field}:"))
     return int(line.split()[1]) / 1024
@@ -98,11 +98,11 @@ def _measure(wanted: Mapping[str, Any]) -> Memory:
     from interplay.towers.backbone import load_backbone
     from interplay.towers.presets import PRESETS
 
-    libraries = _resident("VmRSS")
+    libraries = resident("VmRSS")
     torch.manual_seed(0)
     random_weights = wanted["backbone"] in PRESETS
     backbone = load_backbone(wanted["backbone"], random_weights=random_weights)
-    loaded = _resident("VmRSS")
+    loaded = resident("VmRSS")
     shape = backbone.shape
     method = choose(wanted["method"]).build(shape, wanted["settings"])
     method.start_from(backbone)
@@ -118,7 +118,7 @@ def _measure(wanted: Mapping[str, Any]) -> Memory:
     loss: torch.Tensor = model.training_loss(backbone, PairBatch(pixels, ids, targets))
     torch.autograd.backward(loss)
     optimizer.step()
-    peak = _resident("VmHWM")
+    peak = resident("VmHWM")
     return Memory(peak - libraries, loaded - libraries, pairs, length, random_weights)
 
 

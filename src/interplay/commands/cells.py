@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from interplay.commands.runs import begin_run
+from interplay.commands.runs import FREE, begin_run
 from interplay.commands.values import assignments, given
 from interplay.errors import InterplayError
 from interplay.files import write_text
@@ -43,15 +43,11 @@ class Cell:
     def key(self) -> str:
         """Tells cells with other options apart; equal cells of two tables have one key and are trained once."""
         what = f"{self.recipe.dataset}-{self.recipe.method}-seed-{self.seed}"
-        return f"{what}-{digest({key: value for key, value in self.options.items() if key not in _FREE})}"
+        return f"{what}-{digest({key: value for key, value in self.options.items() if key not in FREE})}"
 
     def file(self, out: Path) -> Path:
         """Where its result is kept."""
         return out / "cells" / f"{self.key}.json"
-
-
-_FREE = ("progress", "loggers", "accelerator", "devices", "strategy", "cache_prefix")
-"""Options that do not change what a run comes to."""
 
 
 def kept(cell: Cell, out: Path) -> dict[str, Any] | None:

@@ -36,8 +36,8 @@ _LIBRARIES = (
     "numpy",
     "pillow",
 )
-_FREE = ("cache_prefix", "progress", "loggers", "accelerator", "devices", "strategy", "on_bad_row")
-"""Options that do not change what a run comes to."""
+FREE = ("cache_prefix", "progress", "loggers", "accelerator", "devices", "strategy")
+"""Options of training that do not change what a run comes to."""
 _RANDOM = re.compile(r"(.+) \(random weights, seed (\d+)\)")
 
 
@@ -170,7 +170,7 @@ def _same_run(path: Path, config: Mapping[str, Any]) -> None:
             f"{path} cannot be read, so the run cannot go on: choose another folder for --out."
         )
     for key in dict.fromkeys([*before, *config]):
-        if key not in _FREE and before.get(key) != config.get(key):
+        if key not in (*FREE, "on_bad_row") and before.get(key) != config.get(key):
             raise InterplayError(
                 f"{path} says {key} = {before.get(key)}, now it is {config.get(key)}: a run goes on only as it began. "
                 f"Use --config {path} --resume, or another folder for --out."
