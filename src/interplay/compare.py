@@ -5,14 +5,15 @@ from __future__ import annotations
 import functools
 import json
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from interplay.errors import InterplayError
 from interplay.files import write_text
 from interplay.grid import Cell, Grid
+from interplay.train_settings import NO_COURSE
 
 Record = dict[str, Any]
 Report = Callable[[Cell, Record], None]
@@ -27,15 +28,21 @@ class Resources:
         gpus: on a cluster, the graphics processors (or parts of one) that it reserves.
         memory: whether the peak memory of a training step is measured, once a row and data set, in a process of its
             own (some seconds each, Linux).
+        training: `NO_COURSE` settings of `TrainSettings` for all cells, over their own.
     """
 
     cpus: int = 1
     gpus: float = 0.0
     memory: bool = True
+    training: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.cpus < 1 or self.gpus < 0:
             raise InterplayError("A cell takes at least 1 processor and no negative number of GPUs.")
+        if more := set(self.training) - {*NO_COURSE}:
+            raise InterplayError(
+                f"{', '.join(sorted(more))}: this belongs to the cells, not to where they run."
+            )
 
 
 def run_cell(plain: Record, resources: Resources, *, measure_memory: bool) -> Record:
@@ -56,7 +63,7 @@ def run_cell(plain: Record, resources: Resources, *, measure_memory: bool) -> Re
     cell = Cell(**plain)
     torch.set_num_threads(resources.cpus)
     try:
-        record = _measured(cell)
+        record = _measured(cell, resources.training)
         if measure_memory:
             record["peak_mib"] = _peak(cell)
     except InterplayError as problem:
@@ -64,7 +71,7 @@ def run_cell(plain: Record, resources: Resources, *, measure_memory: bool) -> Re
     return {"cell": plain, **record, "threads": resources.cpus}
 
 
-def _measured(cell: Cell) -> Record:
+def _measured(cell: Cell, free: Mapping[str, Any]) -> Record:
     from interplay.estimators import Classifier, encode_table
     from interplay.methods.base import choose, make_settings
     from interplay.metrics import classification_metrics
@@ -81,9 +88,9 @@ def _measured(cell: Cell) -> Record:
         multi_loss=cell.multi_loss,  # type: ignore[arg-type]
         seed=cell.seed,
     )
-    quiet = {"progress": False, "loggers": ()}
-    training = make_settings(TrainSettings, {**quiet, **cell.training, "seed": cell.seed}, "training")
-    if "cache_prefix" not in cell.training:  # exact, so it changes the time and no result
+    given = {"progress": False, "loggers": (), **cell.training, **free}
+    training = make_settings(TrainSettings, {**given, "seed": cell.seed}, "training")
+    if "cache_prefix" not in given:  # exact, so it changes the time and no result
         method = choose(cell.method).build(backbone.shape, cell.settings)
         training = replace(training, cache_prefix=any(method.first_layer(side) > 0 for side in SIDES))
     begun = time.perf_counter()

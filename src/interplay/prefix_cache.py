@@ -33,7 +33,7 @@ from interplay.towers.clip import ImageTower, TextTower
 from interplay.towers.tokens import SIDES, Side, Tokens
 from interplay.towers.walk import Start, front
 
-_LAYOUT = "v1"  # counts up when the files or the blocks change
+_LAYOUT = "v2"  # counts up when the files, the blocks or the last bits of the layers change
 _ROWS = 8  # inputs in a block
 _POSITIONS = 8  # the texts of a block are padded to a multiple of this
 _SHARD = 2**30  # a shard that has so many bytes is full

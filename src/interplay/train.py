@@ -34,9 +34,7 @@ from interplay.lightning_module import PairTraining
 from interplay.prefix_cache import PrefixCache
 from interplay.tasks.trainable import Trainable
 from interplay.towers.backbone import Backbone
-from interplay.train_settings import SMALLER_IS_BETTER, TrainSettings
-
-_NO_COURSE = ("accelerator", "strategy", "loggers", "cache_prefix", "progress")
+from interplay.train_settings import SMALLER_IS_BETTER, TrainSettings, course_apart
 
 
 @dataclass(frozen=True)
@@ -150,7 +148,7 @@ def _course(
     settings: TrainSettings,
 ) -> dict[str, Any]:
     """What decides about the weights: a run goes on with all of it as it was."""
-    course = {key: value for key, value in asdict(settings).items() if key not in _NO_COURSE}
+    course, _ = course_apart(asdict(settings))
     return (
         course
         | model.course()

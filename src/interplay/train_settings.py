@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
-from interplay.checkpoints import (
-    LOGGERS,
-)
+from interplay.checkpoints import LOGGERS
 from interplay.errors import InterplayError, unknown
 from interplay.ranges import Choice, Ranges, Real, Whole
 
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 SMALLER_IS_BETTER = ("calibration_error", "loss")
+NO_COURSE = ("accelerator", "strategy", "loggers", "cache_prefix", "progress")
+"""Settings that say where a run is computed and what is shown of it; it comes to the same with any of them."""
+
+
+def course_apart(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Training settings as those that decide what comes out, and those that do not (`NO_COURSE`)."""
+    free = {key: value for key, value in settings.items() if key in NO_COURSE}
+    return {key: value for key, value in settings.items() if key not in free}, free
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import pytest
 
 from interplay.compare import Resources, load_record, run_cell, run_grid
 from interplay.errors import InterplayError
+from interplay.grid import Grid
 from tests.cli.conftest import Run, run, write_toy  # noqa: F401
 from tests.compare.child import small_grid
 from tests.forking import Runs
@@ -139,6 +140,26 @@ def test_a_cell_that_cannot_be_trained_leaves_a_sentence(tmp_path: Path) -> None
     assert "absent.csv" in record["problem"]
 
 
+def test_options_of_the_machine_are_no_part_of_a_cell(
+    run: Run,  # noqa: F811
+    whole: Path,
+    data: Path,
+    tmp_path: Path,
+) -> None:
+    cell = next(cell for cell in small_grid(data).cells if cell.row == "mitp")
+    records = run_grid(
+        Grid((cell,)),
+        tmp_path,
+        Resources(memory=False, training={"accelerator": "cpu", "cache_prefix": False}),
+    )
+    assert records[0]["metrics"] == json.loads((whole / cell.file).read_text())["metrics"]
+    assert records[0]["cell"] == cell.plain()
+    with pytest.raises(InterplayError, match="epochs: this belongs to the cells"):
+        Resources(training={"epochs": 1})
+    words = ("--out", tmp_path, "--only", "#0", "--no-progress", "--accelerator", "cpu", "--dry-run")
+    assert run("compare", "--grid", "recipes/openmoji.yaml", *words).code == 0
+
+
 def test_the_command_and_its_tables(run: Run, data: Path, tmp_path: Path) -> None:  # noqa: F811
     words = (
         "compare",
@@ -175,6 +196,7 @@ def test_the_command_and_its_tables(run: Run, data: Path, tmp_path: Path) -> Non
         (("--methods", "mitp", "--data", "openmoji/subgroup", "--seeds", 0), "--seeds must be at least 1"),
         (("--methods", "mitp", "--data", "openmoji/subgroup", "--cpus", 0), "at least 1 processor"),
         (("--grid", "recipes/openmoji.yaml", "--seeds", 2), "--grid brings rows"),
+        (("--grid", "recipes/openmoji.yaml", "--backbone", "clip-vit-base-patch32"), "--grid brings rows"),
         (
             ("--methods", "mitp", "mitp", "--data", "openmoji/subgroup"),
             "the row 'mitp' twice",

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from interplay.grid import Cell, Grid
 
 
+_SHARED = {"backbone": "tiny", "random_weights": False, "multi_loss": "bce"}
+"""Options that a grid file has keys for, as they are when nothing was typed."""
+
+
 def compare(
     *,
     out: str,
@@ -68,14 +72,16 @@ def compare(
         dry_run: list the cells, and which of them are finished, without running any.
     """
     from interplay.compare import Resources, load_record, run_grid
+    from interplay.train_settings import course_apart
 
+    training, free = course_apart(settings or {})
     wanted = _grid(
         methods,
         data,
         grid,
         seeds,
         shares,
-        settings or {},
+        training,
         head,
         {
             "backbone": backbone,
@@ -84,7 +90,7 @@ def compare(
         },
     ).only(only)
     folder = Path(out)
-    resources = Resources(cpus, gpus, memory=not no_memory)
+    resources = Resources(cpus, gpus, memory=not no_memory, training=free)
     if dry_run:
         done = [load_record(folder, cell) is not None for cell in wanted.cells]
         rows = [
@@ -115,7 +121,7 @@ def _grid(
     from interplay.parts.heads import HeadSettings
 
     if file is not None:
-        if methods or data or training or head or shares or seeds != 1:
+        if methods or data or training or head or shares or seeds != 1 or shared != _SHARED:
             raise InterplayError(
                 "--grid brings rows, data, seeds and settings of its own: put them into the file, or leave --grid "
                 "away; --only picks from it."

@@ -62,8 +62,9 @@ def experiment(
     from interplay.grid import make_grid
     from interplay.parts.heads import HeadSettings
     from interplay.result_tables import data_tables
+    from interplay.train_settings import course_apart
 
-    training = dict(settings or {})
+    training, free = course_apart(settings or {})
     if seeds < 1 or "seed" in training:
         raise InterplayError("The seeds of an experiment count from 0: --seeds says how many, at least 1.")
     changes = {
@@ -74,7 +75,9 @@ def experiment(
     special = {source: _over(OPENMOJI.get(source, {}), changes) for source in data or OPENMOJI}
     values = values_of(name, special) | {"seeds": list(range(seeds)), "backbone": backbone}
     grid = make_grid(values, f"interplay experiment {name}").only(only)
-    records = run_grid(grid, Path(out), Resources(cpus, memory=name == "cost"), ray=ray, report=reported)
+    records = run_grid(
+        grid, Path(out), Resources(cpus, memory=name == "cost", training=free), ray=ray, report=reported
+    )
     result = write_tables(records, Path(out), f"Experiment: {name}")
     picture = PICTURES[name](data_tables(records), Path(out) / f"{name}.png")
     files = result.data["files"] | {"picture": str(picture)}

@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers.activations import ACT2FN
 
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.parts.prompt_bank import PromptBank, Sessions
 from interplay.parts.task_keys import Distance
 from interplay.ranges import Choice, Ranges, Whole
+from interplay.towers.activations import activation
 from interplay.towers.tokens import Shape, Side, Tokens, Tower
 
 
@@ -56,7 +56,7 @@ class PromptAttention(nn.Module):
         self.norm_out = nn.LayerNorm(width)
         self.widen = nn.Linear(width, 4 * width)
         self.narrow = nn.Linear(4 * width, width)
-        self.activation: nn.Module = ACT2FN["quick_gelu"]
+        self.activation = activation("quick_gelu")
 
     def forward(self, prompts: Tensor, other: Tensor) -> Tensor:
         """(length, width), (length, other width) → (length, width)."""

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers.activations import ACT2FN
 
+from interplay.towers.activations import activation
 from interplay.towers.tokens import Tokens, Tower, TowerShape
 
 KeysValues = tuple[Tensor, Tensor]
@@ -35,7 +35,7 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(shape.width, eps=shape.epsilon)
         self.fc1 = nn.Linear(shape.width, shape.hidden)
         self.fc2 = nn.Linear(shape.hidden, shape.width)
-        self.activation: nn.Module = ACT2FN[shape.activation]
+        self.activation = activation(shape.activation)
 
     def _split(self, x: Tensor) -> Tensor:
         return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
