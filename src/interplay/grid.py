@@ -15,6 +15,7 @@ import yaml
 from interplay.errors import InterplayError, unknown
 from interplay.methods.base import choose, make_settings
 from interplay.parts.heads import HeadSettings
+from interplay.selection import narrowed
 from interplay.train_settings import TrainSettings
 
 Values = Mapping[str, Any]
@@ -114,20 +115,18 @@ class Grid:
         """The cells whose row, data, seed (`#0`) or name is among the words; words of one sort widen, sorts narrow.
 
         Raises:
-            InterplayError: a word that names nothing of this grid.
+            InterplayError: a word that names nothing of this grid, or words that no cell has together.
         """
-        if not words:
-            return self
-        called = {cell.name: (cell.row, cell.data, f"#{cell.seed}", cell.name) for cell in self.cells}
-        known = [{names[sort] for names in called.values()} for sort in range(4)]
-        for word in words:
-            if not any(word in names for names in known):
-                raise unknown("row, data set or seed of the grid", word, set().union(*known[:3]))
-        kept = list(self.cells)
-        for sort, names in enumerate(known):
-            if wanted := names & {*words}:
-                kept = [cell for cell in kept if called[cell.name][sort] in wanted]
-        return Grid(tuple(kept))
+        return Grid(
+            tuple(
+                narrowed(
+                    self.cells,
+                    words,
+                    lambda cell: ((cell.row,), (cell.data,), (f"#{cell.seed}",), (cell.name,)),
+                    "row, data set or seed of the grid",
+                )
+            )
+        )
 
 
 def cells_of(rows: Mapping[str, Values], data: Mapping[str, Values], shared: Values) -> Iterator[Cell]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from interplay.errors import InterplayError, unknown
+from interplay.selection import narrowed
 
 DATA = "data"
 """The folder with the benchmarks that the committed files name."""
@@ -95,38 +95,18 @@ def digest(options: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-def chosen(recipes: list[Recipe], words: list[str]) -> list[Recipe]:
-    """The recipes that some words ask for.
-
-    Args:
-        recipes: of one table.
-        words: data sets, methods, rows or titles. Words of one kind widen the choice, words of different kinds narrow
-            it: `mitp,maple,food101` are two cells. Without any, all.
+def chosen(recipes: Sequence[Recipe], words: Sequence[str]) -> list[Recipe]:
+    """The recipes of one table that some words ask for: data sets, methods or rows, titles (see `narrowed`).
 
     Raises:
         InterplayError: a word that none of them has, or words that no cell has together.
     """
-    found = recipes
-    kinds = [
-        {word for word in words if word in {recipe.dataset for recipe in recipes}},
-        {word for word in words if word in {recipe.title for recipe in recipes}},
-    ]
-    rows = {recipe.name for recipe in recipes} | {recipe.method for recipe in recipes}
-    kinds.append({word for word in words if word in rows})
-    for word in words:
-        if not any(word in kind for kind in kinds):
-            known = {recipe.dataset for recipe in recipes} | rows
-            raise unknown("data set, method or row of this table", word, known)
-    for kind in kinds:
-        if kind:
-            found = [
-                recipe
-                for recipe in found
-                if kind & {recipe.dataset, recipe.title, recipe.name, recipe.method}
-            ]
-    if not found:
-        raise InterplayError(f"No cell of this table is all of: {', '.join(words)}.")
-    return found
+    return narrowed(
+        recipes,
+        words,
+        lambda recipe: ((recipe.dataset,), (recipe.name, recipe.method), (recipe.title,)),
+        "data set, method or row of this table",
+    )
 
 
 def _hours(hours: float) -> str:

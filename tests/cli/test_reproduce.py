@@ -273,7 +273,7 @@ def test_the_commands_of_the_data_pages_exist(name: str) -> None:
     [
         (["table4"], "Did you mean 'table"),
         (["table1", "--only", "mipt"], "Did you mean 'mitp'"),
-        (["table1", "--only", "cma_clip,snli_ve", "--list"], "No cell of this table is all of"),
+        (["table1", "--only", "cma_clip,snli_ve", "--list"], "No cell is all of"),
         (["table1", "--seeds", "0"], "--seeds must be at least 1"),
         (["table1", "--epochs", "0"], "epochs must be at least 1"),
     ],

@@ -59,7 +59,7 @@ def test_only_narrows_by_sort_and_widens_within_one() -> None:
     ]
     with pytest.raises(InterplayError, match="Did you mean 'mitp'"):
         grid.only(["mipt"])
-    with pytest.raises(InterplayError, match="no cell"):
+    with pytest.raises(InterplayError, match="No cell is all of"):
         grid.only(["text_probe", "#1"])
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from interplay.errors import InterplayError
 from interplay.methods.base import Keys, Method
-from interplay.parts.context import check_length, word_vectors
+from interplay.parts.context import check_length, start_from_words
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import Shape, Side, Tokens, Tower
 from interplay.towers.walk import Routes
@@ -74,10 +74,7 @@ class Cocoop(Method):
         Raises:
             InterplayError: they have fewer tokens than the context.
         """
-        s = self.settings
-        if s.init:
-            with torch.no_grad():
-                self.prompts.copy_(word_vectors("CoCoOp", backbone, s.init, s.length))
+        start_from_words("CoCoOp", self.prompts, backbone, self.settings.init)
 
     def first_layer(self, side: Side) -> int:
         """The context enters with the text; the image tower is left alone."""

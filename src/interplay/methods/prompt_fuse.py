@@ -28,6 +28,8 @@ class PromptFuse(Method):
     Settings: ClassVar[type[Any]] = FusedInputSettings
     coupled = True
     align: Order = "image_first"
+    blind: ClassVar[bool] = False
+    """Whether the prompts see one another alone."""
 
     def __init__(self, shape: Shape, settings: FusedInputSettings) -> None:
         super().__init__(shape, settings)
@@ -39,7 +41,7 @@ class PromptFuse(Method):
 
     def pair_layer(self, step: Step, backbone: Backbone, pair: Pair) -> Pair:
         """The layers are left alone, but for what stands in front of the first text layer."""
-        return super().pair_layer(step, backbone, self.input.enter(step, backbone, pair, blind=False))
+        return super().pair_layer(step, backbone, self.input.enter(step, backbone, pair, blind=self.blind))
 
     @classmethod
     def tiny(cls) -> Mapping[str, Any]:

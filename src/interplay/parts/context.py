@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from jaxtyping import Float
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from interplay.errors import InterplayError
 from interplay.towers.backbone import Backbone
@@ -23,17 +23,20 @@ def check_length(name: str, length: int, shape: Shape) -> None:
         )
 
 
-def word_vectors(name: str, backbone: Backbone, words: str, length: int) -> Float[Tensor, "length width"]:
-    """The token embeddings of the first `length` tokens of some words, without positions: (length, width).
+def start_from_words(name: str, prompts: nn.Parameter, backbone: Backbone, words: str) -> None:
+    """Set a context (length, width) to the token embeddings of the first words, without positions; "" leaves it.
 
     Raises:
-        InterplayError: the words have fewer tokens.
+        InterplayError: the words have fewer tokens than the context.
     """
-    ids = backbone.tokenize([words])[0, 1:-1]
+    if not words:
+        return
+    ids, length = backbone.tokenize([words])[0, 1:-1], len(prompts)
     if len(ids) < length:
         raise InterplayError(
             f"{name}: '{words}' has {len(ids)} tokens, and the context has {length}: set length = {len(ids)}, or "
             "start from more words."
         )
-    vectors: Tensor = backbone.text.words(ids[:length].to(backbone.device))
-    return vectors
+    with torch.no_grad():
+        vectors: Tensor = backbone.text.words(ids[:length].to(backbone.device))
+        prompts.copy_(vectors)
