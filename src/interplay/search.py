@@ -20,7 +20,7 @@ from interplay.ranges import Ranges
 from interplay.search_study import Study, Trial
 from interplay.tasks.classify import MONITORS, MultiLoss
 from interplay.towers.backbone import Backbone, as_backbone
-from interplay.train_settings import SMALLER_IS_BETTER, TRAINING_RANGES, TrainSettings
+from interplay.train_settings import SMALLER_IS_BETTER, TRAINING_RANGES, TrainSettings, course_apart
 
 _METHOD, _TRAINING = "method.", "training."
 _IN_A_ROW = 20
@@ -132,63 +132,122 @@ def search(
         raise InterplayError(
             f"A search needs minutes above 0 and at least one trial: got {minutes}, {trials}."
         )
-    choice, fixed = choose(method), dict(settings or {})
-    choice.settings(fixed)
-    given = dict(training or {})
-    plan = make_settings(TrainSettings, given, "training")
-    loaded, table = as_backbone(backbone), _without_test(as_table(data))
-    head_settings = make_settings(HeadSettings, head or {}, "the head")
-    head_parameters = Head.parameter_count(
-        head_settings, loaded.shape.joint, len(table.classes), bias=table.kind == "multi"
+    plan = _plan(backbone, method, as_table(data), settings or {}, head or {}, training or {}, multi_loss)
+    study = Study(
+        Path(folder),
+        plan.ranges,
+        plan.course(),
+        plan.training.seed,
+        larger_is_better=plan.monitor not in SMALLER_IS_BETTER,
     )
-    ranges = ranges_of(choice, fixed, given, head_is_trained=head_parameters > 0)
-    known = MONITORS["multi" if table.kind == "multi" else "single"]
-    monitor = plan.monitor or known[0]
-    if monitor not in known:
-        raise unknown("validation metric", monitor, known)
-    course = {
-        "method": choice.name,
-        "data": f"{table.name}, {table.splits()}",
-        "backbone": f"{loaded.name} {loaded.digest}",
-        "settings": repr(choice.settings(fixed)),
-        "head": repr(head_settings),
-        "multi_loss": multi_loss,
-        "training": {
-            k: repr(v) for k, v in asdict(plan).items() if k not in ("progress", "loggers", "cache_prefix")
-        },
-    }
-
-    def value_of(values: Mapping[str, Any]) -> float:
-        changes = fixed | _part(values, _METHOD)
-        try:
-            one = make_settings(
-                TrainSettings,
-                given | _part(values, _TRAINING) | {"progress": False, "loggers": ()},
-                "training",
-            )
-            with torch.random.fork_rng(devices=()):
-                choice.build(loaded.shape, changes)
-        except InterplayError as problem:
-            raise Contradiction(str(problem)) from problem
-        classifier = Classifier(
-            loaded, method, settings=changes, head=head, multi_loss=multi_loss, seed=plan.seed
-        )
-        return classifier.fit(table, settings=one).best_value
 
     def report() -> SearchReport:
-        best, ended = study.best, study.trials
-        values = best.values if best else {}
-        chosen = replace(plan, **_part(values, _TRAINING))
-        seconds = sum(trial.seconds for trial in ended)
-        return SearchReport(monitor, ended, best, fixed | _part(values, _METHOD), chosen, seconds)
+        return plan.report(study)
 
-    larger = monitor not in SMALLER_IS_BETTER
-    study = Study(Path(folder), ranges, course, plan.seed, larger_is_better=larger)
     try:
-        run_trials(study, value_of, minutes * 60, trials, lambda: after(report()) if after else None, clock)
+        run_trials(
+            study, plan.value_of, minutes * 60, trials, lambda: after(report()) if after else None, clock
+        )
         return report()
     finally:
         study.close()
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a search holds fast, and what it draws.
+
+    Attributes:
+        fixed, given: changes to the method's settings and to those of training that stand fast.
+        training: the settings of training without anything drawn.
+        ranges: what is drawn.
+        monitor: the validation metric to search by.
+    """
+
+    backbone: Backbone
+    choice: MethodChoice
+    table: PairTable
+    fixed: Mapping[str, Any]
+    head: Mapping[str, Any]
+    given: Mapping[str, Any]
+    multi_loss: MultiLoss
+    training: TrainSettings
+    ranges: Ranges
+    monitor: str
+
+    def course(self) -> dict[str, Any]:
+        """What makes it this search and no other."""
+        decisive, _ = course_apart(asdict(self.training))
+        return {
+            "method": self.choice.name,
+            "data": f"{self.table.name}, {self.table.splits()}",
+            "backbone": f"{self.backbone.name} {self.backbone.digest}",
+            "settings": repr(self.choice.settings(self.fixed)),
+            "head": repr(make_settings(HeadSettings, self.head, "the head")),
+            "multi_loss": self.multi_loss,
+            "training": {key: repr(value) for key, value in decisive.items()},
+        }
+
+    def value_of(self, values: Mapping[str, Any]) -> float:
+        """Train with drawn values: the best value on validation."""
+        changes = {**self.fixed, **_part(values, _METHOD)}
+        drawn = {**self.given, **_part(values, _TRAINING), "progress": False, "loggers": ()}
+        try:
+            training = make_settings(TrainSettings, drawn, "training")
+            with torch.random.fork_rng(devices=()):
+                self.choice.build(self.backbone.shape, changes)
+        except InterplayError as problem:
+            raise Contradiction(str(problem)) from problem
+        classifier = Classifier(
+            self.backbone,
+            self.choice.name,
+            settings=changes,
+            head=self.head,
+            multi_loss=self.multi_loss,
+            seed=self.training.seed,
+        )
+        return classifier.fit(self.table, settings=training).best_value
+
+    def report(self, study: Study) -> SearchReport:
+        """What its trials have come to."""
+        best, ended = study.best, study.trials
+        values = best.values if best else {}
+        return SearchReport(
+            self.monitor,
+            ended,
+            best,
+            {**self.fixed, **_part(values, _METHOD)},
+            replace(self.training, **_part(values, _TRAINING)),
+            sum(trial.seconds for trial in ended),
+        )
+
+
+def _plan(
+    backbone: str | Backbone,
+    method: str,
+    table: PairTable,
+    fixed: Mapping[str, Any],
+    head: Mapping[str, Any],
+    given: Mapping[str, Any],
+    multi_loss: MultiLoss,
+) -> _Plan:
+    """Everything checked before the first trial."""
+    choice = choose(method)
+    choice.settings(fixed)
+    training = make_settings(TrainSettings, given, "training")
+    loaded, table = as_backbone(backbone), _without_test(table)
+    head_parameters = Head.parameter_count(
+        make_settings(HeadSettings, head, "the head"),
+        loaded.shape.joint,
+        len(table.classes),
+        bias=table.kind == "multi",
+    )
+    ranges = ranges_of(choice, fixed, given, head_is_trained=head_parameters > 0)
+    known = MONITORS["multi" if table.kind == "multi" else "single"]
+    monitor = training.monitor or known[0]
+    if monitor not in known:
+        raise unknown("validation metric", monitor, known)
+    return _Plan(loaded, choice, table, fixed, head, given, multi_loss, training, ranges, monitor)
 
 
 def run_trials(
