@@ -6,14 +6,20 @@ import functools
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from interplay.errors import InterplayError
 from interplay.files import write_text
 from interplay.grid import Cell, Grid
-from interplay.train_settings import NO_COURSE
+from interplay.methods.base import choose, make_settings
+from interplay.towers.tokens import SIDES, Shape
+from interplay.train_settings import NO_COURSE, TrainSettings
+
+if TYPE_CHECKING:
+    from interplay.estimators import Classifier
+    from interplay.towers.backbone import Backbone
 
 Record = dict[str, Any]
 Report = Callable[[Cell, Record], None]
@@ -71,16 +77,11 @@ def run_cell(plain: Record, resources: Resources, *, measure_memory: bool) -> Re
     return {"cell": plain, **record, "threads": resources.cpus}
 
 
-def _measured(cell: Cell, free: Mapping[str, Any]) -> Record:
-    from interplay.estimators import Classifier, encode_table
-    from interplay.methods.base import choose, make_settings
-    from interplay.metrics import classification_metrics
-    from interplay.predict import predict
-    from interplay.towers.tokens import SIDES
-    from interplay.train_settings import TrainSettings
+def classifier_of(cell: Cell, backbone: Backbone) -> Classifier:
+    """What a cell trains, untrained."""
+    from interplay.estimators import Classifier
 
-    backbone, table = _backbone(cell.backbone, cell.random_weights), _table(cell.data)
-    classifier = Classifier(
+    return Classifier(
         backbone,
         cell.method,
         settings=cell.settings,
@@ -88,11 +89,30 @@ def _measured(cell: Cell, free: Mapping[str, Any]) -> Record:
         multi_loss=cell.multi_loss,  # type: ignore[arg-type]
         seed=cell.seed,
     )
-    given = {"progress": False, "loggers": (), **cell.training, **free}
-    training = make_settings(TrainSettings, {**given, "seed": cell.seed}, "training")
+
+
+def training_of(cell: Cell, shape: Shape, changes: Mapping[str, Any]) -> TrainSettings:
+    """How a cell is trained: in silence, and with the prefix cache where it is of use and nothing else is said.
+
+    Args:
+        changes: over the cell's own settings.
+    """
+    given = {"progress": False, "loggers": (), **cell.training, "seed": cell.seed, **changes}
     if "cache_prefix" not in given:  # exact, so it changes the time and no result
-        method = choose(cell.method).build(backbone.shape, cell.settings)
-        training = replace(training, cache_prefix=any(method.first_layer(side) > 0 for side in SIDES))
+        method = choose(cell.method).build(shape, cell.settings)
+        given["cache_prefix"] = any(method.first_layer(side) > 0 for side in SIDES)
+    training: TrainSettings = make_settings(TrainSettings, given, "training")
+    return training
+
+
+def _measured(cell: Cell, free: Mapping[str, Any]) -> Record:
+    from interplay.estimators import encode_table
+    from interplay.metrics import classification_metrics
+    from interplay.predict import predict
+
+    backbone, table = _backbone(cell.backbone, cell.random_weights), _table(cell.data)
+    classifier = classifier_of(cell, backbone)
+    training = training_of(cell, backbone.shape, free)
     begun = time.perf_counter()
     report = classifier.fit(table.with_share(cell.share, cell.seed), settings=training)
     seconds = time.perf_counter() - begun
@@ -130,8 +150,6 @@ def _numbers(values: Any, *, multi: bool) -> list[Any]:
 def _peak(cell: Cell) -> float | None:
     """Peak memory of one training step, or None where the method has none or it cannot be measured here."""
     from interplay.memory import measure_step
-    from interplay.methods.base import choose
-    from interplay.train_settings import TrainSettings
 
     if choose(cell.method).method.solver != "gradient":
         return None

@@ -1,0 +1,133 @@
+"""The same tuning budget for every method of recipes/openmoji.yaml: four schedules each, on the validation split.
+
+    python -m benchmarks.tuning run --only openmoji/subgroup     # the trials that are missing, seed 0
+    python -m benchmarks.tuning choose                           # Markdown, the best schedule of each row in bold
+
+A trial changes the recipe's epochs and learning rate by the factors in `TRIALS` and nothing else. It counts with the
+metric its data set is monitored by, at its best epoch; a tie goes to the recipe's own schedule, then to the smaller
+validation loss. No row of `test` is read. Trials are appended to results/openmoji/tuning/trials-DATA.jsonl, and a run
+that was stopped goes on behind them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from interplay import TrainSettings, load, load_backbone
+from interplay.compare import classifier_of, training_of
+from interplay.grid import Cell, read_grid, slug
+from interplay.methods.base import choose
+from interplay.train_settings import SMALLER_IS_BETTER
+
+RECIPE = Path("recipes/openmoji.yaml")
+FOLDER = Path("results/openmoji/tuning")
+SHORT = 3
+"""Epochs of a short schedule."""
+TRIALS: dict[str, tuple[int | None, float]] = {
+    "as it is": (None, 1.0),
+    "rate / 5": (None, 0.2),
+    "short": (SHORT, 1.0),
+    "short, rate x 4": (SHORT, 4.0),
+}
+"""Name → epochs (None: the recipe's) and the factor on the recipe's learning rate."""
+
+Record = dict[str, Any]
+
+
+def measured(cell: Cell, trial: str) -> Record:
+    """One trial."""
+    backbone = load_backbone(cell.backbone)
+    plan = TrainSettings(**cell.training)
+    epochs, factor = TRIALS[trial]
+    changes = {"epochs": epochs or plan.epochs, "learning_rate": factor * plan.learning_rate}
+    training = training_of(cell, backbone.shape, changes)
+    report = classifier_of(cell, backbone).fit(load(cell.data), settings=training)
+    return {
+        "row": cell.row,
+        "data": cell.data,
+        "trial": trial,
+        "epochs": training.epochs,
+        "learning_rate": training.learning_rate,
+        "monitor": report.monitor,
+        "value": report.best_value,
+        "best_epoch": report.best_epoch,
+        "loss": report.history[report.best_epoch - 1]["validation_loss"],
+        "seconds": round(report.seconds, 1),
+    }
+
+
+def record_of(data: str) -> Path:
+    """Where the trials of a data set are kept."""
+    return FOLDER / f"trials-{slug(data)}.jsonl"
+
+
+def finished(data: str) -> list[Record]:
+    """Its trials so far."""
+    path = record_of(data)
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def merit(record: Record) -> tuple[float, bool, float]:
+    """What the best trial has most of."""
+    value = -record["value"] if record["monitor"] in SMALLER_IS_BETTER else record["value"]
+    return value, record["trial"] == "as it is", -record["loss"]
+
+
+def run(cells: list[Cell], trials: list[str]) -> None:
+    """The missing trials of some cells."""
+    for cell in cells:
+        done = {(record["row"], record["trial"]) for record in finished(cell.data)}
+        for trial in trials:
+            if (cell.row, trial) not in done:
+                record = measured(cell, trial)
+                print(json.dumps(record), flush=True)
+                with record_of(cell.data).open("a") as file:
+                    file.write(json.dumps(record) + "\n")
+
+
+def table(cells: list[Cell]) -> str:
+    """Markdown: rows × trials of each data set."""
+    lines = []
+    for data in dict.fromkeys(cell.data for cell in cells):
+        lines += ["", data, "", f"| row | {' | '.join(TRIALS)} |", "|---" * (len(TRIALS) + 1) + "|"]
+        for cell in (cell for cell in cells if cell.data == data):
+            found = {r["trial"]: r for r in finished(data) if r["row"] == cell.row}
+            best = max(found.values(), key=merit)["trial"] if len(found) == len(TRIALS) else None
+            shown = [_shown(found.get(trial), bold=trial == best) for trial in TRIALS]
+            lines.append(f"| {cell.row} | {' | '.join(shown)} |")
+    return "\n".join(lines[1:])
+
+
+def _shown(record: Record | None, *, bold: bool) -> str:
+    if record is None:
+        return "–"
+    text = f"{record['value']:.3f}" if record["monitor"] == "loss" else f"{100 * record['value']:.1f}"
+    return f"**{text}**" if bold else text
+
+
+def main() -> None:
+    """Run trials, or show them."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("action", choices=("run", "choose"))
+    parser.add_argument("--only", nargs="*", default=[], help="rows and data sets")
+    parser.add_argument("--trials", nargs="*", default=list(TRIALS), choices=TRIALS)
+    parser.add_argument("--threads", type=int, default=1)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    grid = read_grid(RECIPE).only([*given.only, "#0"])
+    cells = [cell for cell in grid.cells if choose(cell.method).method.solver == "gradient"]
+    if given.action == "run":
+        run(cells, given.trials)
+    else:
+        print(table(cells))
+
+
+if __name__ == "__main__":
+    main()
