@@ -2,6 +2,7 @@
 
     python benchmarks/continual.py run   --recipe recipes/openmoji-continual.yaml   # the cells that are missing
     python benchmarks/continual.py table --recipe recipes/openmoji-continual.yaml   # Markdown, mean ± deviation
+    python benchmarks/continual.py page      # the tables of docs/continual-results.md, made anew from the cells
     python benchmarks/continual.py tune  --rows maple --rates 0.0005 0.002          # one run a rate, on validation
 
 Every finished cell is a JSON file under `results/`, so a grid that was stopped goes on where it was. All gradient
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import statistics
 import tempfile
 import time
@@ -37,6 +39,7 @@ from interplay.tasks.stream import Session, sessions_of
 from interplay.towers.backbone import Backbone
 
 Recipe = dict[str, Any]
+PAGE = Path("docs/continual-results.md")
 
 
 def ordered(recipe: Recipe, order: int) -> list[Session]:
@@ -183,6 +186,15 @@ def table(recipe: Recipe) -> str:
     return "\n".join(lines)
 
 
+def page(text: str) -> str:
+    """A page with the table behind each line `<!-- recipes/NAME.yaml -->` made anew from the cells."""
+
+    def renewed(found: re.Match[str]) -> str:
+        return f"{found[1]}{table(yaml.safe_load(Path(found[2]).read_text()))}\n"
+
+    return re.sub(r"(<!-- (recipes/\S+) -->\n)(?:\|.*\n)*", renewed, text)
+
+
 def check(recipe: Recipe) -> None:
     """Every stored matrix can be read."""
     for path in (Path(recipe["results"]) / "cells").glob("*.json"):
@@ -198,7 +210,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("run", "tune", "table"))
+    parser.add_argument("what", choices=("run", "tune", "table", "page"))
     parser.add_argument("--recipe", type=Path, default=Path("recipes/openmoji-continual.yaml"))
     parser.add_argument("--rows", nargs="*", help="only these rows of the recipe")
     parser.add_argument(
@@ -212,6 +224,8 @@ def main() -> None:
     if arguments.what == "table":
         check(recipe)
         print(table(recipe))
+    elif arguments.what == "page":
+        write_text(PAGE, page(PAGE.read_text()))
     elif arguments.what == "tune":
         tune(arguments, recipe)
     else:

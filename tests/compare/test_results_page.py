@@ -1,22 +1,37 @@
-"""The committed page of results says what the committed cells say."""
+"""The committed pages of results say what the committed cells say."""
 
 from __future__ import annotations
 
 import importlib.util
 import re
 from pathlib import Path
+from types import ModuleType
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_page_is_that_of_the_cells() -> None:
-    spec = importlib.util.spec_from_file_location("results_page", ROOT / "scripts" / "results_page.py")
+def script(path: str) -> ModuleType:
+    """A script of the repository as a module."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_is_that_of_the_cells() -> None:
     text = (ROOT / "docs" / "benchmarks.md").read_text("utf-8")
-    assert text == module.page(), "run python scripts/results_page.py"
+    assert text == script("scripts/results_page.py").page(), "run python scripts/results_page.py"
     links = re.findall(r"\]\(\.\./(results/[^)]+)\)", text)
     assert len(links) > 50
     assert all((ROOT / link).exists() for link in links)
+
+
+def test_the_continual_tables_are_those_of_the_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    text = Path("docs/continual-results.md").read_text("utf-8")
+    assert text.count("<!-- recipes/") == 3
+    assert text == script("benchmarks/continual.py").page(text), "run python benchmarks/continual.py page"
