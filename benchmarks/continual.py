@@ -28,13 +28,13 @@ import yaml
 
 from interplay import TrainSettings, load, load_backbone
 from interplay.commands.recalls import averages
-from interplay.continual import MATRIX, StreamEvaluation, run_joint, run_stream
+from interplay.comparison.pages import shown as mean_and_deviation
 from interplay.data.schema import Split
 from interplay.files import write_text
 from interplay.methods.base import choose
-from interplay.result_pages import shown as mean_and_deviation
-from interplay.retriever import Retriever
-from interplay.score_matrix import ScoreMatrix
+from interplay.retrieval.continual import MATRIX, StreamEvaluation, run_joint, run_stream
+from interplay.retrieval.retriever import Retriever
+from interplay.retrieval.score_matrix import ScoreMatrix
 from interplay.tasks.stream import Session, sessions_of
 from interplay.towers.backbone import Backbone
 

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from interplay import load
-from interplay.gallery import Gallery
-from interplay.retriever import Retriever
+from interplay.gallery.gallery import Gallery
+from interplay.retrieval.retriever import Retriever
 from interplay.towers.tokens import Side
 
 MOVED = 0.05

@@ -18,9 +18,9 @@ import onnxruntime
 import torch
 
 from interplay import artifacts
-from interplay.estimators import Classifier
-from interplay.export import to_onnx
-from interplay.export_graphs import PairGraph, example, feed
+from interplay.classification.classifier import Classifier
+from interplay.export.export import to_onnx
+from interplay.export.graphs import PairGraph, example, feed
 from interplay.towers.backbone import load_backbone
 
 ROUNDS = 40

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interplay.recall import DIRECTIONS, KS, Recall, retrieval_recall
+from interplay.metrics.recall import DIRECTIONS, KS, Recall, retrieval_recall
 
 IMAGES, TEXTS, WIDTH = 5000, 25_010, 512
 

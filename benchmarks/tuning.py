@@ -19,10 +19,10 @@ from typing import Any
 import torch
 
 from interplay import TrainSettings, load, load_backbone
-from interplay.compare import classifier_of, training_of
-from interplay.grid import Cell, read_grid, slug
+from interplay.comparison.grid import Cell, read_grid, slug
+from interplay.comparison.run import classifier_of, training_of
 from interplay.methods.base import choose
-from interplay.train_settings import SMALLER_IS_BETTER
+from interplay.training.settings import SMALLER_IS_BETTER
 
 RECIPE = Path("recipes/openmoji.yaml")
 FOLDER = Path("results/openmoji/tuning")

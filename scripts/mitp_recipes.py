@@ -1,11 +1,11 @@
-"""Write `recipes/mitp` from the tables in `interplay.mitp_tables`: `python scripts/mitp_recipes.py`."""
+"""Write `recipes/mitp` from the tables in `interplay.comparison.mitp_tables`: `python scripts/mitp_recipes.py`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from interplay.comparison.mitp_tables import tables
 from interplay.files import write_text
-from interplay.mitp_tables import tables
 
 FOLDER = Path(__file__).parents[1] / "recipes" / "mitp"
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from interplay.compare import load_record
+from interplay.comparison.grid import read_grid
+from interplay.comparison.pages import NOTE, markdown, overview
+from interplay.comparison.run import load_record
+from interplay.comparison.tables import data_tables
 from interplay.files import write_text
-from interplay.grid import read_grid
-from interplay.result_pages import NOTE, markdown, overview
-from interplay.result_tables import data_tables
 
 ROOT = Path(__file__).parents[1]
 GRID, RESULTS, PAGE = "recipes/openmoji.yaml", "results/openmoji", "docs/benchmarks.md"

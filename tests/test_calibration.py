@@ -17,8 +17,8 @@ from torch import Tensor
 
 from interplay import AdapterBank, Classifier, InterplayError, load_backbone
 from interplay.artifacts import CONFIG, WEIGHTS
-from interplay.calibration import Calibration, fit_calibration
-from interplay.metrics import Kind, accuracy, negative_log_likelihood
+from interplay.metrics.calibration import Calibration, fit_calibration
+from interplay.metrics.classification import Kind, accuracy, negative_log_likelihood
 from interplay.towers.backbone import Backbone
 
 from .test_estimators import QUICK, colour_table, some_pairs

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from interplay import AdapterBank, Classifier, InterplayError, TrainSettings, load_backbone
+from interplay.classification.classifier import encode_inputs
 from interplay.data.schema import PairTable
-from interplay.estimators import encode_inputs
 from interplay.towers.backbone import Backbone
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 180, 40), "blue": (40, 60, 220)}

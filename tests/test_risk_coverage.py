@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interplay.risk_coverage import (
+from interplay.metrics.risk_coverage import (
     area_under_risk_coverage,
     confidence_and_error,
     risk_at_coverage,

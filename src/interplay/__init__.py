@@ -9,24 +9,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from interplay.adapter_bank import AdapterBank
+    from interplay.classification.adapter_bank import AdapterBank
+    from interplay.classification.classifier import Classifier
     from interplay.data import PairTable, load
     from interplay.errors import InterplayError
-    from interplay.estimators import Classifier
-    from interplay.gallery import Gallery
-    from interplay.retriever import Retriever
+    from interplay.gallery.gallery import Gallery
+    from interplay.retrieval.retriever import Retriever
     from interplay.towers.backbone import Backbone, load_backbone
-    from interplay.train_settings import TrainSettings
+    from interplay.training.settings import TrainSettings
 
 _HOME = {
-    "AdapterBank": "interplay.adapter_bank",
+    "AdapterBank": "interplay.classification.adapter_bank",
     "Backbone": "interplay.towers.backbone",
-    "Classifier": "interplay.estimators",
-    "Gallery": "interplay.gallery",
+    "Classifier": "interplay.classification.classifier",
+    "Gallery": "interplay.gallery.gallery",
     "InterplayError": "interplay.errors",
     "PairTable": "interplay.data",
-    "Retriever": "interplay.retriever",
-    "TrainSettings": "interplay.train_settings",
+    "Retriever": "interplay.retrieval.retriever",
+    "TrainSettings": "interplay.training.settings",
     "load": "interplay.data",
     "load_backbone": "interplay.towers.backbone",
 }

@@ -17,11 +17,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from interplay.calibration import Calibration
 from interplay.errors import InterplayError
 from interplay.files import write_atomically, write_text
 from interplay.methods.base import choose, make_settings
-from interplay.metrics import Kind
+from interplay.metrics.calibration import Calibration
+from interplay.metrics.classification import Kind
 from interplay.parts.heads import Head, HeadSettings
 from interplay.tasks.classify import MultiLoss, PairClassifier
 from interplay.towers.backbone import Backbone

@@ -1,4 +1,4 @@
-"""Where a setting is worth searching: declared beside the settings themselves, read by `interplay.search`."""
+"""Where a setting is worth searching: declared beside the settings themselves, read by `interplay.tuning.search`."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from interplay import Classifier, InterplayError, load, load_backbone
-from interplay.calibration import fit_calibration
+from interplay.metrics.calibration import fit_calibration
 
 from .conftest import Run, write_toy
 

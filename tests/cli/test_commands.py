@@ -22,7 +22,7 @@ from interplay.data.openmoji import OPENMOJI
 from interplay.methods.base import choices
 from interplay.methods.mitp import MitpSettings
 from interplay.parts.heads import HeadSettings
-from interplay.train_settings import TrainSettings
+from interplay.training.settings import TrainSettings
 
 from .conftest import Run
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import interplay.methods
-import interplay.retriever
+import interplay.retrieval.retriever
 from interplay.commands import COMMANDS
 from interplay.commands.parsing import CommandLine
 from interplay.methods.base import choices
@@ -55,8 +55,8 @@ def test_the_python_of_the_retrieval_guide_runs(
 ) -> None:
     write_stream(tmp_path).rename(tmp_path / "pairs.csv")
     monkeypatch.chdir(tmp_path)
-    quick = replace(interplay.retriever.RETRIEVAL_TRAINING, epochs=1, progress=False)
-    monkeypatch.setattr(interplay.retriever, "RETRIEVAL_TRAINING", quick)
+    quick = replace(interplay.retrieval.retriever.RETRIEVAL_TRAINING, epochs=1, progress=False)
+    monkeypatch.setattr(interplay.retrieval.retriever, "RETRIEVAL_TRAINING", quick)
     (code,) = blocks("docs/retrieval.md", "python")
     assert len([line for line in code.splitlines() if line]) <= 10
     code = code.replace('["0.png", "1.png"]', '["squares-0.png", "circles-1.png"]')

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from interplay.plots import Point, Prediction, accuracy_against_parameters, predictions, spread
+from interplay.plotting.figures import Point, Prediction, accuracy_against_parameters, predictions, spread
 
 
 @given(st.lists(st.floats(0, 1), max_size=12))

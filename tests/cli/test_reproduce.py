@@ -13,16 +13,16 @@ from pathlib import Path
 import pytest
 import yaml
 
+from interplay.classification.classifier import Classifier
 from interplay.commands import COMMANDS, cells
 from interplay.commands.cells import Cell, kept, measured, training_of
 from interplay.commands.parsing import CommandLine
 from interplay.commands.values import assignments
+from interplay.comparison.mitp_tables import tables
+from interplay.comparison.recipes import Recipe, chosen
 from interplay.data import PairTable, load
-from interplay.estimators import Classifier
 from interplay.methods.base import choices, choose
-from interplay.mitp_tables import tables
 from interplay.parts.heads import HeadSettings
-from interplay.recipes import Recipe, chosen
 from interplay.towers.backbone import Backbone, load_backbone
 from tests.published import write_all
 

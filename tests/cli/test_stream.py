@@ -12,8 +12,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from interplay.continual import MATRIX
-from interplay.score_matrix import ScoreMatrix
+from interplay.retrieval.continual import MATRIX
+from interplay.retrieval.score_matrix import ScoreMatrix
 
 from .conftest import SMALL, TASKS, Run, write_stream
 from .test_bad_input import said
@@ -84,7 +84,7 @@ def test_progress_goes_to_stderr_and_the_tables_to_stdout(run: Run, stream: Path
 def test_a_stream_that_was_interrupted_goes_on(
     run: Run, learned: Path, stream: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from interplay.retriever import Retriever
+    from interplay.retrieval.retriever import Retriever
 
     learn = Retriever.learn
 

@@ -11,11 +11,11 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from interplay import stream_plots
+from interplay.plotting import streams as stream_plots
 from interplay.errors import InterplayError
-from interplay.recall import Recall
-from interplay.score_matrix import ScoreMatrix
-from interplay.stream_plots import RankPoint
+from interplay.metrics.recall import Recall
+from interplay.plotting.streams import RankPoint
+from interplay.retrieval.score_matrix import ScoreMatrix
 
 from .conftest import SMALL, Run, write_stream
 from .test_bad_input import said

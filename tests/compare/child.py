@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from interplay.compare import Resources, run_grid
-from interplay.grid import Grid, make_grid
+from interplay.comparison.grid import Grid, make_grid
+from interplay.comparison.run import Resources, run_grid
 from tests.forking import serve
 
 

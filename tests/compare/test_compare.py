@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from interplay.compare import Resources, load_record, run_cell, run_grid
+from interplay.comparison.grid import Grid
+from interplay.comparison.run import Resources, load_record, run_cell, run_grid
 from interplay.errors import InterplayError
-from interplay.grid import Grid
 from tests.cli.conftest import Run, run, write_toy  # noqa: F401
 from tests.compare.child import small_grid
 from tests.forking import Runs
@@ -113,7 +113,7 @@ def test_finished_cells_are_not_run_again(whole: Path, data: Path, monkeypatch: 
     def never(*_: object, **__: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr("interplay.compare.run_cell", never)
+    monkeypatch.setattr("interplay.comparison.run.run_cell", never)
     assert len(run_grid(small_grid(data), whole, Resources(memory=False))) == 5
 
 

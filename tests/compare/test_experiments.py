@@ -8,10 +8,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from interplay.comparison_plots import PICTURES
-from interplay.experiments import HEAD, LAYERS, OPENMOJI, SHARES, SIMILARITIES, TRAINING, values_of
-from interplay.grid import Grid, make_grid
-from interplay.result_tables import data_tables
+from interplay.comparison.experiments import HEAD, LAYERS, OPENMOJI, SHARES, SIMILARITIES, TRAINING, values_of
+from interplay.comparison.grid import Grid, make_grid
+from interplay.comparison.tables import data_tables
+from interplay.plotting.comparisons import PICTURES
 from tests.cli.conftest import Run, run, write_toy  # noqa: F401
 from tests.compare.test_result_tables import record
 

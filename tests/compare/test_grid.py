@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from interplay.comparison.grid import Cell, make_grid, read_grid, slug
 from interplay.errors import InterplayError
-from interplay.grid import Cell, make_grid, read_grid, slug
 
 VALUES = {
     "seeds": [0, 1],

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from interplay.grid import Cell
-from interplay.metrics import classification_metrics
-from interplay.result_pages import markdown, page
-from interplay.result_tables import bootstrap, data_tables, headline, outcome
+from interplay.comparison.grid import Cell
+from interplay.comparison.pages import markdown, page
+from interplay.comparison.tables import bootstrap, data_tables, headline, outcome
+from interplay.metrics.classification import classification_metrics
 
 
 def record(

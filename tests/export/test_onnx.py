@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from interplay import artifacts
-from interplay import export as export_module
+from interplay.classification.classifier import Classifier
+from interplay.classification.predict import predict
 from interplay.errors import InterplayError
-from interplay.estimators import Classifier
-from interplay.export import TOLERANCE, to_onnx
+from interplay.export import export as export_module
+from interplay.export.export import TOLERANCE, to_onnx
 from interplay.methods.base import choices, choose
-from interplay.predict import predict
-from interplay.retriever import Retriever
+from interplay.retrieval.retriever import Retriever
 from interplay.towers.backbone import Backbone, from_clip
 from tests.conftest import LetterTokenizer, random_clip, small_shape
 from tests.lpi.toy import QUICK, picture, stream

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from interplay.classification.classifier import Classifier
 from interplay.cli import main
-from interplay.estimators import Classifier
-from interplay.export import TOLERANCE
+from interplay.export.export import TOLERANCE
 from tests.cli.conftest import write_toy
 
 SERVER = Path(__file__).parents[2] / "examples" / "serve_onnx.py"

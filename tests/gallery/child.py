@@ -11,7 +11,7 @@ import milvus_lite.adapter.grpc.server  # noqa: F401  (before the first fork)
 import pymilvus  # noqa: F401
 from torch import Tensor
 
-from interplay.gallery import Gallery
+from interplay.gallery.gallery import Gallery
 from interplay.towers.tokens import Side
 from tests.forking import serve
 from tests.gallery.fake import Fake

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from milvus_lite.adapter.grpc.server import start_server_in_thread
 
-from interplay.gallery import Gallery
+from interplay.gallery.gallery import Gallery
 from tests.gallery.fake import Fake, make_pictures
 
 Opener = Callable[..., Gallery]

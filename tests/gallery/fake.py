@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from interplay.data.images import decode
-from interplay.gallery_store import Card, Store
+from interplay.gallery.store import Card, Store
 from interplay.towers.tokens import Side
 
 WIDTH = 16

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from milvus_lite.adapter.grpc.server import start_server_in_thread
 
-from interplay import gallery_store
 from interplay.errors import InterplayError
-from interplay.gallery import Gallery
-from interplay.gallery_add import Skipped
+from interplay.gallery import store as gallery_store
+from interplay.gallery.add import Skipped
+from interplay.gallery.gallery import Gallery
 from tests.gallery.conftest import Opener
 from tests.gallery.fake import Fake
 

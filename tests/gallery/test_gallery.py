@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from interplay import gallery_store
+from interplay.gallery import store as gallery_store
 from interplay.errors import InterplayError
-from interplay.gallery import Gallery
+from interplay.gallery.gallery import Gallery
 from interplay.towers.tokens import Side
 from tests.gallery.conftest import Opener
 from tests.gallery.fake import Fake, make_pictures, picture_bytes

@@ -12,8 +12,8 @@ import milvus_lite.storage.wal as wal
 import pytest
 
 from interplay.errors import InterplayError
-from interplay.gallery import Gallery
-from interplay.gallery_store import Store
+from interplay.gallery.gallery import Gallery
+from interplay.gallery.store import Store
 from tests.gallery.fake import Fake, snapshot
 
 TEXTS = ["cat", "dog", "green apple pie"]
@@ -144,7 +144,7 @@ def test_what_could_not_be_written_does_not_spoil_what_comes_after(
 def test_a_program_that_does_not_close_its_gallery_ends_quietly(tmp_path: Path) -> None:
     program = (
         "import sys\n"
-        "from interplay.gallery import Gallery\n"
+        "from interplay.gallery.gallery import Gallery\n"
         "from tests.gallery.fake import Fake\n"
         "gallery = Gallery.open(Fake(), sys.argv[1])\n"
         "print(gallery.add_texts(['cat'], progress=False).added)\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from interplay.gallery_items import identity_of
+from interplay.gallery.items import identity_of
 from tests.forking import Runs
 from tests.gallery.child import TEXTS
 from tests.gallery.fake import Fake, content_of, make_pictures, snapshot, vector

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from interplay import gallery_store
-from interplay.gallery import Gallery
+from interplay.gallery import store as gallery_store
+from interplay.gallery.gallery import Gallery
 from tests.gallery.conftest import Opener
 from tests.gallery.fake import Fake, picture_bytes
 

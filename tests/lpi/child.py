@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from interplay.continual import run_stream
-from interplay.retriever import Retriever
+from interplay.retrieval.continual import run_stream
+from interplay.retrieval.retriever import Retriever
 from interplay.tasks.retrieve import PairRetriever
 from interplay.tasks.trainable import PairBatch
 from interplay.towers.backbone import Backbone

@@ -12,12 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from interplay.continual import MATRIX, StreamEvaluation, run_stream
 from interplay.errors import InterplayError
 from interplay.methods.base import choose
-from interplay.recall import KS
-from interplay.retriever import Retriever
-from interplay.score_matrix import ScoreMatrix
+from interplay.metrics.recall import KS
+from interplay.retrieval.continual import MATRIX, StreamEvaluation, run_stream
+from interplay.retrieval.retriever import Retriever
+from interplay.retrieval.score_matrix import ScoreMatrix
 from interplay.towers.backbone import Backbone
 from tests.forking import Runs
 from tests.lpi.toy import QUICK, SMALL, stream
@@ -185,7 +185,7 @@ def test_twenty_kills(runs: Runs, tmp_path: Path) -> None:
 
 
 def test_a_coupled_method_reranks_pair_by_pair(towers: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("interplay.continual.RERANKED", 2)
+    monkeypatch.setattr("interplay.retrieval.continual.RERANKED", 2)
     retriever = Retriever(towers, "lpi", settings={**SMALL, "fusion": "pair"})
     sessions = stream(2)
     for session in sessions:

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from interplay.errors import InterplayError
-from interplay.gallery import Gallery
-from interplay.retriever import Retriever
+from interplay.gallery.gallery import Gallery
+from interplay.retrieval.retriever import Retriever
 from tests.lpi.toy import QUICK, SMALL, pairs, picture
 from tests.train.toy import toy_backbone
 

@@ -9,9 +9,9 @@ import torch
 
 from interplay.errors import InterplayError
 from interplay.methods.base import choices, choose
-from interplay.retriever import BARE, SHARED, Retriever
+from interplay.retrieval.retriever import BARE, SHARED, Retriever
 from interplay.towers.backbone import Backbone
-from interplay.train_settings import TrainSettings
+from interplay.training.settings import TrainSettings
 from tests.lpi.toy import QUICK, SMALL, pairs, picture
 from tests.train.toy import toy_backbone
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from interplay.methods.base import Method, choices, choose
 from interplay.parts.prompt_bank import PromptBank
-from interplay.retriever import SHARED, Retriever
+from interplay.retrieval.retriever import SHARED, Retriever
 from interplay.tasks.retrieve import PairRetriever
 from interplay.tasks.trainable import PairBatch, keys_of
 from interplay.towers.backbone import Backbone

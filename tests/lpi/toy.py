@@ -8,7 +8,7 @@ from PIL import Image
 
 from interplay.data.schema import PairTable
 from interplay.tasks.stream import Session
-from interplay.train_settings import TrainSettings
+from interplay.training.settings import TrainSettings
 
 QUICK = TrainSettings(epochs=1, batch_size=8, learning_rate=0.01, progress=False, loggers=())
 SMALL = {"depth": 2, "length": 2, "rank": 2, "centres": 2}

@@ -12,13 +12,13 @@ from torch import Tensor
 from interplay import Classifier
 from interplay.methods.base import choose
 from interplay.parts.heads import Head, HeadSettings
-from interplay.prefix_cache import PrefixCache
 from interplay.tasks.classify import PairClassifier
 from interplay.tasks.trainable import PairBatch
 from interplay.towers.backbone import Backbone
 from interplay.towers.walk import encode_pair
-from interplay.train import fit
-from interplay.train_settings import TrainSettings
+from interplay.training.prefix_cache import PrefixCache
+from interplay.training.settings import TrainSettings
+from interplay.training.train import fit
 from tests.test_estimators import QUICK, colour_table, some_pairs
 from tests.train.toy import toy_backbone, toy_model, toy_table
 

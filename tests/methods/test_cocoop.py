@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from interplay import Classifier, InterplayError, Retriever, TrainSettings
+from interplay.classification.predict import predict
 from interplay.methods.base import choose
-from interplay.predict import predict
 from interplay.tasks import class_prompts
 from interplay.tasks.trainable import PairBatch, keys_of
 from interplay.towers.backbone import Backbone

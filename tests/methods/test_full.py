@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import CLIPModel
 
-from interplay.costs import empty_backbone
 from interplay.errors import InterplayError
 from interplay.methods.base import Method, choose
 from interplay.parts.heads import Head, HeadSettings
@@ -20,6 +19,7 @@ from interplay.towers.backbone import Backbone, clip_config, from_clip
 from interplay.towers.presets import PRESETS
 from interplay.towers.tokens import SIDES
 from interplay.towers.walk import encode, encode_pair
+from interplay.training.costs import empty_backbone
 from tests.conftest import LetterTokenizer, random_clip, small_shape
 
 

@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from interplay.artifacts import build
+from interplay.classification.classifier import Classifier
 from interplay.data.schema import PairTable
-from interplay.estimators import Classifier
 from interplay.methods.base import Method, NoSettings, choose
 from interplay.methods.zero_shot import ZeroShot
-from interplay.retriever import Retriever
+from interplay.retrieval.retriever import Retriever
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import Side, Tokens, Tower
 from interplay.towers.walk import Pair, Step, encode, encode_pair, front, steps

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from interplay import recall as module
 from interplay.errors import InterplayError
-from interplay.recall import DIRECTIONS, Recall, ranks, retrieval_ranks, retrieval_recall
+from interplay.metrics import recall as module
+from interplay.metrics.recall import DIRECTIONS, Recall, ranks, retrieval_ranks, retrieval_recall
 
 
 def loop_rank(scores: list[float], own: list[int]) -> int:

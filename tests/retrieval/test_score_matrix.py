@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interplay.errors import InterplayError
-from interplay.recall import DIRECTIONS, Direction, Recall
-from interplay.score_matrix import ScoreMatrix, Stage
+from interplay.metrics.recall import DIRECTIONS, Direction, Recall
+from interplay.retrieval.score_matrix import ScoreMatrix, Stage
 
 KS = (1, 5)
 Grid = list[list[float]]

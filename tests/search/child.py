@@ -9,8 +9,8 @@ from typing import Any
 
 from interplay.errors import InterplayError
 from interplay.ranges import Choice, Range, Real, Whole
-from interplay.search import Contradiction, run_trials
-from interplay.search_study import Study
+from interplay.tuning.search import Contradiction, run_trials
+from interplay.tuning.study import Study
 from tests.forking import serve
 
 RANGES: dict[str, Range] = {

@@ -20,9 +20,9 @@ from interplay.commands.parsing import CommandLine
 from interplay.data.schema import PairTable
 from interplay.methods.base import choices, choose, make_settings
 from interplay.ranges import Choice, Range, Real, Whole
-from interplay.search import ranges_of, search
 from interplay.towers.backbone import Backbone
-from interplay.train_settings import TRAINING_RANGES, TrainSettings
+from interplay.training.settings import TRAINING_RANGES, TrainSettings
+from interplay.tuning.search import ranges_of, search
 from tests.cli.conftest import write_toy
 from tests.test_estimators import colour_table
 
@@ -221,6 +221,6 @@ def test_without_optuna_it_says_how_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert "interplay.search_study" in sys.modules
+    assert "interplay.tuning.study" in sys.modules
     assert main(["tune", "--data", "x.csv", "--out", str(tmp_path), "--minutes", "1"]) == 2
     assert "pip install 'interplay[search]'" in capsys.readouterr().err

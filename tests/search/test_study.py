@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from interplay.errors import InterplayError
-from interplay.search import run_trials
-from interplay.search_study import TRIALS as TRIALS_FILE
-from interplay.search_study import Study, Trial
+from interplay.tuning.search import run_trials
+from interplay.tuning.study import TRIALS as TRIALS_FILE
+from interplay.tuning.study import Study, Trial
 from tests.forking import Runs
 
 from .child import RANGES, TRIALS, study, toy_value
@@ -145,7 +145,7 @@ def test_another_search_or_another_process_in_the_folder_is_refused(
 def test_trials_without_any_value_end_the_search(
     tmp_path: Path, opened: list[Study], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("interplay.search._IN_A_ROW", 5)
+    monkeypatch.setattr("interplay.tuning.search._IN_A_ROW", 5)
 
     def broken(values: Mapping[str, Any]) -> float:
         raise InterplayError("The disk is full.")

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 
-from interplay.prefix_cache import PrefixCache
 from interplay.tasks.trainable import PairBatch
 from interplay.towers.backbone import Backbone
-from interplay.train import fit
-from interplay.train_settings import TrainSettings
+from interplay.training.prefix_cache import PrefixCache
+from interplay.training.settings import TrainSettings
+from interplay.training.train import fit
 from tests.forking import serve
 from tests.train.toy import toy_backbone, toy_model, toy_table
 

@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 import torch
 
-from interplay.checkpoints import BEST, LAST, AtomicCheckpointIO, read_checkpoint
+from interplay.classification.predict import evaluate, predict
 from interplay.data.batches import EncodedTable
 from interplay.errors import InterplayError
 from interplay.parts.heads import HeadSettings
-from interplay.predict import evaluate, predict
-from interplay.prefix_cache import behind_front
 from interplay.tasks.classify import PairClassifier
 from interplay.tasks.trainable import PairBatch
 from interplay.towers.backbone import Backbone
-from interplay.train import FitReport, fit
-from interplay.train_settings import TrainSettings, learning_rate_factor
+from interplay.training.checkpoints import BEST, LAST, AtomicCheckpointIO, read_checkpoint
+from interplay.training.prefix_cache import behind_front
+from interplay.training.settings import TrainSettings, learning_rate_factor
+from interplay.training.train import FitReport, fit
 from tests.train.toy import toy_backbone, toy_model, toy_table
 
 Tables = tuple[EncodedTable, EncodedTable]

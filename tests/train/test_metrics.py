@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from interplay import metrics
+from interplay.metrics import classification as metrics
 
 
 def loop_f1(hits: int, false: int, missed: int) -> float:

@@ -12,16 +12,16 @@ import pytest
 import torch
 from torch import Tensor
 
-import interplay.prefix_cache as module
+import interplay.training.prefix_cache as module
+from interplay.classification.predict import predict
 from interplay.errors import InterplayError
 from interplay.parts.heads import HeadSettings
-from interplay.predict import predict
-from interplay.prefix_cache import PrefixCache, PrefixedTable, behind_front, run_front
 from interplay.tasks.trainable import PairBatch
 from interplay.towers.backbone import Backbone
 from interplay.towers.walk import Start, front
-from interplay.train import fit
-from interplay.train_settings import TrainSettings
+from interplay.training.prefix_cache import PrefixCache, PrefixedTable, behind_front, run_front
+from interplay.training.settings import TrainSettings
+from interplay.training.train import fit
 from tests.train.toy import toy_backbone, toy_model, toy_table
 
 ROWS = [5, 17, 2, 2, 30, 11, 8, 39, 21, 3]

@@ -9,12 +9,12 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
+from interplay.classification.predict import evaluate, predict
+from interplay.classification.probe import features, fit_probe, logistic_regression
 from interplay.data.batches import EncodedTable
 from interplay.errors import InterplayError
-from interplay.metrics import classification_metrics
+from interplay.metrics.classification import classification_metrics
 from interplay.parts.heads import HeadSettings
-from interplay.predict import evaluate, predict
-from interplay.probe import features, fit_probe, logistic_regression
 from interplay.towers.backbone import Backbone
 from tests.train.toy import toy_backbone, toy_model, toy_table
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from interplay.checkpoints import BEST, LAST, read_checkpoint
+from interplay.training.checkpoints import BEST, LAST, read_checkpoint
 from tests.forking import Runs
 
 

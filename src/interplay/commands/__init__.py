@@ -54,20 +54,20 @@ class Command:
 COMMANDS: dict[str, Command] = {
     "demo": Command("demo", "demo"),
     "demo retrieval": Command("demo_retrieval", "demo_retrieval"),
-    "train": Command("train", "train", settings="interplay.train_settings:TrainSettings"),
-    "tune": Command("tune", "tune", settings="interplay.train_settings:TrainSettings", inherits=True),
+    "train": Command("train", "train", settings="interplay.training.settings:TrainSettings"),
+    "tune": Command("tune", "tune", settings="interplay.training.settings:TrainSettings", inherits=True),
     "evaluate": Command("use", "evaluate"),
     "predict": Command("use", "predict"),
     "calibrate": Command("calibrate", "calibrate"),
-    "compare": Command("compare", "compare", settings="interplay.train_settings:TrainSettings"),
+    "compare": Command("compare", "compare", settings="interplay.training.settings:TrainSettings"),
     "experiment": Command(
-        "experiment", "experiment", settings="interplay.train_settings:TrainSettings", inherits=True
+        "experiment", "experiment", settings="interplay.training.settings:TrainSettings", inherits=True
     ),
     "reproduce": Command(
-        "reproduce", "reproduce", settings="interplay.train_settings:TrainSettings", inherits=True
+        "reproduce", "reproduce", settings="interplay.training.settings:TrainSettings", inherits=True
     ),
-    "continual": Command("stream", "continual", settings="interplay.retriever:RETRIEVAL_TRAINING"),
-    "learn": Command("stream", "learn", settings="interplay.train_settings:TrainSettings", inherits=True),
+    "continual": Command("stream", "continual", settings="interplay.retrieval.retriever:RETRIEVAL_TRAINING"),
+    "learn": Command("stream", "learn", settings="interplay.training.settings:TrainSettings", inherits=True),
     "forget": Command("stream", "forget"),
     "index": Command("gallery", "index"),
     "search": Command("gallery", "search"),

@@ -82,8 +82,8 @@ def draw_risk_coverage(
         What is worth printing of it, for machines and for people.
     """
     from interplay.files import write_text
-    from interplay.plots import risk_against_coverage
-    from interplay.risk_coverage import confidence_and_error, risk_coverage
+    from interplay.metrics.risk_coverage import confidence_and_error, risk_coverage
+    from interplay.plotting.figures import risk_against_coverage
 
     curve = risk_coverage(*confidence_and_error(probabilities, targets))
     numbers = picture.with_suffix(".json")

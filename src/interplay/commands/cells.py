@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from interplay.commands.runs import FREE, begin_run
 from interplay.commands.values import assignments, given
+from interplay.comparison.recipes import Recipe, digest
 from interplay.errors import InterplayError
 from interplay.files import write_text
-from interplay.recipes import Recipe, digest
 
 if TYPE_CHECKING:
     from interplay.data.schema import PairTable, Split
     from interplay.towers.backbone import Backbone
-    from interplay.train_settings import TrainSettings
+    from interplay.training.settings import TrainSettings
 
 SPLIT: Split = "test"
 
@@ -80,7 +80,7 @@ def measured(cell: Cell, backbone: Backbone, table: PairTable, out: Path) -> dic
     Raises:
         InterplayError: as `Classifier.fit`.
     """
-    from interplay.estimators import Classifier
+    from interplay.classification.classifier import Classifier
     from interplay.methods.base import choose
     from interplay.parts.heads import HeadSettings
 
@@ -118,7 +118,7 @@ def measured(cell: Cell, backbone: Backbone, table: PairTable, out: Path) -> dic
 def training_of(options: Mapping[str, Any]) -> TrainSettings:
     """The training settings among a cell's options."""
     from interplay.methods.base import make_settings
-    from interplay.train_settings import TrainSettings
+    from interplay.training.settings import TrainSettings
 
     names = {field.name for field in fields(TrainSettings)}
     found: TrainSettings = make_settings(

@@ -13,8 +13,8 @@ from interplay.commands.values import assignments
 from interplay.errors import InterplayError
 
 if TYPE_CHECKING:
-    from interplay.compare import Record
-    from interplay.grid import Cell, Grid
+    from interplay.comparison.grid import Cell, Grid
+    from interplay.comparison.run import Record
 
 
 _SHARED = {"backbone": "tiny", "random_weights": False, "multi_loss": "bce"}
@@ -71,8 +71,8 @@ def compare(
         no_memory: leave the peak memory of a training step unmeasured; it takes some seconds a row and data set.
         dry_run: list the cells, and which of them are finished, without running any.
     """
-    from interplay.compare import Resources, load_record, run_grid
-    from interplay.train_settings import course_apart
+    from interplay.comparison.run import Resources, load_record, run_grid
+    from interplay.training.settings import course_apart
 
     training, free = course_apart(settings or {})
     wanted = _grid(
@@ -117,7 +117,7 @@ def _grid(
     shared: Mapping[str, Any],
 ) -> Grid:
     """The grid of a file, or of what was typed."""
-    from interplay.grid import make_grid, read_grid
+    from interplay.comparison.grid import make_grid, read_grid
     from interplay.parts.heads import HeadSettings
 
     if file is not None:
@@ -167,7 +167,7 @@ def _row(words: str) -> tuple[str, dict[str, Any]]:
 
 def reported(cell: Cell, record: Record) -> None:
     """Say what a cell came to."""
-    from interplay.result_tables import HEADLINE
+    from interplay.comparison.tables import HEADLINE
 
     if "problem" in record:
         note(f"{cell.name}: {record['problem']}")
@@ -182,9 +182,9 @@ def write_tables(records: Sequence[Record], folder: Path, title: str) -> Result:
     Raises:
         InterplayError: a cell could not be trained; the tables of the others are written all the same.
     """
+    from interplay.comparison.pages import HEADER, NOTE, cells_of_row, markdown, page
+    from interplay.comparison.tables import data_tables
     from interplay.files import write_text
-    from interplay.result_pages import HEADER, NOTE, cells_of_row, markdown, page
-    from interplay.result_tables import data_tables
 
     tables = data_tables(records)
     problems = [record for record in records if "problem" in record]

@@ -14,8 +14,8 @@ from interplay.commands.runs import open_backbone
 from interplay.errors import InterplayError
 
 if TYPE_CHECKING:
+    from interplay.classification.classifier import Classifier
     from interplay.data.schema import PairTable
-    from interplay.estimators import Classifier
     from interplay.towers.backbone import Backbone
 
 DATA, BACKBONE, SHOWN = "openmoji/relation", "tiny", "mitp"
@@ -88,8 +88,8 @@ def _row(
     entry: Entry, backbone: Backbone, table: PairTable, epochs: int | None, seed: int
 ) -> tuple[Classifier, dict[str, Any]]:
     """Train and test one method."""
-    from interplay.estimators import Classifier
-    from interplay.train_settings import TrainSettings
+    from interplay.classification.classifier import Classifier
+    from interplay.training.settings import TrainSettings
 
     changes = dict(entry.training) | ({"epochs": epochs} if epochs is not None else {})
     begun = time.monotonic()
@@ -116,7 +116,7 @@ def _draw_predictions(classifier: Classifier, table: PairTable, path: Path, seed
     """A picture of a few test pairs, drawn at random, not chosen."""
     import numpy as np
 
-    from interplay.plots import Prediction, predictions
+    from interplay.plotting.figures import Prediction, predictions
 
     test = table.split("test")
     picked = np.random.default_rng(seed).choice(len(test), size=min(PICTURES, len(test)), replace=False)
@@ -135,7 +135,7 @@ def _draw_predictions(classifier: Classifier, table: PairTable, path: Path, seed
 def _report(rows: list[dict[str, Any]], table: PairTable, folder: Path, seed: int) -> Result:
     """The table, its picture and its JSON, and where everything is."""
     from interplay.files import write_text
-    from interplay.plots import Point, accuracy_against_parameters
+    from interplay.plotting.figures import Point, accuracy_against_parameters
 
     points = [
         Point(row["method"], row["method_parameters"] + row["head_parameters"], row["accuracy"])

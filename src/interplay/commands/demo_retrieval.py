@@ -15,9 +15,9 @@ from interplay.commands.runs import open_backbone
 from interplay.errors import InterplayError
 
 if TYPE_CHECKING:
-    from interplay.gallery import Hit
-    from interplay.retriever import Retriever
-    from interplay.score_matrix import ScoreMatrix
+    from interplay.gallery.gallery import Hit
+    from interplay.retrieval.retriever import Retriever
+    from interplay.retrieval.score_matrix import ScoreMatrix
     from interplay.tasks.stream import Session
 
 DATA, BACKBONE, METHOD = "openmoji/continual", "tiny", "lpi-p"
@@ -46,11 +46,11 @@ def demo_retrieval(*, out: str = "demo-retrieval", epochs: int | None = None, se
     """
     if epochs is not None and epochs < 1:
         raise InterplayError(f"--epochs must be at least 1, not {epochs}.")
-    from interplay.continual import StreamEvaluation, run_stream
     from interplay.data import load
-    from interplay.retriever import Retriever
+    from interplay.retrieval.continual import StreamEvaluation, run_stream
+    from interplay.retrieval.retriever import Retriever
     from interplay.tasks.stream import sessions_of
-    from interplay.train_settings import TrainSettings
+    from interplay.training.settings import TrainSettings
 
     begun = time.monotonic()
     folder = _cleared(Path(out))
@@ -128,7 +128,7 @@ def _report(
 ) -> Result:
     """The tables, their pictures and their JSON, and where everything is."""
     from interplay.files import write_text
-    from interplay.stream_plots import hits_sheet, tasks_figure
+    from interplay.plotting.streams import hits_sheet, tasks_figure
 
     recall = tasks_figure({METHOD: matrix}, folder / "recall.png", bare)
     found = hits_sheet(_drawn(answers), folder / "answers.png", f"Answers of {METHOD} after four tasks")

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from interplay.commands.compare import reported, write_tables
 from interplay.commands.output import Result
 from interplay.commands.values import assignments
+from interplay.comparison.experiments import Experiment
 from interplay.errors import InterplayError
-from interplay.experiments import Experiment
 
 
 def experiment(
@@ -56,13 +56,13 @@ def experiment(
         ray: address of a Ray cluster; by default one cell runs after the other here.
         cpus: threads of a cell.
     """
-    from interplay.compare import Resources, run_grid
-    from interplay.comparison_plots import PICTURES
-    from interplay.experiments import OPENMOJI, values_of
-    from interplay.grid import make_grid
+    from interplay.comparison.experiments import OPENMOJI, values_of
+    from interplay.comparison.grid import make_grid
+    from interplay.comparison.run import Resources, run_grid
+    from interplay.comparison.tables import data_tables
     from interplay.parts.heads import HeadSettings
-    from interplay.result_tables import data_tables
-    from interplay.train_settings import course_apart
+    from interplay.plotting.comparisons import PICTURES
+    from interplay.training.settings import course_apart
 
     training, free = course_apart(settings or {})
     if seeds < 1 or "seed" in training:

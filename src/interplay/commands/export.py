@@ -28,7 +28,7 @@ def export(
         backbone: where to load the backbone from, if not from where the run says; its weights must be the same.
     """
     opened = (open_retriever if task_of(run) == "retrieval" else open_run)(run, backbone)
-    from interplay.export import to_onnx
+    from interplay.export.export import to_onnx
 
     exported = to_onnx(opened, out, opset=opset, encoders=encoders)
     found = {"run": run, "out": out, "sizes": exported.sizes, "parity": exported.parity}

@@ -14,9 +14,9 @@ from interplay.commands.tables import Notes, read_notes
 from interplay.errors import InterplayError
 
 if TYPE_CHECKING:
-    from interplay.gallery import Gallery, Hit
-    from interplay.gallery_add import AddReport
-    from interplay.retriever import Retriever
+    from interplay.gallery.add import AddReport
+    from interplay.gallery.gallery import Gallery, Hit
+    from interplay.retrieval.retriever import Retriever
 
 GALLERY = "gallery.db"
 """Where a run's gallery is when no other place is named."""
@@ -230,7 +230,7 @@ def _opened(
     Raises:
         InterplayError: the method cannot index, there is no gallery, or as `Gallery.open`.
     """
-    from interplay.gallery import Gallery
+    from interplay.gallery.gallery import Gallery
 
     if retriever.method.coupled:
         raise InterplayError(

@@ -10,8 +10,8 @@ from interplay.commands.output import Result, columns, note
 from interplay.errors import InterplayError
 
 if TYPE_CHECKING:
-    from interplay.costs import Cost
-    from interplay.memory import Memory
+    from interplay.training.costs import Cost
+    from interplay.training.memory import Memory
 
 _TRAINED = {"gradient": "by gradient", "logistic": "logistic regression", "none": "not at all"}
 
@@ -92,8 +92,8 @@ def info(
         batch_size: pairs of the step that is measured.
     """
     from interplay.commands.values import assignments
-    from interplay.costs import cost
     from interplay.methods.base import choose
+    from interplay.training.costs import cost
 
     settings = assignments(set, choose(method).method.Settings, "--set")
     if text_tokens < 0:
@@ -103,7 +103,7 @@ def info(
     found = cost(backbone, method, settings, text_tokens=text_tokens or None, sessions=sessions)
     memory = None
     if measure:
-        from interplay.memory import measure_step
+        from interplay.training.memory import measure_step
 
         note("Measuring one training step.")
         memory = measure_step(

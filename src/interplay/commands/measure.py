@@ -11,7 +11,7 @@ from interplay.errors import InterplayError, unknown
 
 if TYPE_CHECKING:
     from interplay.data.schema import PairTable
-    from interplay.retriever import Retriever
+    from interplay.retrieval.retriever import Retriever
     from interplay.tasks.stream import Session
 
 SplitName = Literal["train", "validation", "test"]
@@ -39,7 +39,7 @@ def measure(
     run: str, data: str | None, split: SplitName, backbone: str | None, on_bad_row: OnBadRow
 ) -> Result:
     """What `interplay evaluate` does with a retriever: recall of each task in the gallery of them all."""
-    from interplay.continual import StreamEvaluation
+    from interplay.retrieval.continual import StreamEvaluation
 
     retriever = open_retriever(run, backbone)
     sessions = _learned(retriever, on_bad_row) if data is None else _tasks_of(open_table(data, on_bad_row))

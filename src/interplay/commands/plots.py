@@ -14,7 +14,7 @@ from interplay.commands.stream import BARE
 from interplay.errors import InterplayError
 
 if TYPE_CHECKING:
-    from interplay.score_matrix import ScoreMatrix
+    from interplay.retrieval.score_matrix import ScoreMatrix
 
 FOLDER = "plots"
 _RANKS = {"rank": "prompt rank", "fusion_rank": "interaction rank"}
@@ -83,7 +83,7 @@ def _opened(places: Sequence[str]) -> list[StreamRun]:
     Raises:
         InterplayError: a folder holds none, or a classifier.
     """
-    from interplay.continual import MATRIX
+    from interplay.retrieval.continual import MATRIX
 
     folders: list[Path] = []
     for place in map(Path, places):
@@ -97,9 +97,9 @@ def _opened(places: Sequence[str]) -> list[StreamRun]:
 
 def _read(folder: Path, several: bool) -> StreamRun:
     from interplay.artifacts import read_header
-    from interplay.continual import MATRIX
     from interplay.methods.base import choose
-    from interplay.score_matrix import ScoreMatrix
+    from interplay.retrieval.continual import MATRIX
+    from interplay.retrieval.score_matrix import ScoreMatrix
 
     if task_of(str(folder)) == "classification":
         raise InterplayError(
@@ -124,11 +124,11 @@ def _of_one(
     run: StreamRun, folder: Path, k: int, backbone: str | None
 ) -> tuple[dict[str, Path], dict[str, str]]:
     """Four pictures, and why one of them could not be drawn."""
-    from interplay import stream_plots
+    from interplay.plotting import streams
 
     pictures = {
-        "tasks": stream_plots.tasks_figure({run.method: run.matrix}, folder / "tasks.png", run.bare, k),
-        "matrix": stream_plots.matrix_figure(run.matrix, folder / "matrix.png", run.method, k),
+        "tasks": streams.tasks_figure({run.method: run.matrix}, folder / "tasks.png", run.bare, k),
+        "matrix": streams.matrix_figure(run.matrix, folder / "matrix.png", run.method, k),
     }
     left_out: dict[str, str] = {}
     bank = open_retriever(str(run.folder), backbone)
@@ -140,40 +140,40 @@ def _of_one(
 
     from interplay.towers.tokens import SIDES
 
-    if len(names) < stream_plots.FEWEST:
+    if len(names) < streams.FEWEST:
         left_out["names"] = (
-            f"a map by t-SNE needs at least {stream_plots.FEWEST} tasks, this run has {len(names)}."
+            f"a map by t-SNE needs at least {streams.FEWEST} tasks, this run has {len(names)}."
         )
     else:
         meanings = torch.stack([kept.meaning for kept in method.bank.keys.sessions()]).numpy()
-        pictures["names"] = stream_plots.names_map(names, meanings, folder / "names.png")
+        pictures["names"] = streams.names_map(names, meanings, folder / "names.png")
     if not names:
         left_out["prompts"] = "this run has forgotten all of its tasks."
         return pictures, left_out
     note("Placing the prompts on a plane.")
     with torch.no_grad():
-        vectors: dict[str, stream_plots.Vectors] = {
+        vectors: dict[str, streams.Vectors] = {
             side: torch.stack([learned(side).flatten(0, 1) for learned in method.bank.sets]).numpy()
             for side in SIDES
         }
     vectors = {side: found for side, found in vectors.items() if found.shape[1]}
-    if min(found.shape[0] * found.shape[1] for found in vectors.values()) < stream_plots.FEWEST:
-        left_out["prompts"] = f"a map by t-SNE needs at least {stream_plots.FEWEST} prompts."
+    if min(found.shape[0] * found.shape[1] for found in vectors.values()) < streams.FEWEST:
+        left_out["prompts"] = f"a map by t-SNE needs at least {streams.FEWEST} prompts."
     else:
-        pictures["prompts"] = stream_plots.prompts_map(names, vectors, folder / "prompts.png")
+        pictures["prompts"] = streams.prompts_map(names, vectors, folder / "prompts.png")
     return pictures, left_out
 
 
 def _of_several(runs: Sequence[StreamRun], folder: Path, k: int) -> tuple[dict[str, Path], dict[str, str]]:
     """All runs in one picture of the tasks, and one picture for each rank in which they differ."""
-    from interplay import stream_plots
+    from interplay.plotting import streams
 
     pictures: dict[str, Path] = {}
     left_out: dict[str, str] = {}
     if all(run.matrix.tasks == runs[0].matrix.tasks for run in runs):
         bare = next((run.bare for run in runs if run.bare is not None), None)
         matrices = {run.name: run.matrix for run in runs}
-        pictures["tasks"] = stream_plots.tasks_figure(matrices, folder / "tasks.png", bare, k)
+        pictures["tasks"] = streams.tasks_figure(matrices, folder / "tasks.png", bare, k)
     else:
         left_out["tasks"] = "the runs have unlike tasks, or learned them in another order."
     for setting, words in _RANKS.items():
@@ -182,10 +182,10 @@ def _of_several(runs: Sequence[StreamRun], folder: Path, k: int) -> tuple[dict[s
             left_out[setting] = f"the runs do not differ in {setting}."
             continue
         points = [
-            stream_plots.RankPoint(run.settings[setting], _group(run, having, setting), run.matrix)
+            streams.RankPoint(run.settings[setting], _group(run, having, setting), run.matrix)
             for run in having
         ]
-        pictures[setting] = stream_plots.rank_figure(points, words, folder / f"{setting}.png", k)
+        pictures[setting] = streams.rank_figure(points, words, folder / f"{setting}.png", k)
     if not pictures:
         raise InterplayError(
             "There is nothing to draw of these runs together: they have unlike tasks and differ in no rank."

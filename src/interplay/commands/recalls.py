@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from interplay.commands.output import columns
 
 if TYPE_CHECKING:
-    from interplay.recall import Direction, Recall
-    from interplay.score_matrix import ScoreMatrix, Stage
+    from interplay.metrics.recall import Direction, Recall
+    from interplay.retrieval.score_matrix import ScoreMatrix, Stage
 
 ARROWS: dict[Direction, str] = {"image_to_text": "i→t", "text_to_image": "t→i"}
 _WORDS: dict[Direction, str] = {"image_to_text": "image to text", "text_to_image": "text to image"}

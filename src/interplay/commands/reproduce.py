@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from interplay.commands.cells import Cell, kept, measured, training_of
 from interplay.commands.output import Result, columns, note
 from interplay.commands.runs import open_backbone, open_table
+from interplay.comparison.recipes import DATA, Recipe, chosen
 from interplay.errors import InterplayError, unknown
-from interplay.recipes import DATA, Recipe, chosen
 
 if TYPE_CHECKING:
     from interplay.data.schema import PairTable
@@ -58,7 +58,7 @@ def reproduce(
     """
     if seeds < 1:
         raise InterplayError(f"--seeds must be at least 1, not {seeds}.")
-    from interplay.mitp_tables import tables
+    from interplay.comparison.mitp_tables import tables
 
     known = tables()
     if table not in known:

@@ -19,9 +19,9 @@ from interplay.files import write_text
 
 if TYPE_CHECKING:
     from interplay.artifacts import Task
+    from interplay.classification.classifier import Classifier
     from interplay.data.schema import PairTable
-    from interplay.estimators import Classifier
-    from interplay.retriever import Retriever
+    from interplay.retrieval.retriever import Retriever
     from interplay.towers.backbone import Backbone
 
 CONFIG = "config.yaml"
@@ -79,7 +79,7 @@ def open_run(folder: str, backbone: str | None = None) -> Classifier:
         InterplayError: there is no such folder, no trained method in it, or it was made for another backbone.
     """
     card = _card(folder, "classification")
-    from interplay.estimators import Classifier
+    from interplay.classification.classifier import Classifier
 
     found: Classifier = Classifier.from_pretrained(
         folder, backbone=open_backbone(backbone or card["backbone"])
@@ -90,7 +90,7 @@ def open_run(folder: str, backbone: str | None = None) -> Classifier:
 def open_retriever(folder: str, backbone: str | None = None) -> Retriever:
     """The trained retriever of a run folder; arguments and errors are those of `open_run`."""
     card = _card(folder, "retrieval")
-    from interplay.retriever import Retriever
+    from interplay.retrieval.retriever import Retriever
 
     found: Retriever = Retriever.from_pretrained(folder, backbone=open_backbone(backbone or card["backbone"]))
     return found
@@ -144,8 +144,8 @@ def begin_run(folder: Path, config: Mapping[str, Any], *, resume: bool) -> None:
         InterplayError: the folder holds a run and it is not to go on, or it began with other options.
     """
     from interplay.artifacts import WEIGHTS
-    from interplay.checkpoints import LAST
-    from interplay.continual import SESSIONS
+    from interplay.retrieval.continual import SESSIONS
+    from interplay.training.checkpoints import LAST
 
     path = folder / CONFIG
     begun = any((folder / name).exists() for name in (WEIGHTS, LAST, SESSIONS))

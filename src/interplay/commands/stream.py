@@ -18,10 +18,10 @@ from interplay.commands.values import assignments, given, spelled
 from interplay.errors import InterplayError
 
 if TYPE_CHECKING:
-    from interplay.continual import StreamEvaluation
     from interplay.data.schema import PairTable
-    from interplay.retriever import Retriever
-    from interplay.score_matrix import ScoreMatrix
+    from interplay.retrieval.continual import StreamEvaluation
+    from interplay.retrieval.retriever import Retriever
+    from interplay.retrieval.score_matrix import ScoreMatrix
     from interplay.tasks.stream import Session
 
 SUMMARY = "summary.json"
@@ -79,10 +79,10 @@ def continual(
         on_bad_row: what to do with a row that cannot be used: `error` stops and names it, `skip` leaves it out and
             lists it.
     """
-    from interplay.continual import StreamEvaluation
     from interplay.methods.base import choose, make_settings
-    from interplay.retriever import RETRIEVAL_TRAINING, Retriever
-    from interplay.train_settings import TrainSettings
+    from interplay.retrieval.continual import StreamEvaluation
+    from interplay.retrieval.retriever import RETRIEVAL_TRAINING, Retriever
+    from interplay.training.settings import TrainSettings
 
     choice = choose(method)
     changes = assignments(set, choice.method.Settings, "--set")
@@ -165,7 +165,7 @@ def _stream(
     facts: dict[str, Any],
 ) -> tuple[dict[str, Any], str]:
     """Session after session."""
-    from interplay.continual import run_stream
+    from interplay.retrieval.continual import run_stream
 
     _, matrix = run_stream(
         retriever,
@@ -191,7 +191,7 @@ def _joint(
     facts: dict[str, Any],
 ) -> tuple[dict[str, Any], str]:
     """All at once."""
-    from interplay.continual import run_joint
+    from interplay.retrieval.continual import run_joint
 
     note(f"[1/1] all {len(sessions)} tasks at once")
     learned = run_joint(retriever, sessions, folder, settings=training, resume=resume)
@@ -208,8 +208,8 @@ class _Progress:
     """
 
     def __init__(self, folder: Path, names: Sequence[str], resume: bool) -> None:
-        from interplay.continual import MATRIX
-        from interplay.score_matrix import ScoreMatrix
+        from interplay.retrieval.continual import MATRIX
+        from interplay.retrieval.score_matrix import ScoreMatrix
 
         self._names = names
         there = resume and (folder / MATRIX).exists()
@@ -269,8 +269,8 @@ def learn(
             lists it.
     """
     from interplay.methods.base import make_settings
-    from interplay.retriever import RETRIEVAL_TRAINING
-    from interplay.train_settings import TrainSettings
+    from interplay.retrieval.retriever import RETRIEVAL_TRAINING
+    from interplay.training.settings import TrainSettings
 
     retriever = open_retriever(run, backbone)
     kept = retriever.card().training or asdict(RETRIEVAL_TRAINING)

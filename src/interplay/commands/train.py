@@ -16,7 +16,7 @@ from interplay.errors import InterplayError
 if TYPE_CHECKING:
     from interplay.data.schema import PairTable
     from interplay.towers.backbone import Backbone
-    from interplay.train_settings import TrainSettings
+    from interplay.training.settings import TrainSettings
 
 
 def train(
@@ -65,7 +65,7 @@ def train(
     """
     from interplay.methods.base import choose, make_settings
     from interplay.parts.heads import HeadSettings
-    from interplay.train_settings import TrainSettings
+    from interplay.training.settings import TrainSettings
 
     if seeds < 1:
         raise InterplayError(f"--seeds must be at least 1, not {seeds}.")
@@ -110,7 +110,7 @@ def _train_one(
     resume: bool,
 ) -> dict[str, Any]:
     """One run; what is worth printing of it."""
-    from interplay.estimators import Classifier
+    from interplay.classification.classifier import Classifier
 
     classifier = Classifier(backbone, method, **arguments)
     report = classifier.fit(table, settings=training, run=folder, resume=resume)

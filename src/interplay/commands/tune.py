@@ -17,7 +17,7 @@ from interplay.errors import InterplayError
 from interplay.files import write_text
 
 if TYPE_CHECKING:
-    from interplay.search import SearchReport
+    from interplay.tuning.search import SearchReport
 
 BEST = "best.yaml"
 _SHOWN = 5
@@ -62,13 +62,13 @@ def tune(
         on_bad_row: what to do with a row that cannot be used: `error` stops and names it, `skip` leaves it out and
             lists it.
     """
-    from interplay.search_study import need_optuna
+    from interplay.tuning.study import need_optuna
 
     need_optuna()
     from interplay.methods.base import choose, make_settings
     from interplay.parts.heads import HeadSettings
-    from interplay.search import search
-    from interplay.train_settings import TrainSettings
+    from interplay.training.settings import TrainSettings
+    from interplay.tuning.search import search
 
     choice = choose(method)
     changes = assignments(set, choice.method.Settings, "--set")
@@ -148,7 +148,7 @@ def _flags(training: Any) -> list[str]:
 
 def _told(report: SearchReport, folder: Path, command: str) -> Result:
     """What came out, for machines and for people."""
-    from interplay.train_settings import SMALLER_IS_BETTER
+    from interplay.training.settings import SMALLER_IS_BETTER
 
     assert report.best is not None
     counts = {

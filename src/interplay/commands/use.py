@@ -14,7 +14,7 @@ from interplay.commands.runs import open_run, open_table, task_of
 from interplay.errors import InterplayError
 
 if TYPE_CHECKING:
-    from interplay.estimators import Classifier
+    from interplay.classification.classifier import Classifier
 
 _BLOCK = 256
 """Rows of a table that are decoded at a time."""
@@ -60,7 +60,7 @@ def evaluate(
     assert classifier.card is not None
     if risk_coverage is not None and classifier.kind != "single":
         raise InterplayError("--risk-coverage is for classifiers with one label a pair.")
-    from interplay.metrics import classification_metrics
+    from interplay.metrics.classification import classification_metrics
 
     source = data or classifier.card.data
     table = open_table(source, on_bad_row)

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interplay.calibration import Calibration
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
-from interplay.metrics import Kind, classification_metrics
+from interplay.metrics.calibration import Calibration
+from interplay.metrics.classification import Kind, classification_metrics
 from interplay.parts.heads import Head, HeadSettings
 from interplay.tasks.class_prompts import ClassPrompts
 from interplay.tasks.trainable import PairBatch, Trainable, keys_of

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
-from interplay.recall import retrieval_recall
+from interplay.metrics.recall import retrieval_recall
 from interplay.tasks.trainable import PairBatch, Trainable, keys_of
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import SIDES, Side

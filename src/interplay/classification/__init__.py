@@ -1,0 +1,1 @@
+"""Classification of pairs: the classifier, probes, prediction, many adapters on one backbone."""

@@ -1,0 +1,121 @@
+"""Many trained classifiers on one loaded backbone, and batches that mix them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from interplay.classification.classifier import Classifier, encode_inputs
+from interplay.data.batches import Texts
+from interplay.data.images import ImageSource
+from interplay.errors import InterplayError, unknown
+from interplay.methods.base import Method
+from interplay.tasks.trainable import PairBatch
+from interplay.towers.backbone import Backbone, as_backbone
+from interplay.towers.tokens import Side
+from interplay.towers.walk import Start, front
+
+
+class AdapterBank:
+    """Many trained classifiers on one loaded backbone, attached and detached by name.
+
+    Args:
+        backbone: a name, or a loaded backbone.
+    """
+
+    def __init__(self, backbone: str | Backbone = "tiny") -> None:
+        self.backbone = as_backbone(backbone)
+        self._attached: dict[str, Classifier] = {}
+
+    def attach(self, name: str, adapter: str | Path | Classifier) -> None:
+        """Attach a trained classifier, or the folder of one.
+
+        Raises:
+            InterplayError: the name is taken; it was made for another backbone.
+        """
+        if name in self._attached:
+            raise InterplayError(f"An adapter called '{name}' is attached already: detach it first.")
+        if isinstance(adapter, Classifier):
+            if adapter.backbone.digest != self.backbone.digest:
+                raise InterplayError(
+                    f"The adapter '{name}' was made for another backbone: {adapter.backbone.name}."
+                )
+            self._attached[name] = adapter
+        else:
+            self._attached[name] = Classifier.from_pretrained(str(adapter), backbone=self.backbone)
+
+    def detach(self, name: str) -> None:
+        """Let an adapter go.
+
+        Raises:
+            InterplayError: there is none of that name.
+        """
+        self[name]
+        del self._attached[name]
+
+    @property
+    def names(self) -> list[str]:
+        """The attached adapters, in the order of their arrival."""
+        return list(self._attached)
+
+    def __getitem__(self, name: str) -> Classifier:
+        if name not in self._attached:
+            raise unknown("attached adapter", name, self._attached)
+        return self._attached[name]
+
+    def predict_proba(
+        self, images: Sequence[ImageSource], texts: Sequence[str], adapters: Sequence[str]
+    ) -> list[Tensor]:
+        """Probabilities of a batch that mixes adapters: one (classes,) a pair, as its adapter alone gives them.
+
+        The layers in front of every adapter's first prompted one run once for the whole batch; behind them each
+        adapter takes its own pairs.
+
+        Args:
+            adapters: for each pair, the name of the adapter to use.
+
+        Raises:
+            InterplayError: an adapter that is not attached; one whose class texts continue the sample's text; else
+                as `Classifier.predict_proba`.
+        """
+        if len(adapters) != len(images):
+            raise InterplayError(f"Every pair needs an adapter: got {len(adapters)} for {len(images)} pairs.")
+        models = {name: self[name]._ready() for name in dict.fromkeys(adapters)}
+        for name, model in models.items():
+            if model.suffix is not None:
+                raise InterplayError(
+                    f"The adapter '{name}' has class_text = joint, which a mixed batch cannot serve."
+                )
+        table = encode_inputs(images, texts, self.backbone)
+        rows = range(len(table))
+        used = [model.method for model in models.values()]
+        image = self._entered("image", torch.from_numpy(table.pixels(rows)), used)
+        text = {
+            reserve: self._entered(
+                "text", Texts.tokenized(self.backbone, texts, reserve=reserve).batch(rows), used
+            )
+            for reserve in {model.reserve for model in models.values()}
+        }
+        result: list[Tensor] = [torch.empty(0)] * len(adapters)
+        for name, model in models.items():
+            own = [row for row, wanted in enumerate(adapters) if wanted == name]
+            picked = torch.tensor(own, device=self.backbone.device)
+            pairs = PairBatch(_rows(image, picked), _rows(text[model.reserve], picked))
+            with torch.no_grad():
+                values = model.probabilities(model(self.backbone, pairs))
+            for row, value in zip(own, values.cpu(), strict=True):
+                result[row] = value
+        return result
+
+    def _entered(self, side: Side, inputs: Tensor, methods: Sequence[Method]) -> Tensor | Start:
+        """Raw inputs behind the layers that every method leaves alone; raw where one is at work from the input on."""
+        layers = min(method.first_layer(side) for method in methods)
+        inputs = inputs.to(self.backbone.device)
+        return front(self.backbone.tower(side), inputs, layers) if layers else inputs
+
+
+def _rows(inputs: Tensor | Start, picked: Tensor) -> Tensor | Start:
+    return inputs[picked] if isinstance(inputs, Tensor) else inputs.rows(picked)

@@ -1,0 +1,51 @@
+"""From a trained model to outputs and figures."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from interplay.data.batches import BatchLoader, BatchSource, OrderedSampler, to_device
+from interplay.errors import InterplayError
+from interplay.metrics.classification import classification_metrics
+from interplay.tasks.classify import PairClassifier
+from interplay.tasks.trainable import Trainable
+from interplay.towers.backbone import Backbone
+from interplay.training.prefix_cache import behind_front
+
+
+def predict(model: Trainable, backbone: Backbone, source: BatchSource, batch_size: int = 64) -> Tensor:
+    """Outputs of all pairs in the order of the table, on the CPU: (N, output width). Nothing random, no gradient.
+
+    For a classifier these are the logits.
+
+    Args:
+        model, backbone: on one device; the model is used as in evaluation.
+        source: an `EncodedTable`, or one behind its prefix.
+        batch_size: pairs at a time; batches hold texts of about one length.
+    """
+    outputs = torch.zeros(len(source), model.output_width)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            for batch in BatchLoader(source, OrderedSampler(source.text_lengths, batch_size)):
+                pairs = to_device(batch.pairs, backbone.device)
+                outputs[batch.rows] = model(backbone, behind_front(model, backbone, pairs)).float().cpu()
+    finally:
+        model.train(was_training)
+    return outputs
+
+
+def evaluate(
+    model: PairClassifier, backbone: Backbone, source: BatchSource, batch_size: int = 64
+) -> dict[str, float]:
+    """`classification_metrics` of a table with targets.
+
+    Raises:
+        InterplayError: the table has no targets.
+    """
+    if source.targets is None:
+        raise InterplayError("These pairs have no labels, so there is nothing to compare predictions with.")
+    probabilities = model.probabilities(predict(model, backbone, source, batch_size))
+    return classification_metrics(probabilities, source.targets, model.kind)

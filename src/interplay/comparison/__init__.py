@@ -1,0 +1,1 @@
+"""Many trainings side by side: grids of cells, their tables, the papers' experiments and recipes."""

@@ -1,0 +1,113 @@
+"""A recipe: one cell of a published table as a configuration that `interplay train --config` reads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from interplay.comparison.selection import narrowed
+
+DATA = "data"
+"""The folder with the benchmarks that the committed files name."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One cell of a published table.
+
+    Attributes:
+        table: `table1`, …
+        dataset: name of the benchmark's reader, which is its folder's name below the root too.
+        name: of the row, unique within table and data set.
+        method: as `interplay train --method` takes it.
+        published: metric (as the library calls it) → the published value in percent; empty where none can be read.
+        config: the other options of `interplay train`, without the data.
+        hours: estimated GPU hours of one run.
+        remarks: sentences for the header: what the paper leaves open, and what was chosen.
+    """
+
+    table: str
+    dataset: str
+    name: str
+    method: str
+    published: Mapping[str, float]
+    config: Mapping[str, Any]
+    hours: float
+    remarks: tuple[str, ...] = field(default=())
+
+    @property
+    def title(self) -> str:
+        """Data set and row."""
+        return f"{self.dataset}-{self.name}"
+
+    @property
+    def file(self) -> Path:
+        """Its place below `recipes/mitp`."""
+        return Path(self.table) / f"{self.title}.yaml"
+
+    @property
+    def outcome(self) -> str:
+        """The published values in words."""
+        values = ", ".join(f"{name} {value}" for name, value in self.published.items())
+        return values or "not readable (a figure)"
+
+    @property
+    def command(self) -> str:
+        """What reproduces it."""
+        return f"interplay reproduce {self.table} --only {self.title} --root {DATA}"
+
+    def options(self, root: str = DATA) -> dict[str, Any]:
+        """Every option of `interplay train` but the folder for the run."""
+        return {
+            "data": f"{self.dataset}:{Path(root) / self.dataset}",
+            "method": self.method,
+            **self.config,
+        }
+
+    def text(self) -> str:
+        """The file: what to expect and what it costs, then the options."""
+        head = [
+            f"{self.title}: a cell of {self.table} of the MITP paper (Yu et al.).",
+            f"Published, in percent on test: {self.outcome}.",
+            f"Expected cost of one run: {_hours(self.hours)} on one GPU. An estimate (arithmetic at 20 TFLOP/s), not "
+            "measured.",
+            *self.remarks,
+        ]
+        lines = [line for sentence in head for line in textwrap.wrap(sentence, 117)]
+        lines += [
+            f"  {self.command}",
+            f"  interplay train --config recipes/mitp/{self.file} --out runs/{self.title}",
+        ]
+        body: str = yaml.safe_dump(self.options(), sort_keys=False, allow_unicode=True, width=10**6)
+        return "".join(f"# {line}\n" for line in lines) + body
+
+
+def digest(options: Mapping[str, Any]) -> str:
+    """A short fingerprint of options."""
+    text = json.dumps(dict(options), sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def chosen(recipes: Sequence[Recipe], words: Sequence[str]) -> list[Recipe]:
+    """The recipes of one table that some words ask for: data sets, methods or rows, titles (see `narrowed`).
+
+    Raises:
+        InterplayError: a word that none of them has, or words that no cell has together.
+    """
+    return narrowed(
+        recipes,
+        words,
+        lambda recipe: ((recipe.dataset,), (recipe.name, recipe.method), (recipe.title,)),
+        "data set, method or row of this table",
+    )
+
+
+def _hours(hours: float) -> str:
+    return f"about {hours:.1f} hours" if hours >= 0.1 else "a few minutes"

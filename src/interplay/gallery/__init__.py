@@ -1,0 +1,1 @@
+"""A gallery of embeddings on Milvus: ingest, search, refresh."""

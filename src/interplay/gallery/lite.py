@@ -1,0 +1,142 @@
+"""Milvus Lite in this process: a folder that is looked at before it is opened, and given back afterwards.
+
+What a kill at any moment leaves in such a folder, as of Milvus Lite 3.2 (read in its source, and tried): every write
+is one record of a write-ahead log, half records are passed over when the log is read; data files and the manifest are
+written beside the old ones and change places with them in one step; the lock is the operating system's and ends with
+the process. Three things remain, and are dealt with:
+
+- A log whose entries are in a data file already, when the kill fell between writing the one and deleting the other.
+  Milvus Lite would read both, and count and find every such entry twice: the log is deleted here, as Milvus Lite was
+  about to do.
+- A folder without a schema, when a collection was being created. Milvus Lite would neither open nor create it: it is
+  removed here.
+- Half an index file, for those are written in place: the gallery has none (`interplay.gallery.store`).
+
+What Milvus Lite does with a folder that was damaged otherwise (copied in part, say): it opens it, leaves out what
+is missing, and tidies up. So the manifest is checked here before Milvus Lite reads it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from interplay.errors import InterplayError
+
+_SCHEMA = "schema.json"
+_MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Lite:
+    """A running Milvus Lite, and the address at which this process reaches it."""
+
+    address: str
+    server: Any
+    database: Any
+
+    def stop(self) -> None:
+        """Write everything down and let go of the folder."""
+        self.server.stop(grace=2).wait()
+        self.database.close()
+
+
+def start_lite(folder: Path, collection: str) -> Lite:
+    """Run Milvus Lite on a folder, which is created where there is none.
+
+    The folder belongs to one open gallery at a time. `pymilvus` itself would share it within the process and keep
+    it until the end of the program.
+
+    Raises:
+        InterplayError: it is no Milvus Lite folder, damaged, in use, or cannot be written.
+    """
+    from milvus_lite.adapter.grpc.server import start_server_in_thread
+    from milvus_lite.exceptions import DataDirLockedError
+
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise InterplayError(
+                f"{folder} is a file, no Milvus Lite gallery (which is a folder): choose another place."
+            )
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / "collections").is_dir():
+            raise InterplayError(
+                f"{folder} is a folder of something else: choose another place for the gallery."
+            )
+        server, database, port = start_server_in_thread(str(folder.absolute()), host="127.0.0.1", port=0)
+    except DataDirLockedError:
+        raise InterplayError(
+            f"The gallery {folder} is open already, in this program or in another: close it there first."
+        ) from None
+    except OSError as problem:
+        raise InterplayError(
+            f"The gallery {folder} cannot be opened ({problem.strerror or problem}): choose another place."
+        ) from None
+    lite = Lite(f"http://127.0.0.1:{port}", server, database)
+    try:
+        _inspect(folder / "collections" / collection, folder)
+    except BaseException:
+        lite.stop()
+        raise
+    return lite
+
+
+def _inspect(collection: Path, gallery: Path) -> None:
+    """Refuses a damaged collection, and finishes what a kill left half done. The lock is held."""
+    if not collection.is_dir():
+        return
+    names = {path.name for path in collection.iterdir()}
+    if names <= {f"{_SCHEMA}.tmp"}:
+        shutil.rmtree(collection)
+        return
+    fault = _fault(collection, names)
+    if fault is not None:
+        raise InterplayError(
+            f"The gallery {gallery} is damaged ({fault} is missing or cut off): copy it again, or delete the "
+            "folder and index anew."
+        )
+    if _MANIFEST in names:
+        _delete_written_logs(collection)
+
+
+def _delete_written_logs(collection: Path) -> None:
+    """Delete the logs before the one that the manifest names: their entries are in its data files."""
+    active = json.loads((collection / _MANIFEST).read_text(encoding="utf-8")).get("active_wal_number")
+    for path in (collection / "wal").glob("wal_*.arrow"):
+        number = path.stem.rpartition("_")[2]
+        if isinstance(active, int) and number.isdecimal() and int(number) < active:
+            path.unlink()
+
+
+def _fault(collection: Path, names: set[str]) -> str | None:
+    """The first file of a collection that is not there whole."""
+    # there is no manifest before the first data file, and no copy of the one before until the second
+    for name in (_SCHEMA, _MANIFEST):
+        if name == _MANIFEST and not names & {_MANIFEST, f"{_MANIFEST}.prev"}:
+            return None
+        try:
+            content = json.loads((collection / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return name
+    try:
+        partitions = [
+            (collection / "partitions" / name, files) for name, files in content["partitions"].items()
+        ]
+        paths = [
+            folder / name
+            for folder, files in partitions
+            for name in (*files["data_files"], *files["delta_files"])
+        ]
+    except (KeyError, TypeError, AttributeError):
+        return _MANIFEST
+    return next((path.name for path in paths if not path.is_file() or not _ends_whole(path)), None)
+
+
+def _ends_whole(path: Path) -> bool:
+    """Whether a Parquet file has its mark at both ends."""
+    with path.open("rb") as file:
+        start = file.read(4)
+        file.seek(-min(4, path.stat().st_size), 2)
+        return start == file.read(4) == b"PAR1"

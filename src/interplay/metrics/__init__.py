@@ -1,0 +1,1 @@
+"""Metrics and calibration, as plain functions of arrays."""

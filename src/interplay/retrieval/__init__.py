@@ -1,0 +1,1 @@
+"""Retrieval: the retriever, streams of sessions, score matrices."""

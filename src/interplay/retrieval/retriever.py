@@ -1,0 +1,447 @@
+"""The Python API of retrieval: `Retriever` learns task after task and encodes images and texts for search."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import tempfile
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from huggingface_hub import ModelHubMixin
+from torch import Tensor
+from torch.nn import functional as F
+
+from interplay import artifacts
+from interplay.classification.classifier import Data, as_table, encode_table
+from interplay.data.batches import EncodedTable
+from interplay.data.images import ImageSource
+from interplay.data.schema import PairTable, Split
+from interplay.errors import InterplayError
+from interplay.methods.base import Keys, Method, choose
+from interplay.retrieval.embedding import BATCH, SideInputs, embed, image_inputs, table_inputs, text_inputs
+from interplay.tasks.retrieve import PairRetriever
+from interplay.tasks.stream import explode
+from interplay.towers.backbone import Backbone, as_backbone
+from interplay.towers.tokens import SIDES, Side
+from interplay.towers.walk import Routes, encode_pair
+from interplay.training.settings import TrainSettings
+from interplay.training.train import FitReport, fit
+
+if TYPE_CHECKING:
+    from interplay.gallery.gallery import Gallery
+
+BARE = ""
+"""The route of an item that no session's prompts take: before the first session, it is encoded by the bare towers."""
+SHARED = "shared"
+"""The route of an item where all sessions share their prompts."""
+
+RETRIEVAL_TRAINING = TrainSettings(epochs=5, batch_size=64, learning_rate=0.01)
+"""LPI's own settings (§5.1): Adam, learning rate 0.01, 5 epochs, cosine; batch 64 from the released configuration."""
+
+
+@dataclass(frozen=True)
+class RetrieverCard:
+    """What a retriever's artefact says of itself.
+
+    Attributes:
+        identity: made once for each retriever; a gallery belongs to one identity.
+        method, settings, seed: as `Retriever`.
+        sessions: names of the tasks, in the order in which they were learned.
+        backbone, backbone_digest: name and weights' identity of the backbone.
+        data, training: of every session: the table's name, and how it was trained.
+        version: of interplay; format: of the file.
+    """
+
+    identity: str
+    method: str
+    settings: Mapping[str, Any]
+    seed: int
+    sessions: tuple[str, ...]
+    backbone: str
+    backbone_digest: str
+    data: tuple[str, ...] = ()
+    training: Mapping[str, Any] = field(default_factory=dict)
+    version: str = ""
+    format: int = artifacts.FORMAT
+    task: artifacts.Task = "retrieval"
+
+
+class Retriever(ModelHubMixin, library_name="interplay"):
+    """Image-text retrieval over tasks that keep arriving, on a frozen dual encoder.
+
+    Args:
+        backbone: a name as `load_backbone` takes it, or a loaded backbone to share.
+        method: a method or variant (`interplay methods` lists them); it must not be coupled.
+        settings: changes to the method's settings.
+        seed: of the prompts' first values.
+
+    Raises:
+        InterplayError: an unknown backbone, method or setting; a method that cannot encode one side alone.
+    """
+
+    def __init__(
+        self,
+        backbone: str | Backbone = "tiny",
+        method: str = "lpi-m",
+        *,
+        settings: Mapping[str, Any] | None = None,
+        seed: int = 0,
+    ) -> None:
+        choice = choose(method)
+        choice.settings(settings)  # contradictions come out before anything is loaded
+        if choice.method.solver == "logistic":
+            raise InterplayError(
+                f"'{method}' is a probe for classification: it has nothing to retrieve with."
+            )
+        self.method_name = choice.name
+        self.settings = dict(settings or {})
+        self.seed = seed
+        self.identity = uuid.uuid4().hex
+        self.backbone = as_backbone(backbone)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.method: Method = choice.build(self.backbone.shape, self.settings).eval()
+            self.method.start_from(self.backbone)
+        if self.method.coupled and self.method.bank is None:
+            raise InterplayError(
+                f"The method '{choice.name}' with these settings lets image and text talk while they are encoded, and "
+                "has no prompts by which a session's pairs could be ranked. Choose a method that is not coupled."
+            )
+        self._data: list[str] = []
+        self._training: dict[str, Any] = {}
+
+    @property
+    def sessions(self) -> tuple[str, ...]:
+        """Names of the tasks that were learned, in their order."""
+        return tuple(self.method.sessions)
+
+    @property
+    def backbone_digest(self) -> str:
+        """Identity of the backbone's weights."""
+        return self.backbone.digest
+
+    @property
+    def joint(self) -> int:
+        """Width of keys and embeddings."""
+        return self.backbone.shape.joint
+
+    def learn(
+        self,
+        name: str,
+        pairs: Data,
+        *,
+        settings: TrainSettings | None = None,
+        run: str | Path | None = None,
+        resume: bool = False,
+    ) -> FitReport | None:
+        """Learn one more task from its image-text pairs; the best epoch is chosen on its `validation` split.
+
+        Where anything goes wrong, the retriever is what it was before.
+
+        Args:
+            name: of the task, in words: it takes part in the training of some methods.
+            pairs: a table (splits `train` and `validation`), or what `interplay.data.load` takes.
+            settings: how to train.
+            run: folder for checkpoints and logs of this session; by default a temporary one.
+            resume: go on in `run` where a killed session stopped.
+
+        Returns:
+            What came out of the training; None for a method that is not trained.
+
+        Raises:
+            InterplayError: the name is taken or empty; no pairs, or too few; a loss that is not finite; a full disk.
+        """
+        if not name.strip():
+            raise InterplayError("A task needs a name.")
+        if name in self.sessions:
+            raise InterplayError(
+                f"The task '{name}' was learned already; forget it first, or choose another name."
+            )
+        table = as_table(pairs)
+        settings = settings or replace(RETRIEVAL_TRAINING, seed=self.seed)
+        train = self._encoded(table, "train")
+        keys = self._keys_of(train)
+        method = copy.deepcopy(self.method)
+        with torch.random.fork_rng():
+            torch.manual_seed(hash_of(self.seed, len(self.sessions)))
+            method.begin_session(name, self._meaning(name))
+        report = None
+        if method.solver == "gradient":
+            validation = self._encoded(table, "validation")
+            if method.reads_keys:
+                train = replace(train, keys=keys)
+                validation = replace(validation, keys=self._keys_of(validation))
+            model = PairRetriever(method, self.joint, self.backbone.scale)
+            with tempfile.TemporaryDirectory() as scratch:
+                folder = Path(run) if run is not None else Path(scratch)
+                report = fit(model, self.backbone, train, validation, settings, folder, resume=resume)
+        method.end_session(keys)
+        self.method = method.eval()
+        self._data.append(table.name)
+        self._training = asdict(settings)
+        return report
+
+    def _encoded(self, table: PairTable, split: Split) -> EncodedTable:
+        """One row a caption, with the number of its image as target."""
+        rows, owners = explode(table.split(split))
+        encoded = encode_table(rows, self.backbone, reserve=self.method.reserve)
+        return replace(encoded, targets=torch.tensor(owners))
+
+    def _keys_of(self, table: EncodedTable) -> Keys:
+        """The keys of all pairs."""
+        return Keys(*(embed(table_inputs(table, side), self.backbone) for side in SIDES))
+
+    def _meaning(self, name: str) -> Tensor:
+        """The bare text tower's vector of a task's name: (joint,)."""
+        words = name.replace("-", " ").replace("_", " ")
+        return embed(text_inputs([words], self.backbone), self.backbone)[0]
+
+    def forget(self, name: str) -> None:
+        """Remove a task: its prompts, its keys, and with them every route to it.
+
+        Raises:
+            InterplayError: it was not learned, or the method's tasks share their prompts.
+        """
+        if name not in self.sessions:
+            known = ", ".join(f"'{known}'" for known in self.sessions) or "none"
+            raise InterplayError(f"The task '{name}' was not learned; these were: {known}.")
+        at = self.sessions.index(name)
+        method = copy.deepcopy(self.method)
+        method.forget(name)
+        self.method = method
+        del self._data[at]
+
+    def prepare(self, side: Side, items: Sequence[Any]) -> SideInputs:
+        """Image sources or texts as the towers read them."""
+        if side == "image":
+            return image_inputs(items, self.backbone)
+        return text_inputs(items, self.backbone, reserve=self.method.reserve)
+
+    def keys(self, side: Side, items: Sequence[Any] | SideInputs) -> Tensor:
+        """The bare tower's vectors: (N, joint), normalised.
+
+        Args:
+            side: `image` or `text`.
+            items: image sources or texts, or the same prepared.
+
+        Raises:
+            InterplayError: a picture that cannot be read, an empty text.
+        """
+        prepared = items if isinstance(items, SideInputs) else self.prepare(side, items)
+        return embed(prepared, self.backbone)
+
+    def routes(self, side: Side, keys: Tensor) -> list[str]:
+        """Which prompts items take: the name of a task, or what stands for several or shared prompts."""
+        if not self.sessions:
+            return [BARE] * len(keys)
+        route = self.method.route(side, keys)
+        if route is None:
+            return [SHARED] * len(keys)
+        if route.dim() == 1:
+            return [self.sessions[at] for at in route.tolist()]
+        return [",".join(map(str, row)) for row in route.tolist()]
+
+    def margins(self, side: Side, keys: Tensor) -> Tensor | None:
+        """How clear each choice of a task was, (N,) >= 0; None where no task is chosen."""
+        return self.method.margin(side, keys) if self.sessions else None
+
+    def encode(self, side: Side, items: Sequence[Any] | SideInputs, routes: Sequence[str]) -> Tensor:
+        """Vectors by the prompts that the routes name: (N, joint), normalised.
+
+        Args:
+            routes: one an item, as `routes` gives them.
+
+        Raises:
+            InterplayError: as `keys`; a route to a task that was not learned.
+        """
+        prepared = items if isinstance(items, SideInputs) else self.prepare(side, items)
+        if not len(prepared):
+            return torch.zeros(0, self.joint)
+        if all(route == BARE for route in routes):
+            return embed(prepared, self.backbone)
+        return embed(prepared, self.backbone, self.method, self._numbers(routes))
+
+    def _numbers(self, routes: Sequence[str]) -> Tensor | None:
+        """Routes as the method takes them: numbers of sessions, or of prompts; None where nothing is chosen."""
+        place = {name: at for at, name in enumerate(self.sessions)} if self.method.routes_tasks else {}
+        if SHARED not in place and all(route == SHARED for route in routes):
+            return None
+        if not self.method.routes_tasks:
+            return torch.tensor([[int(number) for number in route.split(",")] for route in routes])
+        for route in routes:
+            if route not in place:
+                raise self._unknown(route)
+        return torch.tensor([place[route] for route in routes])
+
+    def _unknown(self, task: str) -> InterplayError:
+        return InterplayError(f"There is no task '{task}' in this retriever (any more).")
+
+    def version_of(self, route: str) -> str:
+        """A fingerprint of what encodes a route: it changes exactly when its prompts do."""
+        if route == BARE:
+            return "bare"
+        method: torch.nn.Module = self.method
+        if self.method.isolates and self.method.bank is not None:
+            if route not in self.sessions:
+                return "gone"
+            method = self.method.bank.sets[self.sessions.index(route)]
+        state = hashlib.blake2b(digest_size=8)
+        for key, tensor in sorted(method.state_dict().items()):
+            state.update(key.encode())
+            state.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return state.hexdigest()
+
+    def encode_images(self, images: Sequence[ImageSource], *, task: str | None = None) -> Tensor:
+        """Pictures to vectors, (N, joint), normalised.
+
+        Args:
+            images: paths, bytes or PIL images.
+            task: encode all of them by one task's prompts; by default each by those of the task it belongs to. Where
+                tasks have no prompts of their own it changes nothing.
+
+        Raises:
+            InterplayError: a picture that cannot be read; a task that was not learned.
+        """
+        return self._encode_alone("image", images, task)
+
+    def encode_texts(self, texts: Sequence[str], *, task: str | None = None) -> Tensor:
+        """Texts to vectors, (N, joint), normalised; arguments as `encode_images`."""
+        return self._encode_alone("text", texts, task)
+
+    def _encode_alone(self, side: Side, items: Sequence[Any], task: str | None) -> Tensor:
+        prepared = self.prepare(side, items)
+        if task and task not in self.sessions:
+            raise self._unknown(task)
+        if task and self.method.routes_tasks:
+            return self.encode(side, prepared, [task] * len(prepared))
+        return self.encode(side, prepared, self.routes(side, self.keys(side, prepared)))
+
+    def score_pairs(
+        self, images: SideInputs, texts: SideInputs, pairs: Sequence[tuple[int, int]], routes: Sequence[str]
+    ) -> Tensor:
+        """Cosines of image-text pairs that are encoded together: (pairs,). For methods that need both at once.
+
+        Args:
+            images, texts: prepared items.
+            pairs: (image, text) by number.
+            routes: whose prompts each pair takes.
+        """
+        scores = torch.zeros(len(pairs))
+        for route in sorted(set(routes)):
+            rows = [at for at, taken in enumerate(routes) if taken == route]
+            for start in range(0, len(rows), BATCH):
+                block = rows[start : start + BATCH]
+                inputs = [
+                    side.read([pairs[row][at] for row in block]).to(self.backbone.device)
+                    for at, side in enumerate((images, texts))
+                ]
+                chosen = self._numbers([route] * len(block))
+                with torch.no_grad():
+                    found = encode_pair(
+                        self.backbone, inputs[0], inputs[1], self.method, routes=Routes(chosen, chosen)
+                    )
+                scores[block] = F.cosine_similarity(found.image, found.text, dim=-1).cpu()
+        return scores
+
+    def index(
+        self,
+        images: Sequence[str | Path] = (),
+        *,
+        texts: Sequence[str] = (),
+        uri: str | Path = "gallery.db",
+        metadata: Sequence[Mapping[str, Any]] | None = None,
+        progress: bool = True,
+    ) -> Gallery:
+        """A gallery of pictures and texts, open for `search`; what is there already is not encoded again.
+
+        Args:
+            images: paths of pictures.
+            texts: texts.
+            uri: a folder for Milvus Lite, or the address of a Milvus server (`Gallery.open`).
+            metadata: columns of each picture, for filters.
+            progress: show a bar.
+
+        Raises:
+            InterplayError: as `Gallery.open` and `Gallery.add_images`.
+        """
+        from interplay.gallery.gallery import Gallery
+
+        gallery = Gallery.open(self, uri)
+        try:
+            if images:
+                gallery.add_images(images, metadata, progress=progress)
+            if texts:
+                gallery.add_texts(texts, progress=progress)
+        except BaseException:
+            gallery.close()
+            raise
+        return gallery
+
+    def card(self) -> RetrieverCard:
+        """What its artefact says."""
+        return RetrieverCard(
+            identity=self.identity,
+            method=self.method_name,
+            settings=self.settings,
+            seed=self.seed,
+            sessions=self.sessions,
+            backbone=self.backbone.name,
+            backbone_digest=self.backbone.digest,
+            data=tuple(self._data),
+            training=self._training,
+            version=artifacts.version(),
+        )
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        card = self.card()
+        artifacts.write_artifact(Path(save_directory), self.method, asdict(card), model_card(card))
+
+    @classmethod
+    def _from_pretrained(
+        cls, *, model_id: str, backbone: str | Backbone | None = None, **kwargs: Any
+    ) -> Retriever:
+        folder = artifacts.folder_of(model_id, kwargs)
+        raw = artifacts.read_header(folder, "retrieval")
+        card = RetrieverCard(**{**raw, "sessions": tuple(raw["sessions"]), "data": tuple(raw["data"])})
+        loaded = as_backbone(backbone or card.backbone)
+        artifacts.check_backbone(folder, card.backbone, card.backbone_digest, loaded)
+        retriever = cls(loaded, card.method, settings=card.settings, seed=card.seed)
+        for name in card.sessions:
+            retriever.method.begin_session(name, torch.zeros(loaded.shape.joint))
+        artifacts.fill(folder, retriever.method)
+        retriever.identity = card.identity
+        retriever._data, retriever._training = list(card.data), dict(card.training)
+        return retriever
+
+
+def hash_of(*values: int) -> int:
+    """A seed from several numbers, the same on every machine."""
+    text = ",".join(map(str, values)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=7).digest())
+
+
+def model_card(card: RetrieverCard) -> str:
+    """The README of an artefact."""
+    tasks = "\n".join(f"{at + 1}. {name}" for at, name in enumerate(card.sessions)) or "none yet"
+    return f"""---
+library_name: interplay
+tags: [prompt-learning, clip, image-text-retrieval, continual-learning]
+---
+
+# {card.method} on {card.backbone}
+
+Prompts for a frozen CLIP, trained with [interplay] {card.version} for image-text retrieval over tasks that arrived one
+after the other. The backbone itself is not in this folder (weights {card.backbone_digest[:12]}), and no training sample
+is.
+
+Tasks, in the order in which they were learned:
+
+{tasks}
+
+Use: `Retriever.from_pretrained("this folder").encode_images(images)`
+"""

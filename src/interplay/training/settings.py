@@ -1,0 +1,118 @@
+"""How a method is trained by gradient: every setting with its meaning, and the learning rate of each step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_type_hints
+
+from interplay.errors import InterplayError, unknown
+from interplay.ranges import Choice, Ranges, Real, Whole
+from interplay.training.checkpoints import LOGGERS
+
+Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
+SMALLER_IS_BETTER = ("calibration_error", "loss")
+NO_COURSE = ("accelerator", "strategy", "loggers", "cache_prefix", "progress")
+"""Settings that say where a run is computed and what is shown of it; it comes to the same with any of them."""
+
+
+def course_apart(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Training settings as those that decide what comes out, and those that do not (`NO_COURSE`)."""
+    free = {key: value for key, value in settings.items() if key in NO_COURSE}
+    return {key: value for key, value in settings.items() if key not in free}, free
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How a method is trained by gradient.
+
+    Attributes:
+        epochs: times that all pairs are seen.
+        batch_size: pairs a step and device.
+        learning_rate: the highest one of the schedule.
+        head_learning_rate_factor: the head's learning rate over that of the method; 0 leaves the head as it starts.
+        optimizer: `adam` (weight decay joins the gradient) or `adamw` (weight decay stands apart from it).
+        weight_decay: factor.
+        warmup: share of all steps in which the learning rate rises from 0 in a straight line.
+        schedule: after that, `cosine` down to 0, or `constant`.
+        patience: epochs without a better validation value before training stops; 0: never.
+        gradient_clip: bound on the norm of the gradient; 0: none.
+        seed: of the order of the pairs, and of whatever a method draws while it is trained.
+        precision: `32-true`; `16-mixed` and `bf16-mixed` are for GPUs.
+        accelerator, devices, strategy: as Lightning's Trainer takes them.
+        loggers: any of csv, tensorboard, wandb, mlflow; `metrics.jsonl` is always written.
+        cache_prefix: keep what leaves the frozen front layers on disk (see `PrefixCache`).
+        monitor: the validation metric that decides which epoch is best; by default accuracy, or f1_macro for
+            several labels.
+        progress: show progress bars.
+    """
+
+    epochs: int = 20
+    batch_size: int = 32
+    learning_rate: float = 2e-4
+    head_learning_rate_factor: float = 1.0
+    optimizer: Literal["adam", "adamw"] = "adam"
+    weight_decay: float = 0.0
+    warmup: float = 0.05
+    schedule: Literal["cosine", "constant"] = "cosine"
+    patience: int = 0
+    gradient_clip: float = 0.0
+    seed: int = 0
+    precision: Precision = "32-true"
+    accelerator: str = "auto"
+    devices: int = 1
+    strategy: str = "auto"
+    loggers: tuple[str, ...] = ("csv",)
+    cache_prefix: bool = False
+    monitor: str | None = None
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        for name, smallest in (
+            ("epochs", 1),
+            ("batch_size", 1),
+            ("devices", 1),
+            ("patience", 0),
+            ("seed", 0),
+        ):
+            if getattr(self, name) < smallest:
+                raise InterplayError(f"{name} must be at least {smallest}, not {getattr(self, name)}.")
+        for name in ("learning_rate", "head_learning_rate_factor", "weight_decay", "gradient_clip"):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf or (name == "learning_rate" and value == 0):
+                raise InterplayError(f"{name} cannot be {value}.")
+        if not 0 <= self.warmup <= 1:
+            raise InterplayError(f"warmup is a share of all steps, from 0 to 1, not {self.warmup}.")
+        hints = get_type_hints(TrainSettings)
+        for name in ("optimizer", "schedule", "precision"):
+            if getattr(self, name) not in get_args(hints[name]):
+                raise unknown(name, getattr(self, name), get_args(hints[name]))
+        for name in self.loggers:
+            if name not in LOGGERS:
+                raise unknown("logger", name, LOGGERS)
+
+
+TRAINING_RANGES: Ranges = {
+    "learning_rate": Real(1e-5, 5e-2, log=True),
+    "head_learning_rate_factor": Real(0.03, 10.0, log=True),
+    "epochs": Whole(3, 30, log=True),
+    "batch_size": Choice((16, 32, 64)),
+    "weight_decay": Real(1e-6, 1e-1, log=True),
+    "warmup": Real(0.0, 0.3),
+}
+"""Where the settings of training are worth searching, for every method."""
+
+
+def learning_rate_factor(
+    step: int, total: int, warmup: int, schedule: Literal["cosine", "constant"]
+) -> float:
+    """The factor on the learning rate of a step (from 0): (step + 1)/(warmup + 1) in the warm-up, 1 behind it.
+
+    Then (1 + cos(π·(step − warmup)/(total − warmup)))/2 with `cosine`.
+    """
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    if schedule == "constant":
+        return 1.0
+    return (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup)))) / 2

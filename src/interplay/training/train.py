@@ -1,0 +1,231 @@
+"""Training by gradient: from encoded pairs to the weights of the best epoch, in a run folder."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback
+
+from interplay.data.batches import EncodedTable
+from interplay.errors import InterplayError, unknown
+from interplay.tasks.trainable import Trainable
+from interplay.towers.backbone import Backbone
+from interplay.training.checkpoints import (
+    BEST,
+    LAST,
+    AtomicCheckpointIO,
+    Epoch,
+    History,
+    RunRecorder,
+    TrainingBar,
+    make_loggers,
+    read_checkpoint,
+    resumable,
+    write_history,
+)
+from interplay.training.lightning_module import PairTraining
+from interplay.training.prefix_cache import PrefixCache
+from interplay.training.settings import SMALLER_IS_BETTER, TrainSettings, course_apart
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What came out of a training run.
+
+    Attributes:
+        best_epoch: from 1; the model holds its weights.
+        best_value: its value of the monitored validation metric.
+        monitor: which one.
+        history: one record an epoch, as in `metrics.jsonl`.
+        seconds: of all epochs, those before a resume included.
+        seconds_per_epoch: on average.
+        steps: optimizer steps.
+        parameters: how many numbers were trained.
+    """
+
+    best_epoch: int
+    best_value: float
+    monitor: str
+    history: list[Epoch]
+    seconds: float
+    seconds_per_epoch: float
+    steps: int
+    parameters: int
+
+
+def fit(
+    model: Trainable,
+    backbone: Backbone,
+    train: EncodedTable,
+    validation: EncodedTable,
+    settings: TrainSettings,
+    run: Path,
+    *,
+    resume: bool = False,
+    cache: PrefixCache | None = None,
+) -> FitReport:
+    """Train a prepared model; afterwards it holds the weights of the epoch that was best on validation.
+
+    The run's folder gets `last.ckpt`, `best.ckpt`, `metrics.jsonl` and what the loggers write. A run that was
+    killed goes on behind its last finished epoch with `resume`, given a model that was built with the same seed, and
+    ends with the same weights as an undisturbed one (bit for bit on one CPU thread).
+
+    Args:
+        train, validation: pairs with targets.
+        run: the folder.
+        resume: go on where the run in the folder stands; it starts from the beginning where there is none.
+        cache: for `settings.cache_prefix`; by default the one in the program's cache folder.
+
+    Raises:
+        InterplayError: nothing to train, no pairs, a folder in use, other settings than before, a loss that is no
+            number, a full disk, a logger that is not installed, a device that is not there.
+    """
+    parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    _check(model, train, validation, parameters)
+    course = _course(model, backbone, train, validation, settings)
+    found = resumable(run, course) if resume else None
+    if not resume and (run / LAST).exists():
+        raise InterplayError(
+            f"{run} holds a training run already: go on with it (resume), or choose another folder."
+        )
+    history = found or History(course)
+    monitor = _monitor(settings, model)
+    name = monitor.removeprefix("validation_")
+    recorder = RunRecorder(
+        run,
+        history,
+        monitor,
+        larger_is_better=name not in SMALLER_IS_BETTER,
+        patience=settings.patience,
+        csv_table="csv" in settings.loggers,
+    )
+    if len(history.epochs) < settings.epochs and not history.out_of_patience(settings.patience):
+        store = (cache or PrefixCache()) if settings.cache_prefix else None
+        module = PairTraining(model, backbone, train, validation, settings, store)
+        _run(module, recorder, settings, run / LAST if found else None)
+        history = resumable(run, course) or history  # other processes may have done the training
+    write_history(run, history.epochs, csv_table=recorder.csv_table)
+    weights = read_checkpoint(run / BEST)["state_dict"]
+    model.load_state_dict({key.removeprefix("model."): value for key, value in weights.items()})
+    seconds = sum(float(epoch["seconds"]) for epoch in history.epochs)
+    return FitReport(
+        best_epoch=history.best_epoch,
+        best_value=history.best_value,
+        monitor=name,
+        history=history.epochs,
+        seconds=seconds,
+        seconds_per_epoch=seconds / len(history.epochs),
+        steps=int(history.epochs[-1]["step"]),
+        parameters=parameters,
+    )
+
+
+def _check(model: Trainable, train: EncodedTable, validation: EncodedTable, parameters: int) -> None:
+    if not parameters:
+        raise InterplayError(
+            f"There are no parameters to train: {', '.join(f'{k} {v}' for k, v in model.course().items())}."
+        )
+    for table, role in ((train, "train on"), (validation, "validate on")):
+        if not len(table) or table.targets is None:
+            raise InterplayError(f"{table.name} has no pairs with targets to {role}.")
+        model.check(table.name, table.kind, table.targets)
+
+
+def _course(
+    model: Trainable,
+    backbone: Backbone,
+    train: EncodedTable,
+    validation: EncodedTable,
+    settings: TrainSettings,
+) -> dict[str, Any]:
+    """What decides about the weights: a run goes on with all of it as it was."""
+    course, _ = course_apart(asdict(settings))
+    return (
+        course
+        | model.course()
+        | {
+            "backbone": f"{backbone.name} {backbone.digest}",
+            "training pairs": len(train),
+            "validation pairs": len(validation),
+        }
+    )
+
+
+def _monitor(settings: TrainSettings, model: Trainable) -> str:
+    known = model.monitors
+    name = settings.monitor or known[0]
+    if name not in known:
+        raise unknown("validation metric", name, known)
+    return f"validation_{name}"
+
+
+def _run(
+    module: PairTraining, recorder: RunRecorder, settings: TrainSettings, checkpoint: Path | None
+) -> None:
+    """Drive Lightning, quietly; afterwards model and backbone are where they were."""
+    model, backbone = module.model, module.backbone
+    place, was_training = backbone.device, model.training
+    model.train()
+    try:
+        with _quiet(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            _trainer(recorder, settings).fit(module, ckpt_path=checkpoint, weights_only=True)
+    except OSError as problem:
+        raise InterplayError(
+            f"The training run in {recorder.run} could not go on ({problem}). What was saved before is intact: "
+            "mend that, and go on with resume."
+        ) from problem
+    finally:
+        backbone.to(place)
+        model.to(place).train(was_training)
+
+
+def _trainer(recorder: RunRecorder, settings: TrainSettings) -> Trainer:
+    callbacks: list[Callback] = [recorder]
+    if settings.progress:
+        callbacks.append(TrainingBar(recorder))
+    try:
+        return Trainer(
+            accelerator=settings.accelerator,
+            devices=settings.devices,
+            strategy=settings.strategy,
+            precision=settings.precision,
+            max_epochs=settings.epochs,
+            gradient_clip_val=settings.gradient_clip or None,
+            logger=make_loggers(settings.loggers, recorder.run),
+            callbacks=callbacks,
+            plugins=[AtomicCheckpointIO()],
+            default_root_dir=recorder.run,
+            num_sanity_val_steps=0,
+            log_every_n_steps=1,
+            enable_model_summary=False,
+            enable_progress_bar=settings.progress,
+            use_distributed_sampler=False,
+        )
+    except (MisconfigurationException, ValueError) as problem:
+        raise InterplayError(f"Lightning cannot train with these settings: {problem}") from None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Lightning's notes about devices and tips."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            # Lightning 2.6 makes tree leaves in a way that torch 2.13 no longer likes.
+            warnings.filterwarnings("ignore", message=r".*LeafSpec.*", category=FutureWarning)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
