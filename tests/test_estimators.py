@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -10,7 +11,7 @@ import torch
 from PIL import Image
 
 from interplay import AdapterBank, Classifier, InterplayError, TrainSettings, load_backbone
-from interplay.classification.classifier import encode_inputs
+from interplay.classification.classifier import encode_inputs, encode_table
 from interplay.data.schema import PairTable
 from interplay.towers.backbone import Backbone
 
@@ -142,6 +143,7 @@ def test_many_adapters_share_one_backbone_and_one_batch(tiny: Backbone, tmp_path
     bank.detach("deep")
     with pytest.raises(InterplayError, match="no attached adapter called 'deep'"):
         bank.predict_proba(images, texts, wanted)
+    assert bank.predict_proba([], [], []) == []
     with pytest.raises(InterplayError, match="attached already"):
         bank.attach("probe", tmp_path / "probe")
 
@@ -165,6 +167,11 @@ def test_mistakes_are_told_in_one_sentence(tiny: Backbone, tmp_path: Path) -> No
         Classifier(tiny, "mitp", settings={"similarity": "cosin"})
     with pytest.raises(InterplayError, match="Did you mean 'kind'"):
         Classifier(tiny, "mitp", head={"kin": "pair"})
+    for method, head in (("zero_shot", {"tempalte": "{}"}), ("linear_probe", {"kid": "pair"})):
+        with pytest.raises(InterplayError, match="Did you mean"):
+            Classifier(tiny, method, head=head)
+    with pytest.raises(InterplayError, match="no multi_loss called 'BCE'"):
+        Classifier(tiny, multi_loss="BCE")  # type: ignore[arg-type]
     with pytest.raises(InterplayError, match="Did you mean 'tiny'"):
         Classifier("tinny")
     with pytest.raises(InterplayError, match="not trained yet"):
@@ -198,3 +205,63 @@ def test_long_texts_are_cut_and_counted(tiny: Backbone) -> None:
     assert ids.shape[1] == tiny.text.shape.positions
     assert ids[0, -1] == tiny.text.shape.end_token
     assert tiny.truncated == before + 1
+
+
+def test_a_table_with_long_texts_says_so(tiny: Backbone, caplog: pytest.LogCaptureFixture) -> None:
+    table = colour_table()
+    long = table.rows.map(
+        lambda row, at: {"text": "word " * 90 if at == 2 else row["text"]}, with_indices=True
+    )
+    encode_table(table, tiny)
+    assert not caplog.records
+    encode_table(replace(table, rows=long), tiny, reserve=4)
+    assert [record.getMessage() for record in caplog.records] == [
+        "colours: 1 of 30 texts were cut to 60 tokens."
+    ]
+
+
+def test_labels_decide_the_order_of_the_logits(tiny: Backbone, tmp_path: Path) -> None:
+    labels = ["red", "blue", "green"]
+    classifier = Classifier(tiny, "linear_probe", labels)
+    classifier.fit(colour_table())
+    assert classifier.labels == tuple(labels)
+    sorted_ones = Classifier(tiny, "linear_probe")
+    sorted_ones.fit(colour_table())
+    images, texts = some_pairs()
+    expected = sorted_ones.predict_proba(images, texts)[:, [sorted(labels).index(label) for label in labels]]
+    torch.testing.assert_close(classifier.predict_proba(images, texts), expected, atol=1e-3, rtol=1e-3)
+    assert classifier.evaluate(colour_table())["accuracy"] == sorted_ones.evaluate(colour_table())["accuracy"]
+    classifier.save_pretrained(tmp_path)
+    loaded = Classifier.from_pretrained(str(tmp_path), backbone=tiny)
+    assert loaded.evaluate(colour_table()) == classifier.evaluate(colour_table())
+
+
+def test_a_failed_fit_leaves_the_classifier_as_it_was(tiny: Backbone) -> None:
+    table = colour_table()
+    bare = replace(table, rows=table.rows.filter(lambda row: row["split"] != "validation"))
+    fresh = Classifier(tiny, "linear_probe")
+    with pytest.raises(InterplayError, match="validation"):
+        fresh.fit(bare)
+    with pytest.raises(InterplayError, match="not trained yet"):
+        fresh.predict(*some_pairs())
+    fresh.fit(colour_table("multi"))  # nothing of the failed kind is left
+    trained = Classifier(tiny, "linear_probe")
+    trained.fit(table)
+    before = trained.predict_proba(*some_pairs())
+    with pytest.raises(InterplayError, match="validation"):
+        trained.fit(bare)
+    assert torch.equal(trained.predict_proba(*some_pairs()), before)
+
+
+@pytest.mark.parametrize("method", ["coop", "prompt_fuse"])
+def test_a_method_that_no_gradient_reaches_is_refused(method: str, tiny: Backbone) -> None:
+    classifier = Classifier(tiny, method, head={"kind": "learned", "query": "image"}, settings={"length": 4})
+    with pytest.raises(InterplayError, match=f"Nothing that the method '{method}' trains reaches the logits"):
+        classifier.fit(colour_table(), settings=QUICK)
+
+
+def test_joint_class_texts_are_refused_where_final_vectors_are_fused(tiny: Backbone) -> None:
+    joint = {"kind": "class_text", "class_text": "joint", "query": "image"}
+    for method in ("late_fusion", "cma_clip"):
+        with pytest.raises(InterplayError, match="without an end"):
+            Classifier(tiny, method, head=joint).fit(colour_table())

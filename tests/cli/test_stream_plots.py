@@ -11,9 +11,9 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from interplay.plotting import streams as stream_plots
 from interplay.errors import InterplayError
 from interplay.metrics.recall import Recall
+from interplay.plotting import streams as stream_plots
 from interplay.plotting.streams import RankPoint
 from interplay.retrieval.score_matrix import ScoreMatrix
 

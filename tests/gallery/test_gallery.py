@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from interplay.gallery import store as gallery_store
 from interplay.errors import InterplayError
+from interplay.gallery import store as gallery_store
 from interplay.gallery.gallery import Gallery
 from interplay.towers.tokens import Side
 from tests.gallery.conftest import Opener

@@ -70,6 +70,17 @@ def test_hierarchical_alignment_is_the_loop(temperature: float) -> None:
     assert found.item() == pytest.approx(hierarchical_loop(image, text, temperature), rel=1e-4)
 
 
+def test_alignment_stays_in_fp32_under_autocast() -> None:
+    torch.manual_seed(0)
+    image, text = torch.rand(5, 16, 8) + 0.7, torch.rand(5, 16, 6) + 0.7
+    plain = hierarchical_alignment(image, text, 0.01)
+    older = torch.nn.functional.normalize(torch.randn(3, 8), dim=1)
+    row = task_similarity(image[0, 0], older, older @ older.T)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(hierarchical_alignment(image, text, 0.01), plain)
+        assert torch.equal(task_similarity(image[0, 0], older, (older @ older.T).float())[-1], row[-1])
+
+
 @pytest.mark.parametrize("temperature", [1.0, 0.1, 0.01])
 @pytest.mark.parametrize("pattern", ["mixed", "all alike", "none alike"])
 def test_cross_task_alignment_is_the_loop(temperature: float, pattern: str) -> None:

@@ -106,7 +106,7 @@ def test_the_context_starts_from_words(backbone: Backbone) -> None:
     short = choose("coop").build(backbone.shape, {"length": 4, "init": "dog"})
     with pytest.raises(InterplayError, match=r"'dog' has 3 tokens.*set length = 3"):
         short.start_from(backbone)
-    with pytest.raises(InterplayError, match="no room for words among the 40"):
+    with pytest.raises(InterplayError, match="takes 38 of the 40 positions"):
         choose("coop").build(backbone.shape, {"length": 38})
     with pytest.raises(InterplayError, match="length >= 1"):
         choose("coop").settings({"length": 0})

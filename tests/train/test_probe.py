@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from interplay.classification.predict import evaluate, predict
-from interplay.classification.probe import features, fit_probe, logistic_regression
+from interplay.classification.probe import features, fit_probe, fit_threshold, logistic_regression
 from interplay.data.batches import EncodedTable
 from interplay.errors import InterplayError
 from interplay.metrics.classification import classification_metrics
@@ -99,6 +100,27 @@ def test_takes_the_penalty_that_is_given(towers: Backbone) -> None:
     )
     assert model.head.weight is not None
     torch.testing.assert_close(model.head.weight.detach(), weight.float())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_threshold_stands_between_different_logits(
+    seed: int, towers: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(seed)
+    logits, targets = torch.randint(0, 4, (6, 3)).float(), (torch.rand(6, 3) < 0.4).float()
+    targets[0, 0] = 1
+    table = toy_table(towers, 6, 1, "multi")
+    monkeypatch.setattr("interplay.classification.probe.predict", lambda *given: logits)
+    model = toy_model(towers, "linear_probe", LINEAR, kind="multi")
+    found = fit_threshold(model, towers, replace(table, targets=targets))
+    assert model.head.bias is not None
+
+    def f1(threshold: float) -> float:
+        picked = logits > threshold
+        return 2 * float((targets * picked).sum()) / float(targets.sum() + picked.sum())
+
+    assert found == pytest.approx(f1(-model.head.bias[0].item()))
+    assert found == pytest.approx(max(f1(threshold - 0.5) for threshold in range(4)))
 
 
 def test_needs_a_linear_head_and_labels(towers: Backbone) -> None:

@@ -83,6 +83,8 @@ class AdapterBank:
         """
         if len(adapters) != len(images):
             raise InterplayError(f"Every pair needs an adapter: got {len(adapters)} for {len(images)} pairs.")
+        if not adapters:
+            return []
         models = {name: self[name]._ready() for name in dict.fromkeys(adapters)}
         for name, model in models.items():
             if model.suffix is not None:

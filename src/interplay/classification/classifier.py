@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from interplay.data.image_cache import ImageCache
 from interplay.data.images import ImageSource, decode, to_square
 from interplay.data.readers import load
 from interplay.data.schema import PairTable, Split
-from interplay.errors import InterplayError
+from interplay.errors import InterplayError, unknown
 from interplay.methods.base import choose, make_settings
 from interplay.metrics.calibration import Calibration, CalibrationReport, fit_calibration
 from interplay.metrics.classification import Kind, classification_metrics, negative_log_likelihood
@@ -31,6 +32,8 @@ from interplay.tasks.classify import MultiLoss, PairClassifier
 from interplay.towers.backbone import Backbone, as_backbone
 from interplay.training.settings import TrainSettings
 from interplay.training.train import FitReport, fit
+
+_log = logging.getLogger(__name__)
 
 Data = str | PairTable
 ABSTAINED = ""
@@ -45,8 +48,13 @@ def as_table(data: Data) -> PairTable:
 
 
 def encode_table(table: PairTable, backbone: Backbone, *, reserve: int = 0) -> EncodedTable:
-    """The pairs of a table as a backbone reads them, pictures through the image cache."""
-    return EncodedTable.from_table(table, backbone, ImageCache(size=backbone.image_size), reserve=reserve)
+    """The pairs of a table as a backbone reads them, pictures through the image cache; says how many texts were cut."""
+    before = backbone.truncated
+    encoded = EncodedTable.from_table(table, backbone, ImageCache(size=backbone.image_size), reserve=reserve)
+    if cut := backbone.truncated - before:
+        room = backbone.text.shape.positions - reserve
+        _log.warning("%s: %d of %d texts were cut to %d tokens.", table.name, cut, len(table), room)
+    return encoded
 
 
 def encode_inputs(
@@ -112,7 +120,10 @@ class Classifier(ModelHubMixin, library_name="interplay"):
         self.multi_loss: MultiLoss = multi_loss
         self.seed = seed
         self.labels = None if labels is None else tuple(labels)
-        make_settings(HeadSettings, self._head_settings(), "the head")
+        for given in (self.head, self._head_settings()):
+            make_settings(HeadSettings, given, "the head")
+        if multi_loss not in get_args(MultiLoss):
+            raise unknown("multi_loss", multi_loss, get_args(MultiLoss))
         self.backbone = as_backbone(backbone)
         self.model: PairClassifier | None = None
         self.card: artifacts.Card | None = None
@@ -129,8 +140,8 @@ class Classifier(ModelHubMixin, library_name="interplay"):
             return {**{key: value for key, value in self.head.items() if key in read}, "kind": "class_text"}
         return self.head
 
-    def _begin(self, table: PairTable) -> PairClassifier:
-        """A fresh model for a table's classes."""
+    def _begin(self, table: PairTable) -> PairTable:
+        """A fresh model for a table's classes; returns the table with its classes in the order of the labels."""
         if table.kind == "pairs":
             raise InterplayError(
                 f"{table.name} has no labels: a Classifier needs a 'label' or 'labels' column."
@@ -145,6 +156,8 @@ class Classifier(ModelHubMixin, library_name="interplay"):
                 f"{table.name} has the classes {', '.join(table.classes)}; the classifier was made for "
                 f"{', '.join(self.labels)}."
             )
+        if self.labels is not None:
+            table = replace(table, classes=self.labels)
         self.labels = table.classes
         self.card = artifacts.Card(
             method=self.method_name,
@@ -161,9 +174,9 @@ class Classifier(ModelHubMixin, library_name="interplay"):
         )
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            model = artifacts.build(self.card, self.backbone)
-            model.method.start_from(self.backbone)
-        return model
+            self.model = artifacts.build(self.card, self.backbone)
+            self.model.method.start_from(self.backbone)
+        return table
 
     def fit(
         self,
@@ -175,6 +188,8 @@ class Classifier(ModelHubMixin, library_name="interplay"):
     ) -> FitReport:
         """Train on the `train` split, with everything that is chosen chosen on `validation`.
 
+        What fails leaves the classifier as it was.
+
         Args:
             data: a table, or what `interplay.data.load` takes.
             settings: how to train; probes and zero-shot need none of it.
@@ -184,9 +199,19 @@ class Classifier(ModelHubMixin, library_name="interplay"):
         Raises:
             InterplayError: data that cannot be used, a loss that is not finite, a full disk.
         """
-        table = as_table(data)
-        settings = settings or TrainSettings(seed=self.seed)
-        self.model = self._begin(table)
+        before = self.model, self.card, self.labels, self.kind
+        try:
+            return self._fit(as_table(data), settings or TrainSettings(seed=self.seed), run, resume=resume)
+        except BaseException:
+            self.model, self.card, self.labels, self.kind = before
+            raise
+
+    def _fit(
+        self, table: PairTable, settings: TrainSettings, run: str | Path | None, *, resume: bool
+    ) -> FitReport:
+        """`fit`; what fails leaves a half-made model behind."""
+        table = self._begin(table)
+        assert self.model is not None
         assert self.card is not None
         train, validation = (
             encode_table(table.split(name), self.backbone, reserve=self.model.reserve)
@@ -229,12 +254,13 @@ class Classifier(ModelHubMixin, library_name="interplay"):
         if model.method.solver == "logistic":
             probe = fit_probe(model, self.backbone, train, validation)
             value, parameters = probe.value, probe.parameters
+            monitor = "accuracy" if model.kind == "single" else "f1_macro"
         elif model.kind == "multi":
-            value, parameters = fit_threshold(model, self.backbone, validation), 1
+            value, parameters, monitor = fit_threshold(model, self.backbone, validation), 1, "f1_micro"
         else:
             value, parameters = evaluate(model, self.backbone, validation)["accuracy"], 0
+            monitor = "accuracy"
         seconds = time.perf_counter() - start
-        monitor = "accuracy" if model.kind == "single" else "f1_macro"
         return FitReport(1, value, monitor, [], seconds, seconds, 0, parameters)
 
     def logits(self, data: Data, split: Split = "test") -> tuple[Tensor, Tensor]:
@@ -245,12 +271,13 @@ class Classifier(ModelHubMixin, library_name="interplay"):
         """
         model = self._ready()
         table = as_table(data)
-        if tuple(table.classes) != self.labels:
+        if self.labels is None or set(table.classes) != set(self.labels):
             raise InterplayError(
                 f"{table.name} has the classes {', '.join(table.classes)}, this classifier knows "
                 f"{', '.join(self.labels or ())}."
             )
-        encoded = encode_table(table.split(split), self.backbone, reserve=model.reserve)
+        table = replace(table.split(split), classes=self.labels)
+        encoded = encode_table(table, self.backbone, reserve=model.reserve)
         assert encoded.targets is not None
         return predict(model, self.backbone, encoded), encoded.targets
 

@@ -136,6 +136,7 @@ def fit_threshold(model: PairClassifier, backbone: Backbone, validation: Encoded
     ranked, order = logits.sort(descending=True)
     hits = targets.flatten()[order].cumsum(0)
     f1_at = 2 * hits / (torch.arange(1, len(ranked) + 1) + targets.sum())
+    f1_at[:-1][ranked[1:] == ranked[:-1]] = -1  # no threshold stands between equal logits
     at = int(f1_at.argmax())
     below = ranked[at + 1] if at + 1 < len(ranked) else ranked[at] - 1
     with torch.no_grad():

@@ -84,6 +84,9 @@ class Method(nn.Module, ABC):
     own_embedding: bool = False
     """True: texts enter through an embedding of the method's own, which class texts that continue them would miss."""
 
+    fuses_vectors: ClassVar[bool] = False
+    """True: `pair_vectors` reads the final vectors, so a text has to end where its own end token stands."""
+
     def __init__(self, shape: Shape, settings: Any) -> None:
         super().__init__()
         self.shape = shape
@@ -250,6 +253,10 @@ def _class_in(module_name: str) -> type[Method]:
     return found[0]
 
 
+_TEXT = 3
+"""Positions of the shortest text: start token, one word, end token."""
+
+
 @dataclass(frozen=True)
 class MethodChoice:
     """A method by one of its names: the class and the settings that the name stands for."""
@@ -269,8 +276,19 @@ class MethodChoice:
         )
 
     def build(self, shape: Shape, overrides: Mapping[str, Any] | None = None) -> Method:
-        """A fresh method for a geometry."""
-        return self.method(shape, self.settings(overrides))
+        """A fresh method for a geometry.
+
+        Raises:
+            InterplayError: as `settings`; a geometry that the settings do not fit, as prompts that leave no room for
+                words.
+        """
+        method = self.method(shape, self.settings(overrides))
+        if method.reserve + _TEXT > shape.text.positions:
+            raise InterplayError(
+                f"The method '{self.name}' takes {method.reserve} of the {shape.text.positions} positions of the text "
+                "tower, which leaves no room for words: choose fewer prompts."
+            )
+        return method
 
 
 def choices() -> dict[str, MethodChoice]:

@@ -58,6 +58,7 @@ class CmaClip(Method):
 
     Settings: ClassVar[type[Any]] = CmaClipSettings
     coupled = True
+    fuses_vectors: ClassVar[bool] = True
     reads_last_layer: ClassVar[bool] = True
 
     def __init__(self, shape: Shape, settings: CmaClipSettings) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from interplay.errors import InterplayError
 from interplay.methods.base import Keys, Method
-from interplay.parts.context import check_length, start_from_words
+from interplay.parts.context import start_from_words
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import Shape, Side, Tokens, Tower
 from interplay.towers.walk import Routes
@@ -60,7 +60,6 @@ class Cocoop(Method):
 
     def __init__(self, shape: Shape, settings: CocoopSettings) -> None:
         super().__init__(shape, settings)
-        check_length("CoCoOp", settings.length, shape)
         self.reserve = settings.length
         hidden = _hidden(shape.joint, settings.reduction)
         self.prompts = nn.Parameter(torch.randn(settings.length, shape.text.width) * 0.02)

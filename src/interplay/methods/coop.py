@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
-from interplay.parts.context import check_length, start_from_words
+from interplay.parts.context import start_from_words
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import Shape, Side, Tokens, Tower
 
@@ -56,7 +56,6 @@ class Coop(Method):
 
     def __init__(self, shape: Shape, settings: CoopSettings) -> None:
         super().__init__(shape, settings)
-        check_length("CoOp", settings.length, shape)
         self.reserve = settings.length
         self.split = {"end": None, "middle": settings.length // 2, "front": 0}[settings.position]
         self.prompts = nn.Parameter(torch.randn(settings.length, shape.text.width) * 0.02)

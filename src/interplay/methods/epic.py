@@ -17,7 +17,7 @@ from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.parts.memory_hub import activation, apply_weights, keep_norm
 from interplay.parts.perceptron import perceptron, perceptron_count
-from interplay.parts.similarity import SimilarityShape, SimilarityType
+from interplay.parts.similarity import SimilarityShape, SimilarityType, one_is_certain
 from interplay.parts.temporal_prompts import Prompts, Schedule, Visibility
 from interplay.ranges import Choice, Ranges, Whole
 from interplay.towers.backbone import Backbone
@@ -53,6 +53,8 @@ class EpicSettings:
     def __post_init__(self) -> None:
         if self.length < 1 or self.hidden < 1:
             raise InterplayError("EPIC needs length >= 1 and hidden >= 1.")
+        if self.length == 1 and one_is_certain(self.similarity, self.similarity_shape):
+            raise InterplayError("EPIC weighs tokens against each other: it needs length >= 2.")
 
 
 class Epic(Method):
@@ -68,7 +70,7 @@ class Epic(Method):
     Settings: ClassVar[type[Any]] = EpicSettings
     ranges: ClassVar[Ranges] = {
         "layers": Choice(((4, 5, 6), (6, 7, 8), (7, 8, 9), (10, 11, 12), (8,))),
-        "length": Whole(1, 12, log=True),
+        "length": Whole(2, 12, log=True),
         "similarity": Choice(("cosine", "mmd", "cov-pearson")),
         "renormalise": Choice((True, False)),
         "hidden": Choice((32, 64, 168)),

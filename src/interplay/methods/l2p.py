@@ -88,13 +88,13 @@ class L2p(Method):
         return tower.layer(i, tokens)
 
     def objective(self, base: Tensor, keys: Keys | None) -> Tensor:
-        """base − λ·mean cos(picked keys, queries)."""
+        """base − λ·Σ cos(picked keys, query), the mean over the batch."""
         assert keys is not None
         route = self.route("image", keys.image)
         assert route is not None
         picked = F.normalize(self.pool_keys, dim=-1)[route]
         near = torch.einsum("bnd,bd->bn", picked, keys.image)
-        total: Tensor = base - self.settings.pull * near.mean()
+        total: Tensor = base - self.settings.pull * near.sum(dim=1).mean()
         return total
 
     @classmethod

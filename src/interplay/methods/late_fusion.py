@@ -44,6 +44,7 @@ class LateFusion(Method):
 
     Settings: ClassVar[type[Any]] = LateFusionSettings
     coupled = True
+    fuses_vectors: ClassVar[bool] = True
 
     def __init__(self, shape: Shape, settings: LateFusionSettings) -> None:
         super().__init__(shape, settings)

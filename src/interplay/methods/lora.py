@@ -38,8 +38,8 @@ class LoraSettings:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.rank < 1 or not self.targets or not 0 <= self.dropout < 1:
-            raise InterplayError("LoRA needs rank >= 1, at least one target and 0 <= dropout < 1.")
+        if min(self.rank, self.alpha) < 1 or not self.targets or not 0 <= self.dropout < 1:
+            raise InterplayError("LoRA needs rank and alpha >= 1, at least one target and 0 <= dropout < 1.")
 
 
 class Lora(Method):

@@ -17,7 +17,7 @@ from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.parts.memory_hub import MemoryHub
 from interplay.parts.perceptron import perceptron, perceptron_count
-from interplay.parts.similarity import SimilarityShape, SimilarityType
+from interplay.parts.similarity import SimilarityShape, SimilarityType, one_is_certain
 from interplay.parts.temporal_prompts import Prompts, Schedule, Visibility
 from interplay.ranges import Choice, Ranges, Whole
 from interplay.towers.backbone import Backbone
@@ -61,6 +61,12 @@ class MitpSettings:
     def __post_init__(self) -> None:
         if self.length < 1 or self.hidden < 1:
             raise InterplayError("MITP needs length >= 1 and hidden >= 1.")
+        if (
+            self.interaction == "hub"
+            and self.length == 1
+            and one_is_certain(self.similarity, self.similarity_shape)
+        ):
+            raise InterplayError("MITP's hub weighs tokens against each other: it needs length >= 2.")
 
 
 class Mitp(Method):
@@ -81,7 +87,7 @@ class Mitp(Method):
     Settings: ClassVar[type[Any]] = MitpSettings
     ranges: ClassVar[Ranges] = {
         "layers": Choice(((4, 5, 6), (6, 7, 8), (7, 8, 9), (10, 11, 12), (8,))),
-        "length": Whole(1, 12, log=True),
+        "length": Whole(2, 12, log=True),
         "similarity": Choice(("cosine", "mmd", "cov-pearson")),
         "renormalise": Choice((True, False)),
         "hidden": Choice((32, 64, 168)),

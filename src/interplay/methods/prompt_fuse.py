@@ -1,15 +1,84 @@
-"""PromptFuse: a picture's vector and a few prompts at the input of a frozen text tower (Liang et al., 2022)."""
+"""PromptFuse and BlindPrompt: a picture's vector and prompts as input of a frozen text tower (Liang et al., 2022)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from interplay.errors import InterplayError
 from interplay.methods.base import Method
-from interplay.parts.fused_input import FusedInput, FusedInputSettings
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import Shape, Side
 from interplay.towers.walk import Order, Pair, Step
+
+Projection = Literal["auto", "always"]
+
+
+@dataclass(frozen=True)
+class PromptFuseSettings:
+    """Settings of PromptFuse and BlindPrompt.
+
+    Attributes:
+        length: prompt tokens N (paper: 20).
+        projection: when a trained linear map takes the picture's vector to the text tower's width: `auto`: only where
+            the joint space is not as wide; `always`.
+        blind: whether the prompts attend to one another alone (BlindPrompt).
+    """
+
+    length: int = 20
+    projection: Projection = "auto"
+    blind: bool = False
+
+    def __post_init__(self) -> None:
+        if self.length < 1:
+            raise InterplayError("PromptFuse and BlindPrompt need length >= 1.")
+
+
+class FusedInput(nn.Module):
+    """The rows that stand in front of a text: N free prompts, N(0, 0.02²), then the picture's pooled vector.
+
+    Args:
+        shape: geometry of the towers.
+        settings: how many prompts, and whether the vector is mapped.
+    """
+
+    def __init__(self, shape: Shape, settings: PromptFuseSettings) -> None:
+        super().__init__()
+        self.blind = settings.blind
+        self.prompts = nn.Parameter(torch.randn(settings.length, shape.text.width) * 0.02)
+        self.projection = nn.Linear(shape.joint, shape.text.width) if _is_mapped(shape, settings) else None
+
+    def forward(self, picture: Float[Tensor, "batch joint"]) -> Float[Tensor, "batch rows width"]:
+        """The picture's vector (batch, joint) → N + 1 rows of the text tower's width."""
+        visual = picture if self.projection is None else self.projection(picture)
+        prompts = self.prompts.expand(picture.shape[0], -1, -1)
+        return torch.cat([prompts, visual[:, None].to(prompts.dtype)], dim=1)
+
+    def enter(self, step: Step, backbone: Backbone, pair: Pair) -> Pair:
+        """In front of the first text layer the rows join the text; every other step leaves the pair as it is.
+
+        Blind prompts attend to one another alone; the picture's row attends to everything.
+        """
+        if step.text != 0:
+            return pair
+        rows = self(backbone.image.pool(pair.image))
+        text = backbone.text.put(pair.text, rows, see_all=True)
+        return Pair(pair.image, replace(text, blind=len(self.prompts) if self.blind else 0))
+
+    @staticmethod
+    def parameter_count(shape: Shape, settings: PromptFuseSettings) -> int:
+        """N·d_t, and (joint + 1)·d_t where the picture's vector is mapped."""
+        mapped = (shape.joint + 1) * shape.text.width if _is_mapped(shape, settings) else 0
+        return settings.length * shape.text.width + mapped
+
+
+def _is_mapped(shape: Shape, settings: PromptFuseSettings) -> bool:
+    return settings.projection == "always" or shape.joint != shape.text.width
 
 
 class PromptFuse(Method):
@@ -17,7 +86,8 @@ class PromptFuse(Method):
 
     The picture is one token, the frozen image tower's pooled vector as it is. Prompts enter at the input alone and,
     like the picture's row, attend to everything, as in the paper's bidirectional language model; text rows stay
-    causal.
+    causal. In BlindPrompt they attend to one another alone: picture and text read them, so they can encode how the
+    modalities are aligned but nothing of the input; the mask is checked against one that is written row by row.
 
     A reimplementation: our reading of the paper, without its code. Deviations: CLIP's text tower is the language model,
     and its end token, as the text vector, stands in for the mask token; the rows stand behind the start token, which
@@ -25,13 +95,12 @@ class PromptFuse(Method):
     image vector too.
     """
 
-    Settings: ClassVar[type[Any]] = FusedInputSettings
+    Settings: ClassVar[type[Any]] = PromptFuseSettings
     coupled = True
     align: Order = "image_first"
-    blind: ClassVar[bool] = False
-    """Whether the prompts see one another alone."""
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"blind_prompt": {"blind": True}}
 
-    def __init__(self, shape: Shape, settings: FusedInputSettings) -> None:
+    def __init__(self, shape: Shape, settings: PromptFuseSettings) -> None:
         super().__init__(shape, settings)
         self.input = FusedInput(shape, settings)
 
@@ -41,7 +110,7 @@ class PromptFuse(Method):
 
     def pair_layer(self, step: Step, backbone: Backbone, pair: Pair) -> Pair:
         """The layers are left alone, but for what stands in front of the first text layer."""
-        return super().pair_layer(step, backbone, self.input.enter(step, backbone, pair, blind=self.blind))
+        return super().pair_layer(step, backbone, self.input.enter(step, backbone, pair))
 
     @classmethod
     def tiny(cls) -> Mapping[str, Any]:
@@ -49,6 +118,6 @@ class PromptFuse(Method):
         return {"length": 3}
 
     @classmethod
-    def parameter_count(cls, shape: Shape, settings: FusedInputSettings) -> int:
+    def parameter_count(cls, shape: Shape, settings: PromptFuseSettings) -> int:
         """N·d_t, and (joint + 1)·d_t where the picture's vector is mapped: 15,360 at N = 20, d_t = joint = 768."""
         return FusedInput.parameter_count(shape, settings)

@@ -7,20 +7,6 @@ from torch import Tensor, nn
 
 from interplay.errors import InterplayError
 from interplay.towers.backbone import Backbone
-from interplay.towers.tokens import Shape
-
-
-def check_length(name: str, length: int, shape: Shape) -> None:
-    """Whether a text tower has room for a context: start token, one word and end token stand beside it.
-
-    Raises:
-        InterplayError: it has not.
-    """
-    if length + 3 > shape.text.positions:
-        raise InterplayError(
-            f"{name}: a context of {length} tokens leaves no room for words among the {shape.text.positions} "
-            "positions of the text tower."
-        )
 
 
 def start_from_words(name: str, prompts: nn.Parameter, backbone: Backbone, words: str) -> None:

@@ -21,8 +21,9 @@ def hierarchical_alignment(
     Args:
         temperature: τ.
     """
-    by_layer = [prompts.float().mean(dim=-1) / temperature for prompts in (image, text)]
-    scores = by_layer[0] @ by_layer[1].T
+    with torch.autocast(image.device.type, enabled=False):  # fp16 ends at 65,504
+        by_layer = [prompts.float().mean(dim=-1) / temperature for prompts in (image, text)]
+        scores = by_layer[0] @ by_layer[1].T
     return F.cross_entropy(scores, torch.arange(len(scores), device=scores.device))
 
 
@@ -36,7 +37,8 @@ def task_similarity(
         older: those of the older tasks, normalised.
         among: the older tasks' cosines with each other.
     """
-    row = older @ F.normalize(newest, dim=0)
+    with torch.autocast(newest.device.type, enabled=False):
+        row = older @ F.normalize(newest, dim=0)
     one = row.new_ones(1, 1)
     return torch.cat([torch.cat([among, row[:, None]], dim=1), torch.cat([row[None], one], dim=1)])
 

@@ -51,6 +51,14 @@ def similarity(
     return (a @ b.transpose(1, 2) if shape == "pair" else (a * b).sum(dim=-1)) / count
 
 
+def one_is_certain(kind: SimilarityType, shape: SimilarityShape) -> bool:
+    """Whether with one token a modality the softmax over similarities is constant, so that nothing is learned.
+
+    Over tokens it has one entry; over channels Pearson's correlation of one value is 0 everywhere.
+    """
+    return shape != "channel" or kind == "cov-pearson"
+
+
 def _kernel(distance: Tensor, scale: Tensor) -> Tensor:
     """Mean of Gaussian kernels exp(−d / (w·scale)) over the bandwidths w; both arguments are squared lengths."""
     kernels = [torch.exp(-distance / (width * scale + _SMALL)) for width in _BANDWIDTHS]

@@ -60,8 +60,9 @@ class PairClassifier(Trainable):
         Separate ones are encoded here, once, by the bare text tower.
 
         Raises:
-            InterplayError: joint class texts under a method whose prompts take text positions, or that embeds texts
-                itself; prompted ones under a method that cannot encode a text without its image.
+            InterplayError: joint class texts under a method whose prompts take text positions, that embeds texts
+                itself or fuses the final vectors; prompted ones under a method that cannot encode a text without its
+                image.
         """
         settings: HeadSettings = self.head.settings
         if settings.kind != "class_text":
@@ -72,6 +73,11 @@ class PairClassifier(Trainable):
                 raise InterplayError(
                     f"The method '{self.method.name}' with these settings embeds texts with weights of its own, and "
                     "class texts that continue a text leave them out: choose class_text = separate, or another method."
+                )
+            if self.method.fuses_vectors:
+                raise InterplayError(
+                    f"The method '{self.method.name}' reads the text's final vector, and class texts that continue a "
+                    "text leave that without an end: choose class_text = separate, or another method."
                 )
             if self.method.reserve:
                 raise InterplayError(
@@ -162,12 +168,16 @@ class PairClassifier(Trainable):
         base = self.loss(self(backbone, replace(batch, keys=keys)), batch.targets)
         loss = self.method.objective(base, keys)
         if torch.is_grad_enabled() and not loss.requires_grad:
-            s = self.head.settings
-            raise InterplayError(
-                f"Nothing that the method '{self.method.name}' trains reaches the logits of this head (class_text = "
-                f"{s.class_text}, query = {s.query}): choose class_text = prompted, or another query."
-            )
+            raise self.unreached()
         return loss
+
+    def unreached(self) -> InterplayError:
+        """Nothing of the method reaches the logits."""
+        s = self.head.settings
+        return InterplayError(
+            f"Nothing that the method '{self.method.name}' trains reaches the logits of this head (class_text = "
+            f"{s.class_text}, query = {s.query}): choose class_text = prompted, or another query."
+        )
 
     @property
     def output_width(self) -> int:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from interplay.errors import InterplayError
 from interplay.methods.base import Keys, Method
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import Side
@@ -73,6 +74,12 @@ class Trainable(nn.Module, ABC):
     @abstractmethod
     def training_loss(self, backbone: Backbone, batch: PairBatch) -> Tensor:
         """What is minimised, a scalar: the task's loss, and what the method adds to it."""
+
+    def unreached(self) -> InterplayError:
+        """What is wrong where no gradient reaches the method."""
+        return InterplayError(
+            f"Nothing that the method '{self.method.name}' trains reaches the loss with these settings."
+        )
 
     @abstractmethod
     def validation_values(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:

@@ -121,6 +121,12 @@ class PairTraining(LightningModule):
         self._loss_rows += len(batch.rows)
         return loss
 
+    def on_after_backward(self) -> None:
+        """A method that no gradient has reached is not trained, whatever the head learns."""
+        own = [p for p in self.model.method.parameters() if p.requires_grad]
+        if own and self.global_step == 0 and all(p.grad is None for p in own):
+            raise self.model.unreached()
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Outputs of a validation batch."""
         self._outputs.append((batch.rows, self.model(self.backbone, self._entered(batch)).float()))
