@@ -3,8 +3,9 @@
     python -m benchmarks.tuning run --only openmoji/subgroup     # the trials that are missing, seed 0
     python -m benchmarks.tuning choose                           # Markdown, the best schedule of each row in bold
 
-A trial changes the recipe's epochs and learning rate by the factors in `TRIALS` and nothing else. It counts with the
-metric its data set is monitored by, at its best epoch; a tie goes to the recipe's own schedule, then to the smaller
+A trial changes the epochs and learning rate that a row has by default (what its data set's `rows` say of training, the
+outcome of this, is left out) by `TRIALS` and nothing else. It counts with the
+metric its data set is monitored by, at its best epoch; a tie goes to the default, then to the smaller
 validation loss. No row of `test` is read. Trials are appended to results/openmoji/tuning/trials-DATA.jsonl, and a run
 that was stopped goes on behind them.
 """
@@ -17,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from interplay import TrainSettings, load, load_backbone
-from interplay.comparison.grid import Cell, read_grid, slug
+from interplay.comparison.grid import Cell, Grid, make_grid, slug
 from interplay.comparison.run import classifier_of, training_of
 from interplay.methods.base import choose
 from interplay.training.settings import SMALLER_IS_BETTER
@@ -34,7 +36,7 @@ TRIALS: dict[str, tuple[int | None, float]] = {
     "short": (SHORT, 1.0),
     "short, rate x 4": (SHORT, 4.0),
 }
-"""Name → epochs (None: the recipe's) and the factor on the recipe's learning rate."""
+"""Name → epochs (None: the default) and the factor on the default learning rate."""
 
 Record = dict[str, Any]
 
@@ -59,6 +61,15 @@ def measured(cell: Cell, trial: str) -> Record:
         "loss": report.history[report.best_epoch - 1]["validation_loss"],
         "seconds": round(report.seconds, 1),
     }
+
+
+def untuned() -> Grid:
+    """The recipe without the schedules that were chosen here."""
+    values = yaml.safe_load(RECIPE.read_text())
+    for special in values["data"].values():
+        for row in special.get("rows", {}).values():
+            row.pop("training", None)
+    return make_grid(values, str(RECIPE))
 
 
 def record_of(data: str) -> Path:
@@ -90,6 +101,12 @@ def run(cells: list[Cell], trials: list[str]) -> None:
                     file.write(json.dumps(record) + "\n")
 
 
+def best(cell: Cell) -> Record | None:
+    """The trial that won; None while some are missing."""
+    found = [record for record in finished(cell.data) if record["row"] == cell.row]
+    return max(found, key=merit) if len(found) == len(TRIALS) else None
+
+
 def table(cells: list[Cell]) -> str:
     """Markdown: rows × trials of each data set."""
     lines = []
@@ -97,8 +114,8 @@ def table(cells: list[Cell]) -> str:
         lines += ["", data, "", f"| row | {' | '.join(TRIALS)} |", "|---" * (len(TRIALS) + 1) + "|"]
         for cell in (cell for cell in cells if cell.data == data):
             found = {r["trial"]: r for r in finished(data) if r["row"] == cell.row}
-            best = max(found.values(), key=merit)["trial"] if len(found) == len(TRIALS) else None
-            shown = [_shown(found.get(trial), bold=trial == best) for trial in TRIALS]
+            winner = best(cell)
+            shown = [_shown(found.get(trial), bold=found.get(trial) == winner) for trial in TRIALS]
             lines.append(f"| {cell.row} | {' | '.join(shown)} |")
     return "\n".join(lines[1:])
 
@@ -121,7 +138,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    grid = read_grid(RECIPE).only([*given.only, "#0"])
+    grid = untuned().only([*given.only, "#0"])
     cells = [cell for cell in grid.cells if choose(cell.method).method.solver == "gradient"]
     if given.action == "run":
         run(cells, given.trials)

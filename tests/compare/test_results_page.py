@@ -9,6 +9,8 @@ from types import ModuleType
 
 import pytest
 
+from interplay.comparison.grid import read_grid
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -28,6 +30,21 @@ def test_the_page_is_that_of_the_cells() -> None:
     links = re.findall(r"\]\(\.\./(results/[^)]+)\)", text)
     assert len(links) > 50
     assert all((ROOT / link).exists() for link in links)
+
+
+def test_the_recipe_takes_the_schedules_that_won(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    tuning = script("benchmarks/tuning.py")
+    cells = {cell.name: cell for cell in read_grid(Path("recipes/openmoji.yaml")).cells}
+    won = {cell.name: tuning.best(cell) for cell in tuning.untuned().cells if cell.seed == 0}
+    assert sum(best is not None for best in won.values()) >= 17
+    for name, best in won.items():
+        if best is not None:
+            found = cells[name].training
+            assert (best["epochs"], best["learning_rate"]) == (
+                found["epochs"],
+                pytest.approx(found["learning_rate"]),
+            )
 
 
 def test_the_continual_tables_are_those_of_the_cells(monkeypatch: pytest.MonkeyPatch) -> None:
