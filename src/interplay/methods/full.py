@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from interplay.methods.base import Method
 from interplay.parts.own_towers import OwnTowers
 from interplay.towers.backbone import Backbone
-from interplay.towers.tokens import SIDES, Shape, Side, Tokens, Tower
+from interplay.towers.tokens import Shape, Side, Sides, Tokens, Tower, sides_of
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,12 @@ class FullSettings:
         sides: which towers are trained.
     """
 
-    sides: Literal["both", "image", "text"] = "both"
+    sides: Sides = "both"
 
     @property
     def tuned(self) -> tuple[Side, ...]:
         """The towers that are trained."""
-        return SIDES if self.sides == "both" else (self.sides,)
+        return sides_of(self.sides)
 
 
 class Full(Method):

@@ -13,7 +13,7 @@ from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.ranges import Choice, Ranges, Real, Whole
 from interplay.towers.clip import skeleton
-from interplay.towers.tokens import SIDES, Shape, Side, Tokens, Tower, TowerShape
+from interplay.towers.tokens import Shape, Side, Sides, Tokens, Tower, TowerShape, sides_of
 
 WIDTHS = {"qkv": (1, 3), "out": (1, 1)}
 """Inputs and outputs of each linear map that may be adapted, in widths of its tower."""
@@ -34,7 +34,7 @@ class LoraSettings:
     rank: int = 4
     alpha: int = 8
     targets: tuple[Literal["qkv", "out"], ...] = ("qkv", "out")
-    sides: Literal["both", "image", "text"] = "both"
+    sides: Sides = "both"
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
@@ -62,7 +62,7 @@ class Lora(Method):
 
     def __init__(self, shape: Shape, settings: LoraSettings) -> None:
         super().__init__(shape, settings)
-        self.adapted: tuple[Side, ...] = SIDES if settings.sides == "both" else (settings.sides,)
+        self.adapted: tuple[Side, ...] = sides_of(settings.sides)
         layers = {side: _adapted_layers(shape.side(side), settings) for side in self.adapted}
         self.adapters = nn.ModuleDict(
             {side: nn.ModuleList(_adapters_of(layer) for layer in layers[side]) for side in self.adapted}
@@ -89,7 +89,7 @@ class Lora(Method):
     @classmethod
     def parameter_count(cls, shape: Shape, settings: LoraSettings) -> int:
         """Σ over layers and maps of r·(inputs + outputs)."""
-        sides = SIDES if settings.sides == "both" else (settings.sides,)
+        sides = sides_of(settings.sides)
         multiple = sum(sum(WIDTHS[target]) for target in settings.targets)
         return settings.rank * multiple * sum(shape.side(s).depth * shape.side(s).width for s in sides)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -12,7 +12,7 @@ from torch import nn
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.ranges import Ranges, Whole
-from interplay.towers.tokens import SIDES, Shape, Side, Tokens, Tower, TowerShape
+from interplay.towers.tokens import Shape, Side, Sides, Tokens, Tower, TowerShape, sides_of
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class PClipSettings:
 
     length: int = 6
     depth: int = 12
-    sides: Literal["both", "image", "text"] = "both"
+    sides: Sides = "both"
 
     def __post_init__(self) -> None:
         if self.length < 1 or self.depth < 1:
@@ -37,7 +37,7 @@ class PClipSettings:
     @property
     def prompted(self) -> tuple[Side, ...]:
         """The prompted sides."""
-        return SIDES if self.sides == "both" else (self.sides,)
+        return sides_of(self.sides)
 
 
 class PClip(Method):

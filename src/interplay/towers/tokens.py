@@ -11,6 +11,12 @@ from torch import Tensor, nn
 
 Side = Literal["image", "text"]
 SIDES: tuple[Side, Side] = ("image", "text")
+Sides = Literal["both", "image", "text"]
+
+
+def sides_of(which: Sides) -> tuple[Side, ...]:
+    """Both sides, or the one."""
+    return SIDES if which == "both" else (which,)
 
 
 def other(side: Side) -> Side:
