@@ -26,7 +26,10 @@ SESSION = onnxruntime.InferenceSession(FOLDER / "pair.onnx", providers=["CPUExec
 
 
 def pixels(data: bytes) -> np.ndarray:
-    about, picture = ABOUT["image"], ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGBA")
+    about, picture = ABOUT["image"], ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    if picture.mode.startswith("I"):  # 16-bit grey
+        picture = Image.fromarray(np.round(np.asarray(picture) / 257).astype(np.uint8))
+    picture = picture.convert("RGBA")
     picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
     size, (width, height) = about["size"], picture.size
     edges = (size, int(size * height / width)) if width <= height else (int(size * width / height), size)

@@ -38,9 +38,10 @@ makes every cell that is missing, and `--only` one of them:
 {COMMAND} --only mitp openmoji/relation "#0"
 ```
 
-All gradient methods of a task share head, loss, epochs and batch size; learning rates and what was searched are in the
-header of `{GRID}`. Backbone: `tiny`, frozen (but for `full` and `mmbt`, which train copies). What the numbers mean for
-MITP and EPIC is in [results.md](results.md).
+All gradient methods of a task share head, loss and batch size. Epochs and learning rate come from the same budget for
+each on subgroup and attributes (four schedules on validation: `python -m benchmarks.tuning choose`) and are the default
+on relation; `{GRID}` has them. Backbone: `tiny`, frozen (but for `full` and `mmbt`, which train copies). What the
+numbers mean for MITP and EPIC is in [results.md](results.md).
 
 ## Overview
 

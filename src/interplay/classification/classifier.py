@@ -271,7 +271,7 @@ class Classifier(ModelHubMixin, library_name="interplay"):
         """
         model = self._ready()
         table = as_table(data)
-        if self.labels is None or set(table.classes) != set(self.labels):
+        if self.labels is None or not {*table.classes} <= {*self.labels}:
             raise InterplayError(
                 f"{table.name} has the classes {', '.join(table.classes)}, this classifier knows "
                 f"{', '.join(self.labels or ())}."

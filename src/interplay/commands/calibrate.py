@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -101,7 +102,9 @@ def draw_risk_coverage(
         for at in [curve.at(share)]
     ]
     found = {"picture": str(picture), "numbers": str(numbers), "area": curve.area, "at": points}
-    rows = [(f"{p['coverage']:.0%}", p["risk"], p["threshold"]) for p in points]
+    rows = [
+        (f"{p['coverage']:.0%}", p["risk"], f"{math.floor(p['threshold'] * 1e6) / 1e6:.6f}") for p in points
+    ]
     table = columns(("answered", "wrong of these", "--abstain-below"), rows)
     return found, (
         f"{table}\n\nArea under the risk-coverage curve: {curve.area:.4f}. The curve is in {picture} and {numbers}."

@@ -64,7 +64,8 @@ def compare(
         head: changes to the head's settings, key=value each, the same under all methods.
         multi_loss: loss for data with several labels a row.
         random_weights: random weights for the backbone; the scores mean nothing, times and memory do.
-        only: rows, data sets, seeds (as #0) or whole cells (as mitp@openmoji/relation#0) of the grid to run.
+        only: rows, data sets, seeds (as #0) or whole cells (as mitp@openmoji/relation#0) of the grid to run; the tables
+            hold every finished cell of it.
         ray: address of a Ray cluster (auto, local or ray://HOST:PORT); by default one cell runs after the other here.
         cpus: threads of a cell; on a cluster, processors that it reserves.
         gpus: graphics processors that a cell reserves on a cluster.
@@ -75,7 +76,7 @@ def compare(
     from interplay.training.settings import course_apart
 
     training, free = course_apart(settings or {})
-    wanted = _grid(
+    whole = _grid(
         methods,
         data,
         grid,
@@ -88,8 +89,8 @@ def compare(
             "random_weights": random_weights,
             "multi_loss": multi_loss,
         },
-    ).only(only)
-    folder = Path(out)
+    )
+    wanted, folder = whole.only(only), Path(out)
     resources = Resources(cpus, gpus, memory=not no_memory, training=free)
     if dry_run:
         done = [load_record(folder, cell) is not None for cell in wanted.cells]
@@ -100,10 +101,10 @@ def compare(
         return Result(
             [{"cell": name, "state": state} for name, state in rows], columns(("cell", "state"), rows)
         )
-    if random_weights:
+    if any(cell.random_weights for cell in wanted.cells):
         note("WARNING: with random weights the scores mean nothing; times and memory do.")
     records = run_grid(wanted, folder, resources, ray=ray, report=reported)
-    return write_tables(records, folder, "Comparison")
+    return write_tables(with_finished(whole, records, folder), folder, "Comparison")
 
 
 def _grid(
@@ -159,10 +160,21 @@ def _row(words: str) -> tuple[str, dict[str, Any]]:
     """`mitp layers=4,5,6` as a row of that name."""
     from interplay.methods.base import choose
 
+    if not words.split():
+        raise InterplayError("--methods takes the name of a method for every row, not an empty text.")
     method, *changes = words.split()
     choice = choose(method)
     values = assignments(changes, choice.method.Settings, f"the row '{words}'")
     return " ".join([choice.name, *changes]), {"method": choice.name, "settings": values}
+
+
+def with_finished(grid: Grid, records: Sequence[Record], folder: Path) -> list[Record]:
+    """The records of a part of a grid, and all others of it that were finished before, in the grid's order."""
+    from interplay.comparison.run import load_record
+
+    ran = {json.dumps(record["cell"]): record for record in records}
+    every = [ran.get(json.dumps(cell.plain())) or load_record(folder, cell) for cell in grid.cells]
+    return [record for record in every if record is not None]
 
 
 def reported(cell: Cell, record: Record) -> None:

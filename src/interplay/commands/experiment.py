@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from interplay.commands.compare import reported, write_tables
+from interplay.commands.compare import reported, with_finished, write_tables
 from interplay.commands.output import Result
 from interplay.commands.values import assignments
 from interplay.comparison.experiments import Experiment
@@ -74,12 +74,12 @@ def experiment(
     }
     special = {source: _over(OPENMOJI.get(source, {}), changes) for source in data or OPENMOJI}
     values = values_of(name, special) | {"seeds": list(range(seeds)), "backbone": backbone}
-    grid = make_grid(values, f"interplay experiment {name}").only(only)
-    records = run_grid(
-        grid, Path(out), Resources(cpus, memory=name == "cost", training=free), ray=ray, report=reported
-    )
-    result = write_tables(records, Path(out), f"Experiment: {name}")
-    picture = PICTURES[name](data_tables(records), Path(out) / f"{name}.png")
+    grid, folder = make_grid(values, f"interplay experiment {name}"), Path(out)
+    resources = Resources(cpus, memory=name == "cost", training=free)
+    records = run_grid(grid.only(only), folder, resources, ray=ray, report=reported)
+    records = with_finished(grid, records, folder)
+    result = write_tables(records, folder, f"Experiment: {name}")
+    picture = PICTURES[name](data_tables(records), folder / f"{name}.png")
     files = result.data["files"] | {"picture": str(picture)}
     return Result(result.data | {"files": files}, f"{result.text} The picture is in {picture}.")
 

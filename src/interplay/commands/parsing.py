@@ -172,6 +172,18 @@ class CommandLine:
             parser.add_argument("--config", action="config", help=_CONFIG)
         return parser
 
+    def _config_first(self, arguments: Sequence[str]) -> list[str]:
+        """Typed options win over those of `--config`, wherever it stands."""
+        rest = list(arguments)
+        first: list[str] = []
+        for at in range(len(rest) - 1, -1, -1):
+            if self.more and rest[at] == "--config":
+                first[:0] = rest[at : at + 2]
+                del rest[at : at + 2]
+            elif self.more and rest[at].startswith("--config="):
+                first.insert(0, rest.pop(at))
+        return [*first, *rest]
+
     def parse(self, arguments: Sequence[str]) -> tuple[dict[str, Any], bool]:
         """What was given, as keyword arguments of the function, and whether JSON is wanted.
 
@@ -179,7 +191,7 @@ class CommandLine:
             InterplayError: an option that does not exist, a value that it cannot hold, or one that is missing.
         """
         try:
-            given = self.parser().parse_args(list(arguments), defaults=False).as_dict()
+            given = self.parser().parse_args(self._config_first(arguments), defaults=False).as_dict()
         except argparse.ArgumentError as error:
             raise self._sentence(error.message or str(error)) from None
         as_json = bool(given.pop("json", False))

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
@@ -16,6 +16,7 @@ from interplay.comparison.selection import narrowed
 from interplay.errors import InterplayError, unknown
 from interplay.methods.base import choose, make_settings
 from interplay.parts.heads import HeadSettings
+from interplay.tasks.classify import MultiLoss
 from interplay.training.settings import TrainSettings
 
 Values = Mapping[str, Any]
@@ -77,6 +78,8 @@ class Cell:
         try:
             choose(self.method).settings(self.settings)
             make_settings(HeadSettings, self.head, "the head")
+            if self.multi_loss not in get_args(MultiLoss):
+                raise unknown("multi_loss", self.multi_loss, get_args(MultiLoss))
             make_settings(TrainSettings, {**self.training, "seed": self.seed}, "training")
             if not 0 < self.share <= 1:
                 raise InterplayError(f"A share must lie in (0, 1], not {self.share}.")
@@ -180,14 +183,22 @@ def make_grid(values: Values, source: str) -> Grid:
     """
     rows, data = (_named(values.get(key), f"{source}, {key}") for key in ("rows", "data"))
     _only_known(values, _GRID, source)
+    for key, kinds in (("seeds", (int,)), ("shares", (int, float))):
+        numbers = values.get(key, [])
+        if not isinstance(numbers, (list, tuple)) or not all(type(number) in kinds for number in numbers):
+            raise InterplayError(f"{source}: '{key}' takes a list of numbers, not {numbers!r}.")
+    if not isinstance(values.get("random_weights", False), bool):
+        raise InterplayError(f"{source}: 'random_weights' is true or false.")
     for name, row in rows.items():
         _only_known(row, _ROW, f"{source}, row '{name}'")
     for name, special in data.items():
         _only_known(special, _DATA, f"{source}, data '{name}'")
-        for row_name, row in _named(special.get("rows", {}), f"{source}, data '{name}', rows").items():
+        own = _named(special.get("rows", {}), f"{source}, data '{name}', rows")
+        data[name] = {**special, "rows": own}
+        for row_name, row in own.items():
             if row_name not in rows:
                 raise unknown(f"row in {source}", row_name, rows)
-            _only_known(row, _ROW, f"{source}, data '{name}', row '{row_name}'")
+            _only_known(row, (*_MERGED, "multi_loss"), f"{source}, data '{name}', row '{row_name}'")
     return Grid(tuple(cells_of(rows, data, values)))
 
 
@@ -209,7 +220,9 @@ def read_grid(path: Path) -> Grid:
 
 def _named(values: Any, owner: str) -> dict[str, Values]:
     """A mapping of names to mappings; a list of names stands for empty ones."""
-    if isinstance(values, list):
+    if isinstance(values, list) and all(isinstance(name, str) for name in values):
+        if twice := {name for name in values if values.count(name) > 1}:
+            raise InterplayError(f"{owner}: {', '.join(sorted(twice))} stands there twice.")
         values = {name: {} for name in values}
     if not isinstance(values, dict) or not all(isinstance(v or {}, dict) for v in values.values()):
         raise InterplayError(f"{owner}: this takes a list of names, or names with their settings.")
@@ -223,3 +236,5 @@ def _only_known(values: Values, known: Sequence[str], owner: str) -> None:
     for key in _MERGED:
         if not isinstance(values.get(key, {}), dict):
             raise InterplayError(f"{owner}: '{key}' takes settings with their values.")
+    if "seed" in values.get("training", {}):
+        raise InterplayError(f"{owner}: seeds stand under 'seeds', not in 'training'.")

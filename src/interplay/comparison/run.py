@@ -74,6 +74,11 @@ def run_cell(plain: Record, resources: Resources, *, measure_memory: bool) -> Re
             record["peak_mib"] = _peak(cell)
     except InterplayError as problem:
         return {"cell": plain, "problem": str(problem)}
+    except torch.OutOfMemoryError:
+        return {
+            "cell": plain,
+            "problem": "The memory of the GPU was not enough: choose a smaller batch_size.",
+        }
     return {"cell": plain, **record, "threads": resources.cpus}
 
 
@@ -111,6 +116,7 @@ def _measured(cell: Cell, free: Mapping[str, Any]) -> Record:
     from interplay.metrics.classification import classification_metrics
 
     backbone, table = _backbone(cell.backbone, cell.random_weights), _table(cell.data)
+    held_out = table.split("test")  # one that is missing is told before anything is trained
     classifier = classifier_of(cell, backbone)
     training = training_of(cell, backbone.shape, free)
     begun = time.perf_counter()
@@ -118,7 +124,7 @@ def _measured(cell: Cell, free: Mapping[str, Any]) -> Record:
     seconds = time.perf_counter() - begun
     model = classifier.model
     assert model is not None
-    test = encode_table(table.split("test"), backbone, reserve=model.reserve)
+    test = encode_table(held_out, backbone, reserve=model.reserve)
     begun = time.perf_counter()
     probabilities = model.probabilities(predict(model, backbone, test))
     rate = len(test) / (time.perf_counter() - begun)
@@ -189,10 +195,10 @@ def load_record(folder: Path, cell: Cell) -> Record | None:
     except (ValueError, KeyError, TypeError, OSError):
         raise InterplayError(f"{path} is no finished cell: remove it, and it is run again.") from None
     if before != (now := cell.plain()):
-        differs = next(key for key in now if before.get(key) != now[key])
+        differs = next(key for key in {**now, **before} if before.get(key) != now.get(key))
         raise InterplayError(
-            f"{path} was run with {differs} = {before.get(differs)}, now it is {now[differs]}: choose another folder, "
-            "or remove that file."
+            f"{path} was run with {differs} = {before.get(differs)}, now it is {now.get(differs)}: choose another "
+            "folder, or remove that file."
         )
     return record
 
@@ -217,7 +223,7 @@ def run_grid(
     """
     found = {cell.name: record for cell in grid.cells if (record := load_record(folder, cell)) is not None}
     missing = [cell for cell in grid.cells if cell.name not in found]
-    first = {(cell.row, cell.data): cell for cell in reversed(grid.cells) if cell.share == 1}
+    first = {(cell.row, cell.data): cell for cell in reversed(grid.cells)}
     jobs = [(cell, resources.memory and first.get((cell.row, cell.data)) is cell) for cell in missing]
     finished = _one_by_one(jobs, resources) if ray is None else _on_ray(jobs, resources, ray)
     for cell, record in finished:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interplay.comparison.grid import Cell
+from interplay.errors import InterplayError
 
 Record = Mapping[str, Any]
 HEADLINE = {"single": "accuracy", "multi": "f1_macro"}
@@ -156,11 +157,21 @@ def data_tables(records: Sequence[Record]) -> list[DataTable]:
     return [_data_table(data, share, rows) for (data, share), rows in groups.items()]
 
 
+def _check_pairs(best: Record, records: Sequence[Record], data: str) -> None:
+    for record in records:
+        if None not in (best["predicted"], record["predicted"]) and record["truth"] != best["truth"]:
+            raise InterplayError(
+                f"{Cell(**record['cell']).file} and {Cell(**best['cell']).file} were measured on different test pairs: "
+                f"{data} has changed between them. Remove the older one, and it is run again."
+            )
+
+
 def _data_table(data: str, share: float, groups: Mapping[str, Sequence[Record]]) -> DataTable:
     metric = HEADLINE[next(iter(groups.values()))[0]["kind"]]
     best = max(groups.values(), key=lambda records: statistics.fmean(r["metrics"][metric] for r in records))
     rows = []
     for name, records in groups.items():
+        _check_pairs(best[0], records, data)
         comparable = records is not best and all(r["predicted"] is not None for r in (*best, *records))
         behind, low, high, p_value = bootstrap(best, records) if comparable else (None,) * 4
         peaks = [r["peak_mib"] for r in records if r["peak_mib"] is not None]

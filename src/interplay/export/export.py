@@ -29,9 +29,9 @@ TOLERANCE = 1e-4
 """What vectors and probabilities may differ by from PyTorch's; more is no export."""
 _PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 _RESIZE = (
-    "RGB with the EXIF orientation applied and transparency laid on white; a picture more than 64 times as long as "
-    "wide is cut to 64 around its centre; the shorter edge becomes 'size' (Pillow, bicubic) and the longer one "
-    "int(size * longer / shorter); the centre square is cut out at (edge - size) // 2"
+    "RGB with the EXIF orientation applied, 16-bit grey divided by 257 and transparency laid on white; a picture more "
+    "than 64 times as long as wide is cut to 64 around its centre; the shorter edge becomes 'size' (Pillow, bicubic) "
+    "and the longer one int(size * longer / shorter); the centre square is cut out at (edge - size) // 2"
 )
 
 
@@ -76,7 +76,7 @@ def to_onnx(
         InterplayError: packages that are missing; a folder with something in it; an unknown opset; a classifier that is
             not trained; a method that cannot be cut into sides; a graph that differs from PyTorch by more than 1e-4.
     """
-    target = Path(folder)
+    target = Path(folder).absolute()
     _check(target, opset)
     source = _on_cpu(trained)
     graphs, description = _described(source, encoders)

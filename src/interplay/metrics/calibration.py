@@ -63,7 +63,13 @@ def fit_calibration(logits: Tensor, targets: Tensor, kind: Kind) -> Calibration:
     targets = targets.detach().cpu()
     if not len(z) or not z.isfinite().all():
         raise InterplayError("A temperature needs at least one pair, and logits that are all finite numbers.")
-    beta = _inverse_temperature(z, targets, kind)
+    try:
+        beta = _inverse_temperature(z, targets, kind)
+    except InterplayError:  # logits of several labels that are informative, but far from their place
+        shifted = _with_shift(z, targets.double(), 0.0) if kind == "multi" else None
+        if shifted is None or not _better_than_constant(shifted(z), targets.double()):
+            raise
+        return shifted
     plain = Calibration(1 / beta)
     if kind == "single":
         return plain
@@ -113,6 +119,14 @@ def _inverse_temperature(z: Tensor, targets: Tensor, kind: Kind) -> float:
         else:
             high = middle
     return (low + high) / 2
+
+
+def _better_than_constant(logits: Tensor, targets: Tensor) -> bool:
+    """Whether they say more than the share of ones does."""
+    share = targets.mean()
+    constant = F.binary_cross_entropy(share.expand_as(targets), targets)
+    gained = (constant - F.binary_cross_entropy_with_logits(logits, targets)) * targets.numel()
+    return gained.item() > math.log(targets.numel()) / 2
 
 
 def _with_shift(z: Tensor, targets: Tensor, beta: float) -> Calibration | None:

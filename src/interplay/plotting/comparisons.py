@@ -34,7 +34,7 @@ def _per_cent(axis: Any, table: DataTable) -> None:
 
 def ablation(tables: Sequence[DataTable], path: Path) -> Path:
     """Each row as a point with its deviation and every seed, one panel a data set."""
-    rows = [row.name for row in tables[0].rows]
+    rows = list(dict.fromkeys(row.name for table in tables for row in table.rows))
     figure, axes = panels(len(tables), 4.6, 0.9 + 0.55 * len(rows))
     for panel, table in zip(axes[0], tables, strict=True):
         quieten(panel)

@@ -67,7 +67,7 @@ class PairClassifier(Trainable):
         settings: HeadSettings = self.head.settings
         if settings.kind != "class_text":
             return
-        prompts = [settings.template.format(text) for text in class_texts]
+        prompts = [settings.template.replace("{}", text) for text in class_texts]
         if settings.class_text == "joint":
             if self.method.own_embedding:
                 raise InterplayError(
