@@ -25,7 +25,7 @@ from interplay.errors import InterplayError
 from interplay.methods.base import Keys, Method, choose
 from interplay.retrieval.embedding import BATCH, SideInputs, embed, image_inputs, table_inputs, text_inputs
 from interplay.tasks.retrieve import PairRetriever
-from interplay.tasks.stream import explode
+from interplay.tasks.stream import by_picture, explode
 from interplay.towers.backbone import Backbone, as_backbone
 from interplay.towers.tokens import SIDES, Side
 from interplay.towers.walk import Routes, encode_pair
@@ -145,7 +145,8 @@ class Retriever(ModelHubMixin, library_name="interplay"):
 
         Args:
             name: of the task, in words: it takes part in the training of some methods.
-            pairs: a table (splits `train` and `validation`), or what `interplay.data.load` takes.
+            pairs: a table (splits `train` and `validation`), or what `interplay.data.load` takes; rows of one picture
+                file are captions of one picture (`by_picture`).
             settings: how to train.
             run: folder for checkpoints and logs of this session; by default a temporary one.
             resume: go on in `run` where a killed session stopped.
@@ -188,7 +189,8 @@ class Retriever(ModelHubMixin, library_name="interplay"):
 
     def _encoded(self, table: PairTable, split: Split) -> EncodedTable:
         """One row a caption, with the number of its image as target."""
-        rows, owners = explode(table.split(split))
+        pictures, _ = by_picture(table.split(split))
+        rows, owners = explode(pictures)
         encoded = encode_table(rows, self.backbone, reserve=self.method.reserve)
         return replace(encoded, targets=torch.tensor(owners))
 
