@@ -107,6 +107,17 @@ def test_a_stream_that_was_interrupted_goes_on(
         assert done.json[key] == expected[key]
 
 
+def test_a_stream_whose_table_has_grown_goes_on_by_learn(run: Run, stream: Path, tmp_path: Path) -> None:
+    table = rows(stream)
+    data = rewritten(stream, tmp_path / "data", [row for row in table if row["task"] != "stripes"])
+    words = ["continual", "--method", "lpi-m", "--data", data, "--out", tmp_path / "run", *SMALL]
+    assert run(*words).code == 0
+    shutil.copy(stream, data)
+    assert "interplay learn" in said(run, *words, "--resume")
+    assert run("learn", tmp_path / "run", "--task", "stripes", "--data", data, "--no-progress").code == 0
+    assert list(run("evaluate", tmp_path / "run", "--json").json["per_task"]) == list(TASKS)
+
+
 def test_a_stream_killed_in_its_first_session_is_not_overwritten(
     run: Run, stream: Path, tmp_path: Path
 ) -> None:

@@ -169,6 +169,37 @@ def test_a_run_is_not_overwritten_and_goes_on_only_as_it_began(towers: Backbone,
     assert len(matrix.stages) == 2
 
 
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_stream_that_has_grown_is_refused_before_anything_is_learned(
+    ended: bool, towers: Backbone, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+
+    def go(tasks: int, stop: bool = False) -> ScoreMatrix:
+        def report(_: ScoreMatrix) -> None:
+            if stop:
+                raise KeyboardInterrupt
+
+        fresh = Retriever(towers, "lpi-m", settings=SMALL)
+        return run_stream(fresh, stream(tasks), run, settings=QUICK, resume=run.exists(), report=report)[1]
+
+    if ended:
+        go(2)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            go(2, stop=True)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with pytest.raises(
+        InterplayError, match=r"tasks task 0, task 1; task 2 cannot be added .*interplay learn"
+    ):
+        go(3)
+    if not ended:
+        with pytest.raises(InterplayError, match="tasks task 0, task 1; it cannot go on as one of task 0"):
+            go(1)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert len(go(2).stages) == 2
+
+
 def test_no_sample_is_kept(towers: Backbone, tmp_path: Path) -> None:
     sizes = []
     for rows in (10, 14):
