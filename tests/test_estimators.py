@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from interplay import AdapterBank, Classifier, InterplayError, TrainSettings, load_backbone
+from interplay import AdapterBank, Classifier, InterplayError, Retriever, TrainSettings, load_backbone
 from interplay.classification.classifier import encode_inputs, encode_table
 from interplay.data.schema import PairTable
 from interplay.towers.backbone import Backbone
@@ -197,6 +197,17 @@ def test_a_damaged_artefact_is_named(tiny: Backbone, tmp_path: Path) -> None:
     (tmp_path / "method.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InterplayError, match="damaged"):
         Classifier.from_pretrained(str(tmp_path), backbone=tiny)
+
+
+def test_an_artefact_of_the_other_kind_names_what_opens_it(tiny: Backbone, tmp_path: Path) -> None:
+    classifier = Classifier(tiny, "linear_probe")
+    classifier.fit(colour_table())
+    classifier.save_pretrained(tmp_path / "classifier")
+    with pytest.raises(InterplayError, match=r"made for classification: open it with Classifier\.from_pretr"):
+        Retriever.from_pretrained(tmp_path / "classifier", backbone=tiny)
+    Retriever(tiny, "zero_shot").save_pretrained(tmp_path / "retriever")
+    with pytest.raises(InterplayError, match=r"made for retrieval: open it with Retriever\.from_pretrained"):
+        Classifier.from_pretrained(tmp_path / "retriever", backbone=tiny)
 
 
 def test_long_texts_are_cut_and_counted(tiny: Backbone) -> None:

@@ -137,9 +137,10 @@ def read_header(folder: Path, task: Task | None = None) -> dict[str, Any]:
         raise InterplayError(
             f"{path} is of format {raw.get('format')}, this version of interplay reads {FORMAT}: update interplay."
         )
-    if task is not None and raw.get("task", "classification") != task:
-        loader = {"classification": "Classifier", "retrieval": "Retriever"}[raw["task"]]
-        raise InterplayError(f"{folder} was made for {raw['task']}: open it with {loader}.from_pretrained.")
+    made_for = raw.get("task", "classification")
+    if task is not None and made_for != task:
+        loader = {"classification": "Classifier", "retrieval": "Retriever"}[made_for]
+        raise InterplayError(f"{folder} was made for {made_for}: open it with {loader}.from_pretrained.")
     return raw
 
 
