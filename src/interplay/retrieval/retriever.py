@@ -9,10 +9,9 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
-from huggingface_hub import ModelHubMixin
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -71,7 +70,7 @@ class RetrieverCard:
     task: artifacts.Task = "retrieval"
 
 
-class Retriever(ModelHubMixin, library_name="interplay"):
+class Retriever(artifacts.Pretrained, library_name="interplay"):
     """Image-text retrieval over tasks that keep arriving, on a frozen dual encoder.
 
     Args:
@@ -404,10 +403,7 @@ class Retriever(ModelHubMixin, library_name="interplay"):
         artifacts.write_artifact(Path(save_directory), self.method, asdict(card), model_card(card))
 
     @classmethod
-    def _from_pretrained(
-        cls, *, model_id: str, backbone: str | Backbone | None = None, **kwargs: Any
-    ) -> Retriever:
-        folder = artifacts.folder_of(model_id, kwargs)
+    def _opened(cls, folder: Path, backbone: str | Backbone | None) -> Self:
         raw = artifacts.read_header(folder, "retrieval")
         card = RetrieverCard(**{**raw, "sessions": tuple(raw["sessions"]), "data": tuple(raw["data"])})
         loaded = as_backbone(backbone or card.backbone)
