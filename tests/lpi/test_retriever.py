@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,16 @@ def test_what_a_user_can_do_wrong(towers: Backbone, tmp_path: Path) -> None:
         Retriever(towers, "linear_probe")
     with pytest.raises(InterplayError, match="holds no trained method"):
         Retriever.from_pretrained(tmp_path, backbone=towers)
+
+
+def test_a_batch_of_one_pair_teaches_nothing_and_is_refused(towers: Backbone) -> None:
+    alone, two = (replace(QUICK, batch_size=size) for size in (1, 2))
+    retriever = Retriever(towers, "lpi-m", settings=SMALL)
+    with pytest.raises(InterplayError, match="batch_size must be at least 2 for retrieval, not 1"):
+        retriever.learn("task 0", pairs(0), settings=alone)
+    assert retriever.sessions == ()
+    retriever.learn("task 0", pairs(0), settings=two)
+    Retriever(towers, "zero_shot").learn("task 0", pairs(0), settings=alone)  # trains nothing
 
 
 UNCOUPLED = sorted(

@@ -42,6 +42,9 @@ SHARED = "shared"
 RETRIEVAL_TRAINING = TrainSettings(epochs=5, batch_size=64, learning_rate=0.01)
 """LPI's own settings (§5.1): Adam, learning rate 0.01, 5 epochs, cosine; batch 64 from the released configuration."""
 
+SMALLEST_BATCH = 2
+"""The contrastive loss of a single pair is 0, whatever its vectors."""
+
 
 @dataclass(frozen=True)
 class RetrieverCard:
@@ -154,7 +157,8 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
             What came out of the training; None for a method that is not trained.
 
         Raises:
-            InterplayError: the name is taken or empty; no pairs, or too few; a loss that is not finite; a full disk.
+            InterplayError: the name is taken or empty; no pairs, or too few, in all or in a batch; a loss that is not
+                finite; a full disk.
         """
         if not name.strip():
             raise InterplayError("A task needs a name.")
@@ -164,6 +168,11 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
             )
         table = as_table(pairs)
         settings = settings or replace(RETRIEVAL_TRAINING, seed=self.seed)
+        if self.method.solver == "gradient" and settings.batch_size < SMALLEST_BATCH:
+            raise InterplayError(
+                f"batch_size must be at least {SMALLEST_BATCH} for retrieval, not {settings.batch_size}: a pair is "
+                "told from the others of its batch."
+            )
         train = self._encoded(table, "train")
         keys = self._keys_of(train)
         method = copy.deepcopy(self.method)
