@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.utils import parameters_to_vector
 
 from interplay.errors import InterplayError
 from interplay.methods.base import choices, choose
@@ -117,6 +118,23 @@ def test_forgetting_a_task_is_exact(towers: Backbone) -> None:
     for name in ("task 2", "task 0"):
         retriever.forget(name)
     assert torch.equal(retriever.encode_images(images), retriever.keys("image", images))
+
+
+@pytest.mark.parametrize("method", ["lpi-p", "maple", "dcp", "s_prompts"])
+def test_what_is_learned_after_everything_was_forgotten_depends_on_the_seed_alone(
+    method: str, towers: Backbone
+) -> None:
+    weights = []
+    for other, seed in enumerate((0, 0, 1)):
+        retriever = Retriever(towers, method, settings=choose(method).method.tiny(), seed=seed)
+        retriever.learn("task 0", pairs(0), settings=QUICK)
+        torch.manual_seed(other)
+        retriever.forget("task 0")
+        retriever.learn("task 1", pairs(1), settings=QUICK)
+        assert retriever.method.bank is not None
+        weights.append(parameters_to_vector(retriever.method.bank.sets.parameters()))
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
 
 
 def test_a_failed_session_leaves_the_retriever_as_it_was(towers: Backbone) -> None:

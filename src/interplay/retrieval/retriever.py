@@ -214,6 +214,8 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
     def forget(self, name: str) -> None:
         """Remove a task: its prompts, its keys, and with them every route to it.
 
+        The last task leaves a fresh set of prompts, drawn from the retriever's seed.
+
         Raises:
             InterplayError: it was not learned, or the method's tasks share their prompts.
         """
@@ -222,7 +224,9 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
             raise InterplayError(f"The task '{name}' was not learned; these were: {known}.")
         at = self.sessions.index(name)
         method = copy.deepcopy(self.method)
-        method.forget(name)
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            method.forget(name)
         self.method = method
         del self._data[at]
 
