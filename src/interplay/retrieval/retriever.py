@@ -55,7 +55,8 @@ class RetrieverCard:
         method, settings, seed: as `Retriever`.
         sessions: names of the tasks, in the order in which they were learned.
         backbone, backbone_digest: name and weights' identity of the backbone.
-        data, training: of every session: the table's name, and how it was trained.
+        data: name of the table of every session.
+        training: settings of the training that came last, whether its session is still there or not.
         version: of interplay; format: of the file.
     """
 
