@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from interplay import AdapterBank, Classifier, InterplayError, TrainSettings, load_backbone
+from interplay import AdapterBank, Classifier, InterplayError, Retriever, TrainSettings, load_backbone
 from interplay.classification.classifier import encode_inputs, encode_table
 from interplay.data.schema import PairTable
 from interplay.towers.backbone import Backbone
@@ -197,6 +197,62 @@ def test_a_damaged_artefact_is_named(tiny: Backbone, tmp_path: Path) -> None:
     (tmp_path / "method.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InterplayError, match="damaged"):
         Classifier.from_pretrained(str(tmp_path), backbone=tiny)
+
+
+@pytest.mark.parametrize(
+    "config", [None, "", '{"method": "lin', "[]", '{"backbone": "nonsense", "method": "x", "seed": 7}']
+)
+def test_the_header_alone_counts_and_not_its_copy_for_people(
+    config: str | None, tiny: Backbone, tmp_path: Path
+) -> None:
+    classifier = Classifier(tiny, "linear_probe")
+    classifier.fit(colour_table())
+    classifier.save_pretrained(tmp_path / "classifier")
+    retriever = Retriever(tiny, "zero_shot", seed=3)
+    retriever.save_pretrained(tmp_path / "retriever")
+    for name in ("classifier", "retriever"):
+        path = tmp_path / name / "config.json"
+        path.unlink() if config is None else path.write_text(config)
+    again = Classifier.from_pretrained(tmp_path / "classifier")
+    assert torch.equal(again.predict_proba(*some_pairs()), classifier.predict_proba(*some_pairs()))
+    assert again.backbone.name == "tiny"
+    found = Retriever.from_pretrained(tmp_path / "retriever")
+    assert (found.identity, found.seed, found.backbone.name) == (retriever.identity, 3, "tiny")
+    again.save_pretrained(tmp_path / "classifier")
+    assert (tmp_path / "classifier" / "config.json").read_text().startswith('{\n  "method": "linear_probe"')
+
+
+def test_an_artefact_from_the_hub(tiny: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Retriever(tiny, "zero_shot").save_pretrained(tmp_path / "retriever")
+    asked: list[tuple[str, dict[str, object]]] = []
+
+    def download(name: str, **options: object) -> str:
+        asked.append((name, options))
+        return str(tmp_path / "retriever")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    Retriever.from_pretrained("owner/name", revision="v1", cache_dir=tmp_path, backbone=tiny)
+    assert asked == [
+        (
+            "owner/name",
+            {"revision": "v1", "cache_dir": tmp_path, "local_files_only": False, "force_download": False},
+        )
+    ]
+    monkeypatch.undo()
+    for name in ("owner/name", "no id at all"):
+        with pytest.raises(InterplayError, match=f"There is no folder '{name}', and no such model"):
+            Classifier.from_pretrained(name, local_files_only=True)
+
+
+def test_an_artefact_of_the_other_kind_names_what_opens_it(tiny: Backbone, tmp_path: Path) -> None:
+    classifier = Classifier(tiny, "linear_probe")
+    classifier.fit(colour_table())
+    classifier.save_pretrained(tmp_path / "classifier")
+    with pytest.raises(InterplayError, match=r"made for classification: open it with Classifier\.from_pretr"):
+        Retriever.from_pretrained(tmp_path / "classifier", backbone=tiny)
+    Retriever(tiny, "zero_shot").save_pretrained(tmp_path / "retriever")
+    with pytest.raises(InterplayError, match=r"made for retrieval: open it with Retriever\.from_pretrained"):
+        Classifier.from_pretrained(tmp_path / "retriever", backbone=tiny)
 
 
 def test_long_texts_are_cut_and_counted(tiny: Backbone) -> None:

@@ -7,12 +7,14 @@ artefact is whole or not there. `config.json` repeats the header for people and 
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
+from huggingface_hub import ModelHubMixin
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -137,9 +139,10 @@ def read_header(folder: Path, task: Task | None = None) -> dict[str, Any]:
         raise InterplayError(
             f"{path} is of format {raw.get('format')}, this version of interplay reads {FORMAT}: update interplay."
         )
-    if task is not None and raw.get("task", "classification") != task:
-        loader = {"classification": "Classifier", "retrieval": "Retriever"}[raw["task"]]
-        raise InterplayError(f"{folder} was made for {raw['task']}: open it with {loader}.from_pretrained.")
+    made_for = raw.get("task", "classification")
+    if task is not None and made_for != task:
+        loader = {"classification": "Classifier", "retrieval": "Retriever"}[made_for]
+        raise InterplayError(f"{folder} was made for {made_for}: open it with {loader}.from_pretrained.")
     return raw
 
 
@@ -215,6 +218,54 @@ def folder_of(model_id: str, options: Mapping[str, Any]) -> Path:
         raise InterplayError(
             f"There is no folder '{model_id}', and no such model could be read from the hub ({type(error).__name__})."
         ) from error
+
+
+class Pretrained(ModelHubMixin, ABC):
+    """What is saved as an artefact and opened from one, in a folder or on the hub.
+
+    `ModelHubMixin` by itself reads `config.json` before the artefact, and takes settings from it.
+    """
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]  # names the one further argument that there is
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        backbone: str | Backbone | None = None,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        force_download: bool = False,
+    ) -> Self:
+        """Open what `save_pretrained` wrote; all of it is in `method.safetensors`, and `config.json` is not read.
+
+        Args:
+            pretrained_model_name_or_path: a folder, or an id on the Hugging Face hub.
+            backbone: the one that it was trained on, loaded or by another name; by default the one that it names.
+            revision: branch, tag or commit on the hub; by default `main`.
+            token: for the hub; by default the one that is logged in.
+            cache_dir: where downloads are kept; by default the hub's cache.
+            local_files_only: download nothing.
+            force_download: download again what is there.
+
+        Raises:
+            InterplayError: there is no such folder or id; it holds no artefact, a damaged one, or one that was made for
+                another task; another backbone than it was trained on.
+        """
+        hub = {
+            "revision": revision,
+            "token": token,
+            "cache_dir": cache_dir,
+            "local_files_only": local_files_only,
+            "force_download": force_download,
+        }
+        return cls._opened(folder_of(str(pretrained_model_name_or_path), hub), backbone)
+
+    @classmethod
+    @abstractmethod
+    def _opened(cls, folder: Path, backbone: str | Backbone | None) -> Self:
+        """The artefact in a folder; errors are those of `from_pretrained`."""
 
 
 def version() -> str:

@@ -107,6 +107,17 @@ def test_a_stream_that_was_interrupted_goes_on(
         assert done.json[key] == expected[key]
 
 
+def test_a_stream_whose_table_has_grown_goes_on_by_learn(run: Run, stream: Path, tmp_path: Path) -> None:
+    table = rows(stream)
+    data = rewritten(stream, tmp_path / "data", [row for row in table if row["task"] != "stripes"])
+    words = ["continual", "--method", "lpi-m", "--data", data, "--out", tmp_path / "run", *SMALL]
+    assert run(*words).code == 0
+    shutil.copy(stream, data)
+    assert "interplay learn" in said(run, *words, "--resume")
+    assert run("learn", tmp_path / "run", "--task", "stripes", "--data", data, "--no-progress").code == 0
+    assert list(run("evaluate", tmp_path / "run", "--json").json["per_task"]) == list(TASKS)
+
+
 def test_a_stream_killed_in_its_first_session_is_not_overwritten(
     run: Run, stream: Path, tmp_path: Path
 ) -> None:
@@ -159,6 +170,20 @@ def test_evaluate_measures_a_retriever_as_the_stream_did(run: Run, learned: Path
     shown = run("evaluate", learned, "--split", "validation").out
     assert "all tasks" in shown
     assert "own task" in shown
+
+
+def test_evaluate_takes_any_caption_of_a_picture_for_a_hit(
+    run: Run, learned: Path, stream: Path, tmp_path: Path
+) -> None:
+    table = rows(stream)
+    twice = [{**row, "text": text} for row in table for text in (row["text"], f"the {row['text']}")]
+    several = [{**row, "text": f"{row['text']}|the {row['text']}"} for row in table]
+    found = [
+        run("evaluate", learned, "--data", rewritten(stream, tmp_path / name, of), "--json").json["per_task"]
+        for name, of in (("twice", twice), ("several", several))
+    ]
+    assert found[0] == found[1]
+    assert any(task["text_to_image"]["1"] > 0 for task in found[0].values())
 
 
 def test_learn_and_forget_leave_the_other_tasks_as_they_are(
@@ -241,10 +266,10 @@ def test_data_that_are_no_stream(run: Run, stream: Path, toy: Path, tmp_path: Pa
     table = rows(stream)
     keep = [row for row in table if row["task"] != "circles" or row["split"] != "train"]
     none = rewritten(stream, tmp_path / "none", keep)
-    assert "task 'circles', has 0 training pairs" in said(run, "continual", "--data", none, *out)
+    assert "task 'circles', has 0 training pictures" in said(run, "continual", "--data", none, *out)
     first = next(row for row in table if row["task"] == "circles" and row["split"] == "train")
     one = rewritten(stream, tmp_path / "one", [first, *keep])
-    assert "task 'circles', has 1 training pairs" in said(run, "continual", "--data", one, *out)
+    assert "task 'circles', has 1 training pictures" in said(run, "continual", "--data", one, *out)
     unseen = rewritten(
         stream, tmp_path / "unseen", [r for r in table if r["task"] != "circles" or r["split"] != "test"]
     )

@@ -7,7 +7,9 @@ import random
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import datasets
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -18,9 +20,10 @@ from interplay.metrics.recall import KS
 from interplay.retrieval.continual import MATRIX, StreamEvaluation, run_stream
 from interplay.retrieval.retriever import Retriever
 from interplay.retrieval.score_matrix import ScoreMatrix
+from interplay.tasks.stream import Session
 from interplay.towers.backbone import Backbone
 from tests.forking import Runs
-from tests.lpi.toy import QUICK, SMALL, stream
+from tests.lpi.toy import QUICK, SMALL, pairs, stream
 from tests.train.toy import toy_backbone
 
 
@@ -94,6 +97,34 @@ def test_every_stage_is_measured_as_the_loop_measures_it(
     assert bare.bare() == slow_recall(Retriever(towers, "zero_shot"), 3)
 
 
+def test_a_row_for_each_caption_comes_to_what_a_list_of_captions_does(
+    towers: Backbone, tmp_path: Path
+) -> None:
+    found = []
+    for listed in (True, False):
+        sessions = []
+        for task in range(2):
+            table = pairs(task, captions=3)
+            files = [str(tmp_path / f"{task}-{row}.png") for row in range(len(table))]
+            for row, file in enumerate(files):
+                table.image(row).save(file)
+            columns: dict[str, list[Any]] = {"image": [], "text": [], "split": []}
+            for file, texts, split in zip(files, table.captions(), table.rows["split"][:], strict=True):
+                for text in [texts] if listed else texts:
+                    columns["image"].append({"path": file, "bytes": None})
+                    columns["text"].append(text)
+                    columns["split"].append(split)
+            rows = datasets.Dataset.from_dict(columns).cast_column("image", datasets.Image(decode=False))
+            sessions.append(Session(f"task {task}", replace(table, rows=rows)))
+        retriever, matrix = run_stream(
+            Retriever(towers, "lpi-m", settings=SMALL), sessions, tmp_path / str(listed), settings=QUICK
+        )
+        found.append((matrix, retriever.method.state_dict()))
+    assert found[0][0] == found[1][0]
+    assert all(torch.equal(found[1][1][key], value) for key, value in found[0][1].items())
+    assert found[0][0].stages[-1].recall[0]["text_to_image"][10] > 0
+
+
 def test_only_what_changed_is_encoded_again(towers: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     sessions = stream()
     retriever = Retriever(towers, "lpi-m", settings=SMALL)
@@ -136,6 +167,37 @@ def test_a_run_is_not_overwritten_and_goes_on_only_as_it_began(towers: Backbone,
     )
     assert again.sessions == ("task 0", "task 1")
     assert len(matrix.stages) == 2
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_stream_that_has_grown_is_refused_before_anything_is_learned(
+    ended: bool, towers: Backbone, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+
+    def go(tasks: int, stop: bool = False) -> ScoreMatrix:
+        def report(_: ScoreMatrix) -> None:
+            if stop:
+                raise KeyboardInterrupt
+
+        fresh = Retriever(towers, "lpi-m", settings=SMALL)
+        return run_stream(fresh, stream(tasks), run, settings=QUICK, resume=run.exists(), report=report)[1]
+
+    if ended:
+        go(2)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            go(2, stop=True)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with pytest.raises(
+        InterplayError, match=r"tasks task 0, task 1; task 2 cannot be added .*interplay learn"
+    ):
+        go(3)
+    if not ended:
+        with pytest.raises(InterplayError, match="tasks task 0, task 1; it cannot go on as one of task 0"):
+            go(1)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert len(go(2).stages) == 2
 
 
 def test_no_sample_is_kept(towers: Backbone, tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.utils import parameters_to_vector
 
 from interplay.errors import InterplayError
 from interplay.methods.base import choices, choose
@@ -118,6 +120,23 @@ def test_forgetting_a_task_is_exact(towers: Backbone) -> None:
     assert torch.equal(retriever.encode_images(images), retriever.keys("image", images))
 
 
+@pytest.mark.parametrize("method", ["lpi-p", "maple", "dcp", "s_prompts"])
+def test_what_is_learned_after_everything_was_forgotten_depends_on_the_seed_alone(
+    method: str, towers: Backbone
+) -> None:
+    weights = []
+    for other, seed in enumerate((0, 0, 1)):
+        retriever = Retriever(towers, method, settings=choose(method).method.tiny(), seed=seed)
+        retriever.learn("task 0", pairs(0), settings=QUICK)
+        torch.manual_seed(other)
+        retriever.forget("task 0")
+        retriever.learn("task 1", pairs(1), settings=QUICK)
+        assert retriever.method.bank is not None
+        weights.append(parameters_to_vector(retriever.method.bank.sets.parameters()))
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
 def test_a_failed_session_leaves_the_retriever_as_it_was(towers: Backbone) -> None:
     retriever = learned(towers, tasks=1)
     version = retriever.version_of("task 0")
@@ -149,6 +168,16 @@ def test_what_a_user_can_do_wrong(towers: Backbone, tmp_path: Path) -> None:
         Retriever(towers, "linear_probe")
     with pytest.raises(InterplayError, match="holds no trained method"):
         Retriever.from_pretrained(tmp_path, backbone=towers)
+
+
+def test_a_batch_of_one_pair_teaches_nothing_and_is_refused(towers: Backbone) -> None:
+    alone, two = (replace(QUICK, batch_size=size) for size in (1, 2))
+    retriever = Retriever(towers, "lpi-m", settings=SMALL)
+    with pytest.raises(InterplayError, match="batch_size must be at least 2 for retrieval, not 1"):
+        retriever.learn("task 0", pairs(0), settings=alone)
+    assert retriever.sessions == ()
+    retriever.learn("task 0", pairs(0), settings=two)
+    Retriever(towers, "zero_shot").learn("task 0", pairs(0), settings=alone)  # trains nothing
 
 
 UNCOUPLED = sorted(

@@ -10,15 +10,18 @@ from interplay.data.schema import PairTable
 from interplay.data.splits import SPLITS
 from interplay.errors import InterplayError
 from interplay.tasks import stream
-from interplay.tasks.stream import Session, explode, joint, seen, sessions_of
+from interplay.tasks.stream import Session, by_picture, explode, joint, seen, sessions_of
 
 
 def table_of(
-    rows: Sequence[tuple[str, str]], texts: Sequence[object] | None = None, name: str = "things"
+    rows: Sequence[tuple[str, str]],
+    texts: Sequence[object] | None = None,
+    name: str = "things",
+    images: Sequence[dict[str, object]] | None = None,
 ) -> PairTable:
     """Rows given as (task, split); picture `i.png`, text `text i`, id `i`."""
     columns = {
-        "image": [{"path": f"{row}.png", "bytes": None} for row in range(len(rows))],
+        "image": list(images or ({"path": f"{row}.png", "bytes": None} for row in range(len(rows)))),
         "text": list(texts or (f"text {row}" for row in range(len(rows)))),
         "task": [task for task, _ in rows],
         "split": [split for _, split in rows],
@@ -76,9 +79,9 @@ def test_an_order_that_is_none(order: list[str], message: str) -> None:
 
 
 def test_a_task_with_too_few_training_pairs() -> None:
-    with pytest.raises(InterplayError, match=r"things, task 'c', has 1 training pairs; .* at least 2"):
+    with pytest.raises(InterplayError, match=r"things, task 'c', has 1 training pictures; .* at least 2"):
         sessions_of(table_of(ROWS[:-1]))
-    with pytest.raises(InterplayError, match="task 'd', has 0 training pairs"):
+    with pytest.raises(InterplayError, match="task 'd', has 0 training pictures"):
         sessions_of(table_of([*ROWS, ("d", "test")]))
 
 
@@ -163,11 +166,66 @@ def test_explode_of_one_text_a_row_and_of_a_part_of_a_table() -> None:
     assert explode(nameless)[0].texts() == ["p", "q"]
 
 
+def paths(*names: str) -> list[dict[str, object]]:
+    return [{"path": f"{name}.png", "bytes": None} for name in names]
+
+
+@pytest.mark.parametrize("part", [1, 5000])
+@pytest.mark.parametrize("lists", [False, True])
+def test_rows_of_one_picture_file_become_one_row(
+    part: int, lists: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "_PART", part)
+    monkeypatch.setattr(stream, "_PICTURES", part)
+    tasks = [("a", "train"), ("a", "train"), ("a", "test"), ("b", "train"), ("a", "train"), ("a", "test")]
+    texts: list[object] = [["p", "P"], ["q"], ["r"], ["s"], ["t"], ["u"]] if lists else list("pqrstu")
+    table = table_of(tasks, texts, images=paths("x", "y", "x", "x", "x", "x"))
+    rows, first = by_picture(table)
+    assert first == [0, 1, 2, 3]
+    assert rows.ids() == ["0", "1", "2", "3"]
+    assert rows.captions() == [["p", "P", "t"] if lists else ["p", "t"], ["q"], ["r", "u"], ["s"]]
+    assert (rows.tasks(), rows.rows["split"][:]) == (
+        ["a", "a", "a", "b"],
+        ["train", "train", "test", "train"],
+    )
+    assert rows.sources(range(4)) == table.sources([0, 1, 2, 3])
+    assert rows.rows.column_names == table.rows.column_names
+    assert by_picture(rows)[0] is rows
+    across, first = by_picture(table, within=[0] * 6)
+    assert first == [0, 1, 2]
+    assert across.captions()[0] == [*rows.captions()[0][:-1], "s", "t"]
+
+
+def test_a_picture_is_a_file_not_its_bytes() -> None:
+    bare: list[dict[str, object]] = [{"path": None, "bytes": b"same"} for _ in range(3)]
+    stored: list[dict[str, object]] = [{"path": "0.png", "bytes": content} for content in (b"1", b"2", b"1")]
+    copies: list[dict[str, object]] = [{"path": f"{at}.png", "bytes": b"same"} for at in range(3)]
+    rows = [("a", "train")] * 3
+    for images in (bare, copies, paths("0", "1", "2")):
+        table = table_of(rows, images=images)
+        assert by_picture(table) == (table, [0, 1, 2])
+    assert by_picture(table_of(rows, images=stored))[1] == [0, 1]  # `0.png` of two folders
+    assert by_picture(table_of([], images=[]))[1] == []
+
+
+def test_sessions_have_one_row_a_picture() -> None:
+    images = paths("0", "1", "0", "2", "1", "0", "0", "3", "1")
+    rows = [*ROWS, ("a", "train"), ("b", "train")]
+    sessions = sessions_of(table_of(rows, images=[*images, *paths("2", "2")]))
+    assert [session.table.captions() for session in sessions][:2] == [
+        [["text 0", "text 2"], ["text 5"], ["text 10"]],
+        [["text 1", "text 4"], ["text 7"], ["text 9"]],
+    ]
+    assert joint(sessions).table.captions()[0] == ["text 0", "text 2"]
+
+
 def test_openmoji_is_a_stream_of_nine_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
     from interplay.data import openmoji
 
     monkeypatch.setattr(openmoji, "openmoji_pictures", lambda codes: dict.fromkeys(codes, b"picture"))
-    sessions = sessions_of(load("openmoji/continual"))
+    table = load("openmoji/continual")
+    assert by_picture(table)[0] is table  # here all pictures have the same bytes, and none has a path
+    sessions = sessions_of(table)
     assert [session.name for session in sessions] == [
         "Smileys & Emotion",
         "People & Body",
@@ -183,4 +241,4 @@ def test_openmoji_is_a_stream_of_nine_sessions(monkeypatch: pytest.MonkeyPatch) 
         assert set(session.table.splits()) == set(SPLITS)
         assert session.table.splits()["validation"] >= 9
     rows, index = seen(sessions, 8, "test")
-    assert len(rows) == len(load("openmoji/continual").split("test")) == len(index)
+    assert len(rows) == len(table.split("test")) == len(index)

@@ -8,11 +8,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Self, get_args
 
 import numpy as np
 import torch
-from huggingface_hub import ModelHubMixin
 from torch import Tensor
 
 from interplay import artifacts
@@ -82,7 +81,7 @@ def encode_inputs(
     )
 
 
-class Classifier(ModelHubMixin, library_name="interplay"):
+class Classifier(artifacts.Pretrained, library_name="interplay"):
     """Classify image-text pairs with a small trained method on a frozen dual encoder.
 
     Args:
@@ -394,10 +393,7 @@ class Classifier(ModelHubMixin, library_name="interplay"):
         artifacts.save(Path(save_directory), model, self.card)
 
     @classmethod
-    def _from_pretrained(
-        cls, *, model_id: str, backbone: str | Backbone | None = None, **kwargs: Any
-    ) -> Classifier:
-        folder = artifacts.folder_of(model_id, kwargs)
+    def _opened(cls, folder: Path, backbone: str | Backbone | None) -> Self:
         card = artifacts.read_card(folder)
         loaded = as_backbone(backbone or card.backbone)
         model, card = artifacts.load(folder, loaded)

@@ -16,6 +16,7 @@ import yaml
 from interplay.commands.output import note
 from interplay.errors import InterplayError
 from interplay.files import write_text
+from interplay.training.settings import NO_COURSE
 
 if TYPE_CHECKING:
     from interplay.artifacts import Task
@@ -36,7 +37,7 @@ _LIBRARIES = (
     "numpy",
     "pillow",
 )
-FREE = ("cache_prefix", "progress", "loggers", "accelerator", "devices", "strategy")
+FREE = (*NO_COURSE, "devices")
 """Options of training that do not change what a run comes to."""
 _RANDOM = re.compile(r"(.+) \(random weights, seed (\d+)\)")
 

@@ -16,6 +16,7 @@ from interplay.commands.recalls import average, joint_report, stream_report
 from interplay.commands.runs import begin_run, open_backbone, open_retriever, open_table
 from interplay.commands.values import assignments, given, spelled
 from interplay.errors import InterplayError
+from interplay.training.settings import NO_COURSE
 
 if TYPE_CHECKING:
     from interplay.data.schema import PairTable
@@ -29,7 +30,7 @@ BARE = "bare.json"
 """The matrix of the bare backbone, beside that of the run."""
 LEARNED = "learned"
 """Folder in a run for the checkpoints and logs of sessions that `learn` added."""
-_MACHINE = ("accelerator", "devices", "strategy", "precision", "progress", "loggers", "cache_prefix")
+_MACHINE = (*NO_COURSE, "devices", "precision")
 """Training settings that belong to a machine or a call, not to a run."""
 
 

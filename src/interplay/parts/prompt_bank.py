@@ -66,7 +66,7 @@ class PromptBank(nn.Module):
             self.keys.fit("text", text_keys)
 
     def remove(self, session: int) -> None:
-        """Take a session out; those behind it move up. The last one leaves an untrained set behind."""
+        """Take a session out; those behind it move up. The last one leaves a fresh set behind (of the global RNG)."""
         kept = [old for at, old in enumerate(self.sets) if at != session]
         place = next(self.sets.parameters()).device
         self.sets = nn.ModuleList(kept or [self._make().to(place)])

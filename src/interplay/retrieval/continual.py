@@ -197,6 +197,7 @@ def run_stream(
     matrix = ScoreMatrix(tuple(names))
     if (folder / MATRIX).exists():
         matrix = ScoreMatrix.load(folder / MATRIX)
+        _check_tasks(folder, matrix.tasks, names)
     if evaluation is None:
         evaluation = StreamEvaluation(retriever.backbone, sessions, split, reserve=retriever.method.reserve)
     if matrix.baseline is None:
@@ -246,6 +247,24 @@ def _begun(retriever: Retriever, names: list[str], folder: Path, resume: bool) -
             f"{folder} holds a run already: go on with it (resume), or choose another folder."
         )
     return _continued(retriever, folder, names) if (folder / artifacts.WEIGHTS).exists() else retriever
+
+
+def _check_tasks(folder: Path, before: Sequence[str], now: Sequence[str]) -> None:
+    """Whether a run was begun with the tasks that it is to go on with.
+
+    Raises:
+        InterplayError: it was not.
+    """
+    if list(before) == list(now):
+        return
+    kept = f"The run in {folder} is a stream of the tasks {', '.join(before)}"
+    new = [name for name in now if name not in before]
+    if not new:
+        raise InterplayError(f"{kept}; it cannot go on as one of {', '.join(now)}.")
+    raise InterplayError(
+        f"{kept}; {', '.join(new)} cannot be added to it. Leave those rows out and end the stream first, then add each "
+        f"of them by `interplay learn {folder} --task NAME --data DATA`."
+    )
 
 
 def _continued(retriever: Retriever, folder: Path, names: list[str]) -> Retriever:

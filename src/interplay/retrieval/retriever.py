@@ -9,10 +9,9 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
-from huggingface_hub import ModelHubMixin
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -25,7 +24,7 @@ from interplay.errors import InterplayError
 from interplay.methods.base import Keys, Method, choose
 from interplay.retrieval.embedding import BATCH, SideInputs, embed, image_inputs, table_inputs, text_inputs
 from interplay.tasks.retrieve import PairRetriever
-from interplay.tasks.stream import explode
+from interplay.tasks.stream import by_picture, explode
 from interplay.towers.backbone import Backbone, as_backbone
 from interplay.towers.tokens import SIDES, Side
 from interplay.towers.walk import Routes, encode_pair
@@ -43,6 +42,9 @@ SHARED = "shared"
 RETRIEVAL_TRAINING = TrainSettings(epochs=5, batch_size=64, learning_rate=0.01)
 """LPI's own settings (§5.1): Adam, learning rate 0.01, 5 epochs, cosine; batch 64 from the released configuration."""
 
+SMALLEST_BATCH = 2
+"""The contrastive loss of a single pair is 0, whatever its vectors."""
+
 
 @dataclass(frozen=True)
 class RetrieverCard:
@@ -53,7 +55,8 @@ class RetrieverCard:
         method, settings, seed: as `Retriever`.
         sessions: names of the tasks, in the order in which they were learned.
         backbone, backbone_digest: name and weights' identity of the backbone.
-        data, training: of every session: the table's name, and how it was trained.
+        data: name of the table of every session.
+        training: settings of the training that came last, whether its session is still there or not.
         version: of interplay; format: of the file.
     """
 
@@ -71,7 +74,7 @@ class RetrieverCard:
     task: artifacts.Task = "retrieval"
 
 
-class Retriever(ModelHubMixin, library_name="interplay"):
+class Retriever(artifacts.Pretrained, library_name="interplay"):
     """Image-text retrieval over tasks that keep arriving, on a frozen dual encoder.
 
     Args:
@@ -145,7 +148,8 @@ class Retriever(ModelHubMixin, library_name="interplay"):
 
         Args:
             name: of the task, in words: it takes part in the training of some methods.
-            pairs: a table (splits `train` and `validation`), or what `interplay.data.load` takes.
+            pairs: a table (splits `train` and `validation`), or what `interplay.data.load` takes; rows of one picture
+                file are captions of one picture (`by_picture`).
             settings: how to train.
             run: folder for checkpoints and logs of this session; by default a temporary one.
             resume: go on in `run` where a killed session stopped.
@@ -154,7 +158,8 @@ class Retriever(ModelHubMixin, library_name="interplay"):
             What came out of the training; None for a method that is not trained.
 
         Raises:
-            InterplayError: the name is taken or empty; no pairs, or too few; a loss that is not finite; a full disk.
+            InterplayError: the name is taken or empty; no pairs, or too few, in all or in a batch; a loss that is not
+                finite; a full disk.
         """
         if not name.strip():
             raise InterplayError("A task needs a name.")
@@ -164,6 +169,11 @@ class Retriever(ModelHubMixin, library_name="interplay"):
             )
         table = as_table(pairs)
         settings = settings or replace(RETRIEVAL_TRAINING, seed=self.seed)
+        if self.method.solver == "gradient" and settings.batch_size < SMALLEST_BATCH:
+            raise InterplayError(
+                f"batch_size must be at least {SMALLEST_BATCH} for retrieval, not {settings.batch_size}: a pair is "
+                "told from the others of its batch."
+            )
         train = self._encoded(table, "train")
         keys = self._keys_of(train)
         method = copy.deepcopy(self.method)
@@ -188,7 +198,8 @@ class Retriever(ModelHubMixin, library_name="interplay"):
 
     def _encoded(self, table: PairTable, split: Split) -> EncodedTable:
         """One row a caption, with the number of its image as target."""
-        rows, owners = explode(table.split(split))
+        pictures, _ = by_picture(table.split(split))
+        rows, owners = explode(pictures)
         encoded = encode_table(rows, self.backbone, reserve=self.method.reserve)
         return replace(encoded, targets=torch.tensor(owners))
 
@@ -204,6 +215,8 @@ class Retriever(ModelHubMixin, library_name="interplay"):
     def forget(self, name: str) -> None:
         """Remove a task: its prompts, its keys, and with them every route to it.
 
+        The last task leaves a fresh set of prompts, drawn from the retriever's seed.
+
         Raises:
             InterplayError: it was not learned, or the method's tasks share their prompts.
         """
@@ -212,7 +225,9 @@ class Retriever(ModelHubMixin, library_name="interplay"):
             raise InterplayError(f"The task '{name}' was not learned; these were: {known}.")
         at = self.sessions.index(name)
         method = copy.deepcopy(self.method)
-        method.forget(name)
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            method.forget(name)
         self.method = method
         del self._data[at]
 
@@ -402,10 +417,7 @@ class Retriever(ModelHubMixin, library_name="interplay"):
         artifacts.write_artifact(Path(save_directory), self.method, asdict(card), model_card(card))
 
     @classmethod
-    def _from_pretrained(
-        cls, *, model_id: str, backbone: str | Backbone | None = None, **kwargs: Any
-    ) -> Retriever:
-        folder = artifacts.folder_of(model_id, kwargs)
+    def _opened(cls, folder: Path, backbone: str | Backbone | None) -> Self:
         raw = artifacts.read_header(folder, "retrieval")
         card = RetrieverCard(**{**raw, "sessions": tuple(raw["sessions"]), "data": tuple(raw["data"])})
         loaded = as_backbone(backbone or card.backbone)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import datasets
 
 from interplay.data.schema import PairTable, Split
 from interplay.errors import InterplayError, unknown
 
-FEWEST_PAIRS = 2
-"""A contrastive loss needs another pair to tell a pair from."""
+FEWEST_PICTURES = 2
+"""A contrastive loss needs another picture to tell a picture from; captions of one picture are no negatives."""
 
-_CAPTIONS = datasets.Features({"text": datasets.List(datasets.Value("string"))})
+_TEXT = datasets.Value("string")
+_CAPTIONS = datasets.Features({"text": datasets.List(_TEXT)})
+_Key = TypeVar("_Key", bound=Hashable)
 _PART = 5000  # rows that are copied at a time
+_PICTURES = 256  # pictures that are held at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +49,7 @@ class Session:
 
 
 def sessions_of(table: PairTable, order: Sequence[str] | None = None) -> list[Session]:
-    """The tasks of a table as sessions.
+    """The tasks of a table as sessions, with one row for each picture (`by_picture`).
 
     Args:
         table: with the columns `task` and `split`.
@@ -52,11 +57,9 @@ def sessions_of(table: PairTable, order: Sequence[str] | None = None) -> list[Se
 
     Raises:
         InterplayError: the table has no tasks, a row has none, `order` is not a permutation of them, or a task has
-            fewer than 2 training pairs.
+            fewer than 2 training pictures.
     """
-    rows_of: dict[str, list[int]] = {}
-    for row, task in enumerate(table.tasks()):
-        rows_of.setdefault(task, []).append(row)
+    rows_of = _grouped(table.tasks())
     if not rows_of:
         raise InterplayError(f"{table.name} has no rows, so no sessions.")
     if "" in rows_of:
@@ -65,13 +68,15 @@ def sessions_of(table: PairTable, order: Sequence[str] | None = None) -> list[Se
             "column 'task', or leave the rows out."
         )
     names = list(rows_of) if order is None else _permutation(table.name, list(order), list(rows_of))
-    sessions = [Session(name, table.select(rows_of[name])) for name in names]
+    pictures, _ = by_picture(table)
+    pictures_of = _grouped(pictures.tasks())
+    sessions = [Session(name, pictures.select(pictures_of[name])) for name in names]
     for session in sessions:
         count = session.table.splits().get("train", 0)
-        if count < FEWEST_PAIRS:
+        if count < FEWEST_PICTURES:
             raise InterplayError(
-                f"{table.name}, task '{session.name}', has {count} training pairs; a session needs at least "
-                f"{FEWEST_PAIRS}. Add some, merge the task with another, or leave its rows out."
+                f"{table.name}, task '{session.name}', has {count} training pictures; a session needs at least "
+                f"{FEWEST_PICTURES}. Add some, merge the task with another, or leave its rows out."
             )
     return sessions
 
@@ -101,7 +106,7 @@ def alike(sessions: Sequence[Session]) -> list[Session]:
 
 
 def seen(sessions: Sequence[Session], t: int, split: Split) -> tuple[PairTable, list[int]]:
-    """The rows of one split of all tasks up to task t.
+    """The rows of one split of all tasks up to task t, one for each picture of a task (`by_picture`).
 
     Args:
         sessions: in the order of the stream.
@@ -118,7 +123,39 @@ def seen(sessions: Sequence[Session], t: int, split: Split) -> tuple[PairTable, 
     if not 0 <= t < len(sessions):
         raise IndexError(f"task {t} of a stream of {len(sessions)}")
     tables = [session.split(split) for session in sessions[: t + 1]]
-    return _together(tables), [task for task, table in enumerate(tables) for _ in range(len(table))]
+    tasks = [task for task, table in enumerate(tables) for _ in range(len(table))]
+    rows, first = by_picture(_together(tables), tasks)
+    return rows, [tasks[row] for row in first]
+
+
+def by_picture(table: PairTable, within: Sequence[Hashable] | None = None) -> tuple[PairTable, list[int]]:
+    """One row for each picture file, with all of its captions, for a table with a row for each (picture, caption).
+
+    Rows are of one picture where their task, their split and the path of their picture are the same, and, where the
+    table holds pictures as bytes, the bytes too. A picture without a path is a picture of its own, whatever its bytes.
+    Pictures come in the order of their first rows, which the other columns are from, and captions in that of the rows.
+
+    Args:
+        table: with any number of captions a row.
+        within: takes the place of the tasks, one value a row; by default the column `task`, where there is one.
+
+    Returns:
+        The table, or where no picture has two rows `table` itself, and for each of its rows the number of the first
+        row of `table` that it is from.
+    """
+    names = table.rows.column_names
+    groups: list[Sequence[Hashable]] = [_files(table)]
+    if within is not None or "task" in names:
+        groups.append(table.tasks() if within is None else within)
+    if "split" in names:
+        groups.append(table.rows["split"][:])
+    pictures = list(_grouped(zip(*groups, strict=True)).values())
+    first = [rows[0] for rows in pictures]
+    if len(first) == len(table):
+        return table, first
+    captions = table.captions()
+    texts = [[text for row in rows for text in captions[row]] for rows in pictures]
+    return _remade(table, first, {"text": texts}, _CAPTIONS), first
 
 
 def explode(table: PairTable) -> tuple[PairTable, list[int]]:
@@ -142,16 +179,41 @@ def explode(table: PairTable) -> tuple[PairTable, list[int]]:
             ids[row] if place == 1 else f"{ids[row]} (caption {place})"
             for row, place in zip(owner, number, strict=True)
         ]
+    return _remade(table, owner, columns, datasets.Features(dict.fromkeys(columns, _TEXT))), owner
+
+
+def _grouped(keys: Iterable[_Key]) -> dict[_Key, list[int]]:
+    """The places of equal keys, both in their order."""
+    places: dict[_Key, list[int]] = {}
+    for place, key in enumerate(keys):
+        places.setdefault(key, []).append(place)
+    return places
+
+
+def _files(table: PairTable) -> list[Hashable]:
+    """What tells the picture file of each row from others: its path with a digest of its bytes, or else the row."""
+    found: list[Hashable] = []
+    for begin in range(0, len(table), _PICTURES):
+        for source in table.sources(range(begin, min(begin + _PICTURES, len(table)))):
+            path, content = source["path"], source["bytes"]
+            digest = hashlib.sha256(content).digest() if path and content is not None else None
+            found.append((path, digest) if path else len(found))
+    return found
+
+
+def _remade(
+    table: PairTable, rows: Sequence[int], columns: dict[str, list[Any]], features: datasets.Features
+) -> PairTable:
+    """Some rows of a table, repeats allowed, with some of its columns replaced."""
     others = table.rows.remove_columns(list(columns))
     stored = others.with_format("arrow")
-    parts = [stored[owner[begin : begin + _PART]].combine_chunks() for begin in range(0, len(owner), _PART)]
-    repeated = datasets.concatenate_datasets(
+    parts = [stored[rows[begin : begin + _PART]].combine_chunks() for begin in range(0, len(rows), _PART)]
+    kept = datasets.concatenate_datasets(
         [datasets.Dataset(part, info=datasets.DatasetInfo(features=others.features)) for part in parts]
     )
-    text_features = datasets.Features(dict.fromkeys(columns, datasets.Value("string")))
-    replaced = datasets.Dataset.from_dict(columns, features=text_features)
-    whole = datasets.concatenate_datasets([repeated, replaced], axis=1)
-    return replace(table, rows=whole.select_columns(table.rows.column_names)), owner
+    replaced = datasets.Dataset.from_dict(columns, features=features)
+    whole = datasets.concatenate_datasets([kept, replaced], axis=1)
+    return replace(table, rows=whole.select_columns(table.rows.column_names))
 
 
 def _permutation(name: str, order: list[str], tasks: list[str]) -> list[str]:

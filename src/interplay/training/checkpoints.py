@@ -27,7 +27,6 @@ from interplay.files import write_atomically, write_text
 
 LAST = "last.ckpt"
 """Everything that a run needs to go on, written after every epoch."""
-LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
 BEST = "best.ckpt"
 """The weights of the epoch with the best validation value."""
 

@@ -9,9 +9,9 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from interplay.errors import InterplayError, unknown
 from interplay.ranges import Choice, Ranges, Real, Whole
-from interplay.training.checkpoints import LOGGERS
 
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
+LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
 SMALLER_IS_BETTER = ("calibration_error", "loss")
 NO_COURSE = ("accelerator", "strategy", "loggers", "cache_prefix", "progress")
 """Settings that say where a run is computed and what is shown of it; it comes to the same with any of them."""
