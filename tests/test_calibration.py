@@ -254,3 +254,13 @@ def test_abstaining(untuned: Path, tiny: Backbone) -> None:
     classifier.kind = "multi"
     with pytest.raises(InterplayError, match="with one label a pair"):
         classifier.predict(*pairs, abstain_below=0.5)
+
+
+def test_informative_logits_far_from_their_place_are_moved() -> None:
+    torch.manual_seed(0)
+    targets = (torch.rand(200, 4) < 0.2).float()
+    logits = 3 * targets + torch.randn(200, 4) + 2
+    found = fit_calibration(logits, targets, "multi")
+    assert negative_log_likelihood(found(logits), targets) < negative_log_likelihood(logits, targets) / 2
+    with pytest.raises(InterplayError, match="no more of the classes than chance"):
+        fit_calibration(torch.randn(200, 4) + 2, targets, "multi")

@@ -321,3 +321,14 @@ def test_joint_class_texts_are_refused_where_final_vectors_are_fused(tiny: Backb
     for method in ("late_fusion", "cma_clip"):
         with pytest.raises(InterplayError, match="without an end"):
             Classifier(tiny, method, head=joint).fit(colour_table())
+
+
+def test_a_table_without_some_of_the_classes_can_be_measured(tiny: Backbone) -> None:
+    table = colour_table()
+    classifier = Classifier(tiny, "linear_probe")
+    classifier.fit(table)
+    fewer = table.rows.filter(lambda row: row["label"] != "blue")
+    part = replace(table, rows=fewer, classes=("red", "green"))
+    assert classifier.evaluate(part) == classifier.evaluate(replace(table, rows=fewer))
+    with pytest.raises(InterplayError, match="this classifier knows"):
+        classifier.evaluate(replace(table, classes=(*table.classes, "mauve")))

@@ -17,6 +17,7 @@ from interplay.commands import COMMANDS, Command, demo_retrieval
 from interplay.commands import demo as demo_command
 from interplay.commands.look import EMBEDDED
 from interplay.commands.output import Result
+from interplay.commands.parsing import CommandLine
 from interplay.commands.values import assignments, spelled
 from interplay.data.openmoji import OPENMOJI
 from interplay.methods.base import choices
@@ -173,6 +174,20 @@ def test_a_killed_run_is_not_overwritten(run: Run, toy: Path, tmp_path: Path) ->
     assert done.code == 2
     assert "--resume" in done.err
     assert (tmp_path / "config.yaml").read_text() == "method: mitp\n"
+
+
+def test_typed_options_win_wherever_the_config_stands(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("data: there\nepochs: 3\n")
+    line = CommandLine.of("train", COMMANDS["train"])
+    typed = ["--data", "here", "--epochs", "5", "--out", "x"]
+    for arguments in (
+        [*typed, "--config", str(file)],
+        ["--config", str(file), *typed],
+        [*typed, f"--config={file}"],
+    ):
+        values, _ = line.parse(arguments)
+        assert (values["data"], values["settings"]["epochs"]) == ("here", 5)
 
 
 def test_settings_are_spelled_as_they_are_read() -> None:

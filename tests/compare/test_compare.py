@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from interplay.comparison.grid import Grid
 from interplay.comparison.run import Resources, load_record, run_cell, run_grid
+from interplay.comparison.tables import data_tables
 from interplay.errors import InterplayError
 from tests.cli.conftest import Run, run, write_toy  # noqa: F401
 from tests.compare.child import small_grid
@@ -160,6 +162,44 @@ def test_options_of_the_machine_are_no_part_of_a_cell(
     assert run("compare", "--grid", "recipes/openmoji.yaml", *words).code == 0
 
 
+def test_cells_of_different_test_pairs_are_not_compared(whole: Path, data: Path) -> None:
+    records = [load_record(whole, cell) for cell in small_grid(data).cells]
+    there = [record for record in records if record is not None]
+    data_tables(there)
+    changed = {**there[-1], "truth": there[-1]["truth"][::-1]}
+    with pytest.raises(InterplayError, match=r"different test pairs: .* has changed between them"):
+        data_tables([*there[:-1], changed])
+
+
+def test_what_ends_a_cell_leaves_a_sentence(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = next(cell for cell in small_grid(data).cells if cell.row == "mitp")
+
+    def full(*given: object, **named: object) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr("interplay.classification.classifier.Classifier.fit", full)
+    assert "memory of the GPU" in run_cell(cell.plain(), Resources(), measure_memory=False)["problem"]
+    untested = tmp_path / "untested.csv"
+    lines = data.read_text().splitlines()
+    untested.write_text("\n".join(line for line in lines if ",test" not in line) + "\n")
+    record = run_cell({**cell.plain(), "data": str(untested)}, Resources(), measure_memory=False)
+    assert "test" in record["problem"]  # before fit, which would say something else
+
+
+def test_a_part_of_a_grid_leaves_the_others_in_the_tables(
+    run: Run,  # noqa: F811
+    data: Path,
+    tmp_path: Path,
+) -> None:
+    words = ("compare", "--data", data, "--out", tmp_path, "--methods", "zero_shot", "text_probe", "--json")
+    assert run(*words).code == 0
+    (table,) = run(*words, "--only", "zero_shot").json["tables"]
+    assert [row["name"] for row in table["rows"]] == ["zero_shot", "text_probe"]
+    assert "text_probe" in (tmp_path / "table.md").read_text()
+
+
 def test_the_command_and_its_tables(run: Run, data: Path, tmp_path: Path) -> None:  # noqa: F811
     words = (
         "compare",
@@ -191,6 +231,7 @@ def test_the_command_and_its_tables(run: Run, data: Path, tmp_path: Path) -> Non
     ("words", "sentence"),
     [
         (("--methods", "mitp"), "needs --methods and --data, or --grid"),
+        (("--methods", "", "--data", "openmoji/subgroup"), "not an empty text"),
         (("--methods", "mipt", "--data", "openmoji/subgroup"), "Did you mean 'mitp'"),
         (("--methods", "mitp lenght=3", "--data", "openmoji/subgroup"), "Did you mean 'length'"),
         (("--methods", "mitp", "--data", "openmoji/subgroup", "--seeds", 0), "--seeds must be at least 1"),

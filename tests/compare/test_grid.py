@@ -67,6 +67,15 @@ def test_only_narrows_by_sort_and_widens_within_one() -> None:
     ("change", "sentence"),
     [
         ({"row": ["mitp"]}, "Did you mean 'rows'"),
+        ({"seeds": 3}, "'seeds' takes a list of numbers, not 3"),
+        ({"seeds": None}, "'seeds' takes a list of numbers"),
+        ({"shares": ["10%"]}, "'shares' takes a list of numbers"),
+        ({"random_weights": "no"}, "'random_weights' is true or false"),
+        ({"multi_loss": "zplr"}, "Did you mean 'zlpr'"),
+        ({"training": {"seed": 7}}, "seeds stand under 'seeds'"),
+        ({"rows": [{"mitp": {}}]}, "a list of names, or names with their settings"),
+        ({"rows": ["mitp", "mitp"]}, "mitp stands there twice"),
+        ({"data": {"openmoji/subgroup": {"rows": {"mitp": {"method": "epic"}}}}}, "no key called 'method'"),
         ({"rows": {"mitp": {"setting": {}}}}, "Did you mean 'settings'"),
         ({"rows": {"mipt": {}}, "data": ["openmoji/subgroup"]}, "Did you mean 'mitp'"),
         (
@@ -121,3 +130,9 @@ def test_no_two_names_share_a_file() -> None:
     assert all("/" not in part and len(part) <= 60 for part in slugs)
     assert slugs[0] == "openmoji-relation"
     assert len(set(slugs[2:])) == len(slugs[2:])
+
+
+def test_rows_of_a_data_set_may_be_named_alone() -> None:
+    for rows in (["mitp"], {"mitp": None}):
+        plain = make_grid({**VALUES, "data": {"openmoji/subgroup": {"rows": rows}}}, "test")
+        assert plain.cells == make_grid({**VALUES, "data": ["openmoji/subgroup"]}, "test").cells

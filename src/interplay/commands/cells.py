@@ -8,11 +8,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from interplay.commands.runs import FREE, begin_run
+from interplay.commands.runs import begin_run
 from interplay.commands.values import assignments, given
 from interplay.comparison.recipes import Recipe, digest
 from interplay.errors import InterplayError
 from interplay.files import write_text
+from interplay.training.settings import NO_COURSE
 
 if TYPE_CHECKING:
     from interplay.data.schema import PairTable, Split
@@ -43,7 +44,7 @@ class Cell:
     def key(self) -> str:
         """Tells cells with other options apart; equal cells of two tables have one key and are trained once."""
         what = f"{self.recipe.dataset}-{self.recipe.method}-seed-{self.seed}"
-        return f"{what}-{digest({key: value for key, value in self.options.items() if key not in FREE})}"
+        return f"{what}-{digest({key: value for key, value in self.options.items() if key not in NO_COURSE})}"
 
     def file(self, out: Path) -> Path:
         """Where its result is kept."""

@@ -37,8 +37,6 @@ _LIBRARIES = (
     "numpy",
     "pillow",
 )
-FREE = (*NO_COURSE, "devices")
-"""Options of training that do not change what a run comes to."""
 _RANDOM = re.compile(r"(.+) \(random weights, seed (\d+)\)")
 
 
@@ -171,7 +169,7 @@ def _same_run(path: Path, config: Mapping[str, Any]) -> None:
             f"{path} cannot be read, so the run cannot go on: choose another folder for --out."
         )
     for key in dict.fromkeys([*before, *config]):
-        if key not in (*FREE, "on_bad_row") and before.get(key) != config.get(key):
+        if key not in (*NO_COURSE, "on_bad_row") and before.get(key) != config.get(key):
             raise InterplayError(
                 f"{path} says {key} = {before.get(key)}, now it is {config.get(key)}: a run goes on only as it began. "
                 f"Use --config {path} --resume, or another folder for --out."
