@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, PercentFormatter
 
 from interplay.comparison.experiments import LAYERS, SIMILARITIES
 from interplay.comparison.tables import METRIC_WORDS, DataTable, Row
@@ -28,7 +29,7 @@ def _titled(axes: Any, table: DataTable) -> None:
 
 
 def _per_cent(axis: Any, table: DataTable) -> None:
-    axis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axis.set_major_formatter(PercentFormatter(1.0))  # as many digits as the ticks need
     axis.set_label_text(f"test {METRIC_WORDS[table.metric]}", color=INK)
 
 
@@ -127,6 +128,9 @@ def cost(tables: Sequence[DataTable], path: Path) -> Path:
         _scatter(line[0], table, lambda row: row.parameters or None, "trained parameters, head included")
         _scatter(line[1], table, lambda row: row.peak_mib, "peak memory of a training step, MiB")
         line[0].set_xscale("log")
+        line[0].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        line[0].xaxis.set_major_formatter(EngFormatter(sep=""))
+        line[0].xaxis.set_minor_formatter(NullFormatter())
         _titled(line[0], table)
     return save(figure, path)
 
