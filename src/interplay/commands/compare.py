@@ -14,7 +14,7 @@ from interplay.errors import InterplayError
 
 if TYPE_CHECKING:
     from interplay.comparison.grid import Cell, Grid
-    from interplay.comparison.run import Record
+    from interplay.comparison.run import Record, Resources
 
 
 _SHARED = {"backbone": "tiny", "random_weights": False, "multi_loss": "bce"}
@@ -72,7 +72,7 @@ def compare(
         no_memory: leave the peak memory of a training step unmeasured; it takes some seconds a row and data set.
         dry_run: list the cells, and which of them are finished, without running any.
     """
-    from interplay.comparison.run import Resources, load_record, run_grid
+    from interplay.comparison.run import Resources, load_record
     from interplay.training.settings import course_apart
 
     training, free = course_apart(settings or {})
@@ -103,8 +103,7 @@ def compare(
         )
     if any(cell.random_weights for cell in wanted.cells):
         note("WARNING: with random weights the scores mean nothing; times and memory do.")
-    records = run_grid(wanted, folder, resources, ray=ray, report=reported)
-    return write_tables(with_finished(whole, records, folder), folder, "Comparison")
+    return write_tables(run_part(whole, wanted, folder, resources, ray), folder, "Comparison")
 
 
 def _grid(
@@ -168,13 +167,19 @@ def _row(words: str) -> tuple[str, dict[str, Any]]:
     return " ".join([choice.name, *changes]), {"method": choice.name, "settings": values}
 
 
-def with_finished(grid: Grid, records: Sequence[Record], folder: Path) -> list[Record]:
-    """The records of a part of a grid, and all others of it that were finished before, in the grid's order."""
-    from interplay.comparison.run import load_record
+def run_part(whole: Grid, part: Grid, folder: Path, resources: Resources, ray: str | None) -> list[Record]:
+    """Run a part of a grid; the records of it and of all other cells that were finished before, in the grid's order.
 
-    ran = {json.dumps(record["cell"]): record for record in records}
-    every = [ran.get(json.dumps(cell.plain())) or load_record(folder, cell) for cell in grid.cells]
-    return [record for record in every if record is not None]
+    Raises:
+        InterplayError: as `run_grid`; a finished cell of other settings anywhere in the grid, before anything runs.
+    """
+    from interplay.comparison.run import load_record, run_grid
+
+    names = {cell.name for cell in part.cells}
+    found = {cell.name: load_record(folder, cell) for cell in whole.cells if cell.name not in names}
+    records = run_grid(part, folder, resources, ray=ray, report=reported)
+    found |= {cell.name: record for cell, record in zip(part.cells, records, strict=True)}
+    return [record for cell in whole.cells if (record := found[cell.name]) is not None]
 
 
 def reported(cell: Cell, record: Record) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from interplay.commands.compare import reported, with_finished, write_tables
+from interplay.commands.compare import run_part, write_tables
 from interplay.commands.output import Result
 from interplay.commands.values import assignments
 from interplay.comparison.experiments import Experiment
@@ -58,7 +58,7 @@ def experiment(
     """
     from interplay.comparison.experiments import OPENMOJI, values_of
     from interplay.comparison.grid import make_grid
-    from interplay.comparison.run import Resources, run_grid
+    from interplay.comparison.run import Resources
     from interplay.comparison.tables import data_tables
     from interplay.parts.heads import HeadSettings
     from interplay.plotting.comparisons import PICTURES
@@ -76,8 +76,7 @@ def experiment(
     values = values_of(name, special) | {"seeds": list(range(seeds)), "backbone": backbone}
     grid, folder = make_grid(values, f"interplay experiment {name}"), Path(out)
     resources = Resources(cpus, memory=name == "cost", training=free)
-    records = run_grid(grid.only(only), folder, resources, ray=ray, report=reported)
-    records = with_finished(grid, records, folder)
+    records = run_part(grid, grid.only(only), folder, resources, ray)
     result = write_tables(records, folder, f"Experiment: {name}")
     picture = PICTURES[name](data_tables(records), folder / f"{name}.png")
     files = result.data["files"] | {"picture": str(picture)}
