@@ -4,15 +4,15 @@
     python -m benchmarks.tuning choose                           # Markdown, the best schedule of each row in bold
 
 A trial changes the epochs and learning rate that a row has by default (what its data set's `rows` say of training, the
-outcome of this, is left out) by `TRIALS` and nothing else. It counts with the
-metric its data set is monitored by, at its best epoch; a tie goes to the default, then to the smaller
-validation loss. No row of `test` is read. Trials are appended to results/openmoji/tuning/trials-DATA.jsonl, and a run
-that was stopped goes on behind them.
+outcome of this, is left out) by `TRIALS` and nothing else. It counts with the metric its data set is monitored by, at
+its best epoch; a tie goes to the default, then to the smaller validation loss. No row of `test` is read. Trials are
+appended to results/openmoji/tuning/trials-DATA.jsonl, and a run that was stopped goes on behind them.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import torch
 import yaml
 
-from interplay import TrainSettings, load, load_backbone
+from interplay import Backbone, PairTable, TrainSettings, load, load_backbone
 from interplay.comparison.grid import Cell, Grid, make_grid, slug
 from interplay.comparison.run import classifier_of, training_of
 from interplay.methods.base import choose
@@ -41,14 +41,13 @@ TRIALS: dict[str, tuple[int | None, float]] = {
 Record = dict[str, Any]
 
 
-def measured(cell: Cell, trial: str) -> Record:
+def measured(cell: Cell, trial: str, backbone: Backbone, table: PairTable) -> Record:
     """One trial."""
-    backbone = load_backbone(cell.backbone)
     plan = TrainSettings(**cell.training)
     epochs, factor = TRIALS[trial]
     changes = {"epochs": epochs or plan.epochs, "learning_rate": factor * plan.learning_rate}
     training = training_of(cell, backbone.shape, changes)
-    report = classifier_of(cell, backbone).fit(load(cell.data), settings=training)
+    report = classifier_of(cell, backbone).fit(table, settings=training)
     return {
         "row": cell.row,
         "data": cell.data,
@@ -91,11 +90,12 @@ def merit(record: Record) -> tuple[float, bool, float]:
 
 def run(cells: list[Cell], trials: list[str]) -> None:
     """The missing trials of some cells."""
+    backbones, tables = functools.cache(load_backbone), functools.cache(load)
     for cell in cells:
         done = {(record["row"], record["trial"]) for record in finished(cell.data)}
         for trial in trials:
             if (cell.row, trial) not in done:
-                record = measured(cell, trial)
+                record = measured(cell, trial, backbones(cell.backbone), tables(cell.data))
                 print(json.dumps(record), flush=True)
                 with record_of(cell.data).open("a") as file:
                     file.write(json.dumps(record) + "\n")
@@ -107,7 +107,7 @@ def best(cell: Cell) -> Record | None:
     return max(found, key=merit) if len(found) == len(TRIALS) else None
 
 
-def table(cells: list[Cell]) -> str:
+def markdown(cells: list[Cell]) -> str:
     """Markdown: rows × trials of each data set."""
     lines = []
     for data in dict.fromkeys(cell.data for cell in cells):
@@ -143,7 +143,7 @@ def main() -> None:
     if given.action == "run":
         run(cells, given.trials)
     else:
-        print(table(cells))
+        print(markdown(cells))
 
 
 if __name__ == "__main__":

@@ -249,16 +249,14 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
     def _fit_closed(self, train: EncodedTable, validation: EncodedTable) -> FitReport:
         """Fit what is not trained by gradient: a probe, or for zero-shot with several labels a threshold."""
         model = self._ready()
-        start = time.perf_counter()
+        start, monitor = time.perf_counter(), model.monitors[0]
         if model.method.solver == "logistic":
             probe = fit_probe(model, self.backbone, train, validation)
             value, parameters = probe.value, probe.parameters
-            monitor = "accuracy" if model.kind == "single" else "f1_macro"
         elif model.kind == "multi":
             value, parameters, monitor = fit_threshold(model, self.backbone, validation), 1, "f1_micro"
         else:
             value, parameters = evaluate(model, self.backbone, validation)["accuracy"], 0
-            monitor = "accuracy"
         seconds = time.perf_counter() - start
         return FitReport(1, value, monitor, [], seconds, seconds, 0, parameters)
 

@@ -123,8 +123,10 @@ class PairTraining(LightningModule):
 
     def on_after_backward(self) -> None:
         """A method that no gradient has reached is not trained, whatever the head learns."""
+        if self.global_step:
+            return
         own = [p for p in self.model.method.parameters() if p.requires_grad]
-        if own and self.global_step == 0 and all(p.grad is None for p in own):
+        if own and all(p.grad is None for p in own):
             raise self.model.unreached()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

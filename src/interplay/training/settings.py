@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -91,6 +91,18 @@ class TrainSettings:
         for name in self.loggers:
             if name not in LOGGERS:
                 raise unknown("logger", name, LOGGERS)
+
+
+def monitored(settings: TrainSettings, known: Sequence[str]) -> str:
+    """The validation metric that decides: the one that was asked for, else the first known.
+
+    Raises:
+        InterplayError: it is not among the known ones.
+    """
+    name = settings.monitor or known[0]
+    if name not in known:
+        raise unknown("validation metric", name, known)
+    return name
 
 
 TRAINING_RANGES: Ranges = {

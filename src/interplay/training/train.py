@@ -16,7 +16,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 
 from interplay.data.batches import EncodedTable
-from interplay.errors import InterplayError, unknown
+from interplay.errors import InterplayError
 from interplay.tasks.trainable import Trainable
 from interplay.towers.backbone import Backbone
 from interplay.training.checkpoints import (
@@ -34,7 +34,7 @@ from interplay.training.checkpoints import (
 )
 from interplay.training.lightning_module import PairTraining
 from interplay.training.prefix_cache import PrefixCache
-from interplay.training.settings import SMALLER_IS_BETTER, TrainSettings, course_apart
+from interplay.training.settings import SMALLER_IS_BETTER, TrainSettings, course_apart, monitored
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,8 @@ def fit(
             f"{run} holds a training run already: go on with it (resume), or choose another folder."
         )
     history = found or History(course)
-    monitor = _monitor(settings, model)
-    name = monitor.removeprefix("validation_")
+    name = monitored(settings, model.monitors)
+    monitor = f"validation_{name}"
     recorder = RunRecorder(
         run,
         history,
@@ -158,14 +158,6 @@ def _course(
             "validation pairs": len(validation),
         }
     )
-
-
-def _monitor(settings: TrainSettings, model: Trainable) -> str:
-    known = model.monitors
-    name = settings.monitor or known[0]
-    if name not in known:
-        raise unknown("validation metric", name, known)
-    return f"validation_{name}"
 
 
 def _run(

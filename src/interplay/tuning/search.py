@@ -13,13 +13,19 @@ import torch
 
 from interplay.classification.classifier import Classifier, Data, as_table
 from interplay.data.schema import PairTable
-from interplay.errors import InterplayError, unknown
+from interplay.errors import InterplayError
 from interplay.methods.base import MethodChoice, choose, make_settings
 from interplay.parts.heads import Head, HeadSettings
 from interplay.ranges import Ranges
 from interplay.tasks.classify import MONITORS, MultiLoss
 from interplay.towers.backbone import Backbone, as_backbone
-from interplay.training.settings import SMALLER_IS_BETTER, TRAINING_RANGES, TrainSettings, course_apart
+from interplay.training.settings import (
+    SMALLER_IS_BETTER,
+    TRAINING_RANGES,
+    TrainSettings,
+    course_apart,
+    monitored,
+)
 from interplay.tuning.study import Study, Trial
 
 _METHOD, _TRAINING = "method.", "training."
@@ -243,10 +249,7 @@ def _plan(
         bias=table.kind == "multi",
     )
     ranges = ranges_of(choice, fixed, given, head_is_trained=head_parameters > 0)
-    known = MONITORS["multi" if table.kind == "multi" else "single"]
-    monitor = training.monitor or known[0]
-    if monitor not in known:
-        raise unknown("validation metric", monitor, known)
+    monitor = monitored(training, MONITORS["multi" if table.kind == "multi" else "single"])
     return _Plan(loaded, choice, table, fixed, head, given, multi_loss, training, ranges, monitor)
 
 
