@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,14 @@ import yaml
 
 from interplay import Backbone, PairTable, TrainSettings, load, load_backbone
 from interplay.comparison.grid import Cell, Grid, make_grid, slug
-from interplay.comparison.run import classifier_of, training_of
+from interplay.comparison.run import classifier_of, load_record, training_of
+from interplay.errors import InterplayError
 from interplay.methods.base import choose
 from interplay.training.settings import SMALLER_IS_BETTER
 
 RECIPE = Path("recipes/openmoji.yaml")
-FOLDER = Path("results/openmoji/tuning")
+CELLS = Path("results/openmoji")
+FOLDER = CELLS / "tuning"
 SHORT = 3
 """Epochs of a short schedule."""
 TRIALS: dict[str, tuple[int | None, float]] = {
@@ -42,24 +45,34 @@ Record = dict[str, Any]
 
 
 def measured(cell: Cell, trial: str, backbone: Backbone, table: PairTable) -> Record:
-    """One trial."""
+    """One trial; the default schedule is read from its cell where that was run and keeps what validation said."""
     plan = TrainSettings(**cell.training)
     epochs, factor = TRIALS[trial]
     changes = {"epochs": epochs or plan.epochs, "learning_rate": factor * plan.learning_rate}
-    training = training_of(cell, backbone.shape, changes)
-    report = classifier_of(cell, backbone).fit(table, settings=training)
+    found = _finished_cell(cell) if trial == "as it is" else None
+    if found is None:
+        training = training_of(cell, backbone.shape, changes)
+        report = classifier_of(cell, backbone).fit(table, settings=training)
+        found = {**asdict(report), "validation": report.validation}
     return {
         "row": cell.row,
         "data": cell.data,
         "trial": trial,
-        "epochs": training.epochs,
-        "learning_rate": training.learning_rate,
-        "monitor": report.monitor,
-        "value": report.best_value,
-        "best_epoch": report.best_epoch,
-        "loss": report.history[report.best_epoch - 1]["validation_loss"],
-        "seconds": round(report.seconds, 1),
+        **changes,
+        "monitor": found["monitor"],
+        "value": found["validation"][found["monitor"]],
+        "best_epoch": found["best_epoch"],
+        "loss": found["validation"]["loss"],
+        "seconds": round(found["seconds"], 1),
     }
+
+
+def _finished_cell(cell: Cell) -> Record | None:
+    try:
+        record = load_record(CELLS, cell)
+    except InterplayError:  # of another schedule
+        return None
+    return record if record and "validation" in record else None
 
 
 def untuned() -> Grid:

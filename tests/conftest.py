@@ -6,6 +6,8 @@ import os
 
 # Read when the hub's client is imported: no test may need a network, or wait for one.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Read when gRPC is imported, which a test module may do before `interplay.gallery.store` sets it.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 from collections.abc import Callable, Sequence
 

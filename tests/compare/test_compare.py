@@ -60,6 +60,8 @@ def test_a_cell_says_all_that_a_table_needs(whole: Path, data: Path) -> None:
     right = [p == t for p, t in zip(mitp["predicted"], mitp["truth"], strict=True)]
     assert sum(right) / len(right) == pytest.approx(mitp["metrics"]["accuracy"])
     assert mitp["trained_parameters"] > mitp["method_parameters"] > 0
+    assert mitp["monitor"] == "accuracy"
+    assert set(mitp["validation"]) >= {"accuracy", "loss"}
 
 
 def kills(runs: Runs, count: int, whole: Path, data: Path, folder: Path) -> None:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import os
 import shutil
 import socket
+import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -189,6 +195,63 @@ def test_a_server_that_keeps_silent(
             Gallery.open(retriever, f"http://127.0.0.1:{silent.getsockname()[1]}")
         assert time.monotonic() - began < 10
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_server_that_hangs_up() -> None:
+    """With HTTP/2's GOAWAY, code INTERNAL_ERROR, which gRPC itself would print."""
+    frames = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]) + bytes([0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2])
+    program = (
+        "import sys\n"
+        "from interplay import Gallery\n"
+        "from interplay.errors import InterplayError\n"
+        "from interplay.gallery import store\n"
+        "from tests.gallery.fake import Fake\n"
+        "store._CONNECT = 1.0\n"
+        "try:\n"
+        "    Gallery.open(Fake(), sys.argv[1])\n"
+        "except InterplayError as problem:\n"
+        "    print(problem)\n"
+    )
+
+    def hang_up() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection = connections.enter_context(server.accept()[0])
+                connection.sendall(frames)
+
+    with contextlib.ExitStack() as connections, socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=hang_up, daemon=True).start()
+        run = subprocess.run(
+            [sys.executable, "-c", program, f"http://127.0.0.1:{server.getsockname()[1]}"],
+            env={name: value for name, value in os.environ.items() if name != "GRPC_VERBOSITY"},
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert (run.returncode, run.stderr) == (0, "")
+    assert "cannot be reached" in run.stdout
+
+
+def test_threads_leave_the_loggers_as_they_were() -> None:
+    logger = logging.getLogger("pymilvus")
+    before = logger.level
+    barrier = threading.Barrier(2)
+
+    def first() -> None:
+        with gallery_store._calling("here", "answer"):
+            barrier.wait()
+            barrier.wait()
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    barrier.wait()
+    with gallery_store._calling("here", "answer"):
+        barrier.wait()
+        thread.join()
+        assert logger.level == logging.CRITICAL
+    assert logger.level == before
 
 
 def test_a_server_that_goes_away(

@@ -81,6 +81,7 @@ def test_holds_the_best_epoch(towers: Backbone, tables: Tables, tmp_path: Path) 
     values = [epoch["validation_loss"] for epoch in report.history]
     assert report.best_value == min(values)
     assert report.best_epoch == values.index(min(values)) + 1
+    assert report.validation["loss"] == min(values)
     loss = model.loss(predict(model, towers, tables[1]), tables[1].targets)  # type: ignore[arg-type]
     assert loss.item() == pytest.approx(report.best_value, abs=1e-5)
 

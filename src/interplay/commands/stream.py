@@ -282,15 +282,7 @@ def learn(
     begun = time.monotonic()
     report = retriever.learn(task, pairs, settings=training, run=_free_folder(Path(run) / LEARNED))
     retriever.save_pretrained(run)
-    values = (
-        {}
-        if report is None
-        else {
-            name.removeprefix("validation_"): value
-            for name, value in report.history[report.best_epoch - 1].items()
-            if name.startswith("validation_")
-        }
-    )
+    values = {} if report is None else report.validation
     found = {
         "run": run,
         "task": task,

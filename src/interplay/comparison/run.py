@@ -61,8 +61,9 @@ def run_cell(plain: Record, resources: Resources, *, measure_memory: bool) -> Re
     Returns:
         `cell` as it was given; `metrics` on test; `predicted` and `truth`, class numbers of each test pair (lists of
         them for several labels); `trained_parameters` (method and head), `method_parameters`; `seconds` of training;
-        `pairs_per_second` in prediction, pictures decoded; `peak_mib` of a training step or None; `best_epoch`,
-        `threads`, `backbone_digest`. A cell that cannot be trained holds `cell` and `problem`, one sentence.
+        `pairs_per_second` in prediction, pictures decoded; `peak_mib` of a training step or None; `best_epoch`, by
+        `monitor`, and its metrics and loss on `validation`; `threads`, `backbone_digest`. A cell that cannot be
+        trained holds `cell` and `problem`, one sentence.
     """
     import torch
 
@@ -141,6 +142,8 @@ def _measured(cell: Cell, free: Mapping[str, Any]) -> Record:
         "pairs_per_second": round(rate, 1),
         "peak_mib": None,
         "best_epoch": report.best_epoch,
+        "monitor": report.monitor,
+        "validation": report.validation,
         "backbone_digest": backbone.digest,
     }
 

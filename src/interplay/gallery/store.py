@@ -6,7 +6,9 @@ import base64
 import contextlib
 import json
 import logging
+import os
 import re
+import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,6 +21,9 @@ import numpy.typing as npt
 from interplay.errors import InterplayError
 from interplay.gallery.lite import start_lite
 from interplay.towers.tokens import Side
+
+# gRPC writes to stderr, past Python, when a server closes a connection; what matters of it arrives as an exception.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 Vector = npt.NDArray[np.float32]
 
@@ -352,24 +357,46 @@ def _check(about: str | None, card: Card, where: str) -> None:
             )
 
 
+class _Quiet:
+    """Milvus's loggers say nothing while at least one thread is inside."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._levels: list[tuple[logging.Logger, int]] = []
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                loggers = [logging.getLogger(name) for name in ("pymilvus", "milvus_lite", "grpc")]
+                self._levels = [(logger, logger.level) for logger in loggers]
+                for logger in loggers:
+                    logger.setLevel(logging.CRITICAL)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                for logger, level in self._levels:
+                    logger.setLevel(level)
+
+
+_QUIET = _Quiet()
+
+
 @contextlib.contextmanager
 def _calling(uri: str, action: str, hint: str = "") -> Iterator[None]:
     """One call to Milvus: its errors as one sentence, and without what it would log by itself."""
     import grpc
     from pymilvus.exceptions import MilvusException
 
-    loggers = [logging.getLogger(name) for name in ("pymilvus", "milvus_lite", "grpc")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
     try:
-        yield
+        with _QUIET:
+            yield
     except (MilvusException, grpc.RpcError, grpc.FutureTimeoutError) as problem:
         reason = " ".join(str(getattr(problem, "message", problem)).split()).rstrip(".")
         raise InterplayError(f"Milvus at {uri} cannot {action}: {reason}.{hint}") from None
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def _end(client: Any, lite: Any) -> None:

@@ -36,6 +36,8 @@ from interplay.training.lightning_module import PairTraining
 from interplay.training.prefix_cache import PrefixCache
 from interplay.training.settings import SMALLER_IS_BETTER, TrainSettings, course_apart, monitored
 
+_VALIDATION = "validation_"
+
 
 @dataclass(frozen=True)
 class FitReport:
@@ -60,6 +62,20 @@ class FitReport:
     seconds_per_epoch: float
     steps: int
     parameters: int
+
+    @property
+    def validation(self) -> dict[str, float]:
+        """Metrics and loss on validation at the best epoch; of what has no epochs, the monitored metric alone."""
+        best = (
+            self.history[self.best_epoch - 1]
+            if self.history
+            else {f"{_VALIDATION}{self.monitor}": self.best_value}
+        )
+        return {
+            name.removeprefix(_VALIDATION): float(value)
+            for name, value in best.items()
+            if name.startswith(_VALIDATION)
+        }
 
 
 def fit(
@@ -99,7 +115,7 @@ def fit(
         )
     history = found or History(course)
     name = monitored(settings, model.monitors)
-    monitor = f"validation_{name}"
+    monitor = f"{_VALIDATION}{name}"
     recorder = RunRecorder(
         run,
         history,
