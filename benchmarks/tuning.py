@@ -84,6 +84,11 @@ def untuned() -> Grid:
     return make_grid(values, str(RECIPE))
 
 
+def tunable(cell: Cell) -> bool:
+    """Whether a cell has a schedule."""
+    return choose(cell.method).method.solver == "gradient"
+
+
 def record_of(data: str) -> Path:
     """Where the trials of a data set are kept."""
     return FOLDER / f"trials-{slug(data)}.jsonl"
@@ -152,7 +157,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     grid = untuned().only([*given.only, "#0"])
-    cells = [cell for cell in grid.cells if choose(cell.method).method.solver == "gradient"]
+    cells = [cell for cell in grid.cells if tunable(cell)]
     if given.action == "run":
         run(cells, given.trials)
     else:

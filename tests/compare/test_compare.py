@@ -173,6 +173,22 @@ def test_cells_of_different_test_pairs_are_not_compared(whole: Path, data: Path)
         data_tables([*there[:-1], changed])
 
 
+def test_rows_that_cannot_be_used_are_left_out_where_asked(
+    run: Run,  # noqa: F811
+    data: Path,
+    tmp_path: Path,
+) -> None:
+    table = data.with_name("with_gaps.csv")
+    lines = data.read_text().splitlines()
+    table.write_text("\n".join([*lines, lines[-1].replace(".png", "-absent.png")]) + "\n")
+    words = ("compare", "--methods", "zero_shot", "--data", table, "--out", tmp_path)
+    refused = run(*words)
+    assert (refused.code, "-absent.png" in refused.err) == (2, True)
+    assert "zero_shot@" in (found := run(*words, "--on-bad-row", "skip")).err
+    assert found.code == 0
+    assert "; 1 rows left out" in found.err
+
+
 def test_what_ends_a_cell_leaves_a_sentence(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,9 @@ from PIL import Image
 from interplay.comparison.experiments import HEAD, LAYERS, OPENMOJI, SHARES, SIMILARITIES, TRAINING, values_of
 from interplay.comparison.grid import Grid, make_grid
 from interplay.comparison.tables import data_tables
+from interplay.methods.base import choose
 from interplay.plotting.comparisons import PICTURES
+from interplay.towers.presets import PRESETS
 from tests.cli.conftest import Run, run, write_toy  # noqa: F401
 from tests.compare.test_result_tables import record
 
@@ -41,6 +43,13 @@ def test_each_has_its_rows() -> None:
     assert {tuple(cell.settings["layers"]) for cell in cells} == {
         g for all_of in LAYERS.values() for g in all_of
     }
+
+
+@pytest.mark.parametrize("name", sorted(PICTURES))
+def test_every_cell_fits_towers_of_clips_depth(name: str) -> None:
+    shape = PRESETS["clip-vit-base-patch32"]
+    for cell in grid_of(name).only(["openmoji/subgroup", "#0"]).cells:
+        choose(cell.method).build(shape, cell.settings)
 
 
 @pytest.mark.parametrize("name", sorted(PICTURES))

@@ -37,6 +37,7 @@ def compare(
     ray: str | None = None,
     cpus: int = 1,
     gpus: float = 0.0,
+    on_bad_row: Literal["error", "skip"] = "error",
     no_memory: bool = False,
     dry_run: bool = False,
     settings: Mapping[str, Any] | None = None,
@@ -69,6 +70,8 @@ def compare(
         ray: address of a Ray cluster (auto, local or ray://HOST:PORT); by default one cell runs after the other here.
         cpus: threads of a cell; on a cluster, processors that it reserves.
         gpus: graphics processors that a cell reserves on a cluster.
+        on_bad_row: what to do with a row that cannot be used: `error` stops and names it, `skip` leaves it out and
+            says how many.
         no_memory: leave the peak memory of a training step unmeasured; it takes some seconds a row and data set.
         dry_run: list the cells, and which of them are finished, without running any.
     """
@@ -91,7 +94,7 @@ def compare(
         },
     )
     wanted, folder = whole.only(only), Path(out)
-    resources = Resources(cpus, gpus, memory=not no_memory, training=free)
+    resources = Resources(cpus, gpus, memory=not no_memory, training=free, on_bad_row=on_bad_row)
     if dry_run:
         done = [load_record(folder, cell) is not None for cell in wanted.cells]
         rows = [
@@ -190,7 +193,10 @@ def reported(cell: Cell, record: Record) -> None:
         note(f"{cell.name}: {record['problem']}")
     else:
         metric = HEADLINE[record["kind"]]
-        note(f"{cell.name}: {metric} {record['metrics'][metric]:.3f} after {record['seconds']:.0f} s")
+        left_out = f"; {record['left_out']:,} rows left out" if record["left_out"] else ""
+        note(
+            f"{cell.name}: {metric} {record['metrics'][metric]:.3f} after {record['seconds']:.0f} s{left_out}"
+        )
 
 
 def write_tables(records: Sequence[Record], folder: Path, title: str) -> Result:

@@ -25,6 +25,7 @@ def experiment(
     only: tuple[str, ...] = (),
     ray: str | None = None,
     cpus: int = 1,
+    on_bad_row: Literal["error", "skip"] = "error",
     settings: Mapping[str, Any] | None = None,
 ) -> Result:
     """Run one of the MITP paper's experiments: a grid with its table and its picture.
@@ -55,6 +56,8 @@ def experiment(
         only: rows, data sets or seeds (as #0) to run.
         ray: address of a Ray cluster; by default one cell runs after the other here.
         cpus: threads of a cell.
+        on_bad_row: what to do with a row that cannot be used: `error` stops and names it, `skip` leaves it out and
+            says how many.
     """
     from interplay.comparison.experiments import OPENMOJI, values_of
     from interplay.comparison.grid import make_grid
@@ -75,7 +78,7 @@ def experiment(
     special = {source: _over(OPENMOJI.get(source, {}), changes) for source in data or OPENMOJI}
     values = values_of(name, special) | {"seeds": list(range(seeds)), "backbone": backbone}
     grid, folder = make_grid(values, f"interplay experiment {name}"), Path(out)
-    resources = Resources(cpus, memory=name == "cost", training=free)
+    resources = Resources(cpus, memory=name == "cost", training=free, on_bad_row=on_bad_row)
     records = run_part(grid, grid.only(only), folder, resources, ray)
     result = write_tables(records, folder, f"Experiment: {name}")
     picture = PICTURES[name](data_tables(records), folder / f"{name}.png")

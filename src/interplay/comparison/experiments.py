@@ -43,6 +43,8 @@ LAYERS: Mapping[str, tuple[tuple[int, ...], ...]] = {
     "one layer": ((2,), (4,), (6,), (8,), (10,), (12,)),
 }
 """Figure 4 of MITP: three interaction layers at two distances under each similarity, and one layer under cosine."""
+LAST = 12
+"""The last layer of CLIP's text tower: alone it exchanges nothing, no layer behind it reads what its hub would give."""
 
 SHARES = (0.01, 0.05, 0.1, 0.3, 1.0)
 """Table 3 of MITP."""
@@ -60,12 +62,17 @@ def interaction_rows() -> dict[str, Values]:
     for kind, groups in LAYERS.items():
         for layers in groups:
             for similarity in SIMILARITIES if len(layers) > 1 else ("cosine",):
-                name = f"{kind}: {', '.join(map(str, layers))}; {similarity}"
-                rows[name] = {
+                own = {"interaction": "none"} if layers == (LAST,) else {"similarity": similarity}
+                rows[interaction_row(kind, layers, similarity)] = {
                     "method": "mitp",
-                    "settings": {"layers": list(layers), "similarity": similarity},
+                    "settings": {"layers": list(layers), **own},
                 }
     return rows
+
+
+def interaction_row(kind: str, layers: tuple[int, ...], similarity: str) -> str:
+    """The name of a row of `interaction_rows`."""
+    return f"{kind}: {', '.join(map(str, layers))}; {'no exchange' if layers == (LAST,) else similarity}"
 
 
 def values_of(experiment: Experiment, data: Mapping[str, Values]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interplay.comparison.grid import Cell, Grid
+from interplay.data.checks import OnBadRow
 from interplay.errors import InterplayError
 from interplay.files import write_text
 from interplay.methods.base import choose, make_settings
@@ -35,12 +36,14 @@ class Resources:
         memory: whether the peak memory of a training step is measured, once a row and data set, in a process of its
             own (some seconds each, Linux).
         training: `NO_COURSE` settings of `TrainSettings` for all cells, over their own.
+        on_bad_row: `error`, or `skip` to leave out the rows of a data set that cannot be used.
     """
 
     cpus: int = 1
     gpus: float = 0.0
     memory: bool = True
     training: Mapping[str, Any] = field(default_factory=dict)
+    on_bad_row: OnBadRow = "error"
 
     def __post_init__(self) -> None:
         if self.cpus < 1 or self.gpus < 0:
@@ -60,17 +63,17 @@ def run_cell(plain: Record, resources: Resources, *, measure_memory: bool) -> Re
 
     Returns:
         `cell` as it was given; `metrics` on test; `predicted` and `truth`, class numbers of each test pair (lists of
-        them for several labels); `trained_parameters` (method and head), `method_parameters`; `seconds` of training;
-        `pairs_per_second` in prediction, pictures decoded; `peak_mib` of a training step or None; `best_epoch`, by
-        `monitor`, and its metrics and loss on `validation`; `threads`, `backbone_digest`. A cell that cannot be
-        trained holds `cell` and `problem`, one sentence.
+        them for several labels); `left_out`, how many rows could not be used; `trained_parameters` (method and head),
+        `method_parameters`; `seconds` of training; `pairs_per_second` in prediction, pictures decoded; `peak_mib` of a
+        training step or None; `best_epoch`, by `monitor`, and its metrics and loss on `validation`; `threads`,
+        `backbone_digest`. A cell that cannot be trained holds `cell` and `problem`, one sentence.
     """
     import torch
 
     cell = Cell(**plain)
     torch.set_num_threads(resources.cpus)
     try:
-        record = _measured(cell, resources.training)
+        record = _measured(cell, resources)
         if measure_memory:
             record["peak_mib"] = _peak(cell)
     except InterplayError as problem:
@@ -111,15 +114,15 @@ def training_of(cell: Cell, shape: Shape, changes: Mapping[str, Any]) -> TrainSe
     return training
 
 
-def _measured(cell: Cell, free: Mapping[str, Any]) -> Record:
+def _measured(cell: Cell, resources: Resources) -> Record:
     from interplay.classification.classifier import encode_table
     from interplay.classification.predict import predict
     from interplay.metrics.classification import classification_metrics
 
-    backbone, table = _backbone(cell.backbone, cell.random_weights), _table(cell.data)
+    backbone, table = _backbone(cell.backbone, cell.random_weights), _table(cell.data, resources.on_bad_row)
     held_out = table.split("test")  # one that is missing is told before anything is trained
     classifier = classifier_of(cell, backbone)
-    training = training_of(cell, backbone.shape, free)
+    training = training_of(cell, backbone.shape, resources.training)
     begun = time.perf_counter()
     report = classifier.fit(table.with_share(cell.share, cell.seed), settings=training)
     seconds = time.perf_counter() - begun
@@ -134,6 +137,7 @@ def _measured(cell: Cell, free: Mapping[str, Any]) -> Record:
         "metrics": classification_metrics(probabilities, test.targets, model.kind),
         "kind": model.kind,
         "classes": len(table.classes),
+        "left_out": len(table.skipped),
         "predicted": _numbers(probabilities, multi=model.kind == "multi"),
         "truth": _numbers(test.targets, multi=model.kind == "multi"),
         "trained_parameters": report.parameters,
@@ -177,10 +181,10 @@ def _backbone(name: str, random_weights: bool) -> Any:
 
 
 @functools.lru_cache(maxsize=2)
-def _table(data: str) -> Any:
+def _table(data: str, on_bad_row: OnBadRow) -> Any:
     from interplay.data import load
 
-    return load(data)
+    return load(data, on_bad_row=on_bad_row)
 
 
 def load_record(folder: Path, cell: Cell) -> Record | None:

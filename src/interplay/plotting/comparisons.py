@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
-from interplay.comparison.experiments import LAYERS, SIMILARITIES
+from interplay.comparison.experiments import LAST, LAYERS, SIMILARITIES, interaction_row
 from interplay.comparison.tables import METRIC_WORDS, DataTable, Row
 from interplay.plotting.figures import COLOURS, GRID, INK, MARKERS, PALE, quieten, save, spread
 
@@ -29,8 +29,9 @@ def _titled(axes: Any, table: DataTable) -> None:
 
 
 def _per_cent(axis: Any, table: DataTable) -> None:
-    axis.set_major_formatter(PercentFormatter(1.0))  # as many digits as the ticks need
-    axis.set_label_text(f"test {METRIC_WORDS[table.metric]}", color=INK)
+    axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))  # more ticks would run into each other
+    axis.set_major_formatter(PercentFormatter(1.0, symbol=""))  # as many digits as the ticks need
+    axis.set_label_text(f"test {METRIC_WORDS[table.metric]}, per cent", color=INK)
 
 
 def ablation(tables: Sequence[DataTable], path: Path) -> Path:
@@ -61,7 +62,7 @@ def interaction(tables: Sequence[DataTable], path: Path) -> Path:
     for column, table in enumerate(tables):
         found = {row.name: row for row in table.rows}
         heat, alone = axes[0][column], axes[1][column]
-        names = [[f"{k}: {', '.join(map(str, g))}; {s}" for s in SIMILARITIES] for k, g in groups]
+        names = [[interaction_row(kind, group, s) for s in SIMILARITIES] for kind, group in groups]
         values = np.array([[found[n].mean if n in found else np.nan for n in line] for line in names])
         heat.imshow(values, cmap="Blues", aspect="auto")
         middle = np.nanmean(values)
@@ -71,13 +72,14 @@ def interaction(tables: Sequence[DataTable], path: Path) -> Path:
                 heat.text(x, y, f"{100 * value:.1f}", ha="center", va="center", fontsize=9, color=colour)
         heat.set_xticks(range(len(SIMILARITIES)), SIMILARITIES)
         heat.set_yticks(range(len(groups)), [", ".join(map(str, layers)) for _, layers in groups])
+        heat.set_ylabel("interaction layers", color=INK)
         heat.tick_params(colors=PALE, labelsize=9)
         _titled(heat, table)
         quieten(alone)
         single = [
             (layers[0], found[name])
             for layers in LAYERS["one layer"]
-            if (name := f"one layer: {layers[0]}; cosine") in found
+            if (name := interaction_row("one layer", layers, "cosine")) in found
         ]
         alone.errorbar(
             [layer for layer, _ in single],
@@ -87,7 +89,7 @@ def interaction(tables: Sequence[DataTable], path: Path) -> Path:
             color=COLOURS[5],
             capsize=3,
         )
-        alone.set_xlabel("the only interaction layer (cosine)", color=INK)
+        alone.set_xlabel(f"the only layer (cosine; {LAST} exchanges nothing)", color=INK)
         _per_cent(alone.yaxis, table)
     return save(figure, path)
 
