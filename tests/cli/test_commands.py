@@ -276,6 +276,24 @@ def test_predict_a_table(run: Run, trained: Path, unlabelled: Path, tmp_path: Pa
     assert len(lines.read_text().splitlines()) == 5
 
 
+def test_labels_and_splits_are_no_part_of_what_is_predicted(
+    run: Run, trained: Path, unlabelled: Path
+) -> None:
+    with unlabelled.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    table = unlabelled.with_name("labelled.csv")
+    with table.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, [*rows[0], "label", "split"])
+        writer.writeheader()
+        said = (("", ""), ("same", "test"), ("unheard of", "test"), ("", "train"), ("same", "somewhere"))
+        writer.writerows(
+            row | {"label": label, "split": split} for row, (label, split) in zip(rows, said, strict=True)
+        )
+    found = run("predict", trained, "--table", table)
+    assert found.code == 0, found.err
+    assert found.out == run("predict", trained, "--table", unlabelled).out
+
+
 def test_a_bad_row_of_a_table_is_named_or_left_out(
     run: Run, trained: Path, unlabelled: Path, tmp_path: Path
 ) -> None:

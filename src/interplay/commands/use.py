@@ -99,8 +99,8 @@ def predict(
       interplay predict runs/mine --table pairs.csv --out predictions.csv
       interplay predict runs/mine --table pairs.csv --abstain-below 0.8
 
-    A table in has the columns image (a path relative to it) and text, and may have an id. The table out has the
-    columns id, text, prediction and, for each class, `p(class)`: its probability.
+    A table in has the columns image (a path relative to it) and text, and may have an id; labels are not read. The
+    table out has the columns id, text, prediction and, for each class, `p(class)`: its probability.
     With --abstain-below there is a column `abstained` too, true or false.
 
     Args:
@@ -164,7 +164,7 @@ def _predict_table(
 
     from interplay.data import load
 
-    pairs = load(source, on_bad_row=on_bad_row)
+    pairs = load(source, on_bad_row=on_bad_row, labelled=False)
     for row in pairs.skipped:
         note(f"Left out: {row}.")
     texts, ids = pairs.texts(), pairs.ids()

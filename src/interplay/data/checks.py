@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,9 +21,12 @@ from interplay.errors import InterplayError, unknown
 OnBadRow = Literal["error", "skip"]
 
 _READERS = 4  # threads that open pictures
+_OF_LEARNING = ("label", "labels", "split")
 
 
-def checked(name: str, raw: Raw, *, on_bad_row: OnBadRow, seed: int, verify: bool) -> PairTable:
+def checked(
+    name: str, raw: Raw, *, on_bad_row: OnBadRow, seed: int, verify: bool, labelled: bool = True
+) -> PairTable:
     """Checks every row and makes the table.
 
     Args:
@@ -31,10 +35,14 @@ def checked(name: str, raw: Raw, *, on_bad_row: OnBadRow, seed: int, verify: boo
         on_bad_row: `error` raises at the first row that cannot be used, `skip` lists such rows in `skipped`.
         seed: of the split, where the source has none.
         verify: decode every picture once.
+        labelled: whether labels and splits are read; without them a table of pairs comes out.
 
     Raises:
         InterplayError: a row cannot be used (`on_bad_row="error"`), or none can.
     """
+    if not labelled:
+        kept = {column: values for column, values in raw.cells.items() if column not in _OF_LEARNING}
+        raw = replace(raw, cells=kept, classes=())
     kind: Kind = "single" if "label" in raw.cells else "multi" if "labels" in raw.cells else "pairs"
     cells = _tidied(raw)
     bad = _bad_cells(raw, cells, kind)

@@ -30,6 +30,7 @@ def load(
     columns: Mapping[str, str] | None = None,
     seed: int = 0,
     verify: bool = True,
+    labelled: bool = True,
 ) -> PairTable:
     """Reads image-text data.
 
@@ -53,6 +54,8 @@ def load(
         seed: of the 80/10/10 split by hash, for a source without a split.
         verify: open every image once; without it only missing files are found. Built-in tasks are not
             checked.
+        labelled: whether labels and splits of own data are read. Without them it becomes a table of pairs, whose
+            labels may be missing or new: what there is to predict.
 
     Raises:
         InterplayError: the source does not exist or cannot be parsed, a column is missing, or a row is bad.
@@ -73,7 +76,7 @@ def load(
         raise InterplayError(f"There is no file or folder '{source}'.")
     else:
         raw = _from_hub(source, columns or {})
-    return checked(source, raw, on_bad_row=on_bad_row, seed=seed, verify=verify)
+    return checked(source, raw, on_bad_row=on_bad_row, seed=seed, verify=verify, labelled=labelled)
 
 
 def _from_hub(source: str, columns: Mapping[str, str]) -> Raw:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -88,7 +88,7 @@ class AttendingPrompts(nn.Module):
         """The prompts of some layers of a side, (layers, length, width); both streams run side by side."""
         image, text = self.image, self.text
         found = []
-        for _ in range(self.depth)[: layers.stop]:
+        for _ in range(self.depth):
             image, text = self.to_image(image, text), self.to_text(text, image)
             found.append(image if side == "image" else text)
         return torch.stack(found)[layers]
@@ -119,6 +119,7 @@ class Dcp(Method):
             raise InterplayError(
                 f"DCP: {settings.heads} heads do not divide the widths {shape.image.width} and {shape.text.width}."
             )
+        self.length = settings.length
         self.depth = depth = min(settings.depth, shape.image.depth, shape.text.depth)
         self.bank = PromptBank(
             lambda: AttendingPrompts(shape, settings, depth),
@@ -132,10 +133,14 @@ class Dcp(Method):
         return 0
 
     def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
-        """The stream's prompts overwrite the slots in front of every prompted layer."""
+        """The stream's prompts overwrite the slots in front of every prompted layer; it runs once, before the first."""
         assert self.bank is not None
+        if i == 0:
+            stream = self.bank.stream(side, tokens.route).flatten(-3, -2)
+            tokens = replace(tokens, held=stream.expand(tokens.x.shape[0], -1, -1))
         if i < self.depth:
-            tokens = tower.put(tokens, self.bank.prompts(side, i, tokens.route))
+            assert tokens.held is not None
+            tokens = tower.put(tokens, tokens.held[:, i * self.length : (i + 1) * self.length])
         return tower.layer(i, tokens)
 
     @classmethod

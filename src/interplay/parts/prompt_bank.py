@@ -101,10 +101,14 @@ class PromptBank(nn.Module):
         Returns:
             (length, width), or with a route (batch, length, width).
         """
-        fresh: Tensor = self.newest(side, slice(layer, layer + 1))[0]
+        return self.stream(side, route, slice(layer, layer + 1)).squeeze(-3)
+
+    def stream(self, side: Side, route: Int[Tensor, " batch"] | None, layers: slice = slice(None)) -> Tensor:
+        """The prompts of a batch for some layers: (layers, length, width), or with a route one more axis in front."""
+        fresh: Tensor = self.newest(side, layers)
         if route is None:
             return fresh
-        return torch.cat([self.frozen(side)[:, layer], fresh[None]])[route]
+        return torch.cat([self.frozen(side)[:, layers], fresh[None]])[route]
 
     def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:
         """As every module's; what was materialised from the old weights is dropped."""
