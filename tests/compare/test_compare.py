@@ -160,6 +160,8 @@ def test_options_of_the_machine_are_no_part_of_a_cell(
     assert records[0]["cell"] == cell.plain()
     with pytest.raises(InterplayError, match="epochs: this belongs to the cells"):
         Resources(training={"epochs": 1})
+    with pytest.raises(InterplayError, match="'tensorboard' writes into the folder"):
+        Resources(training={"loggers": ("wandb", "tensorboard")})
     words = ("--out", tmp_path, "--only", "#0", "--no-progress", "--accelerator", "cpu", "--dry-run")
     assert run("compare", "--grid", "recipes/openmoji.yaml", *words).code == 0
 

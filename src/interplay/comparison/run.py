@@ -52,6 +52,11 @@ class Resources:
             raise InterplayError(
                 f"{', '.join(sorted(more))}: this belongs to the cells, not to where they run."
             )
+        if lost := {"csv", "tensorboard"} & set(self.training.get("loggers", ())):
+            raise InterplayError(
+                f"The logger '{min(lost)}' writes into the folder of a training, and a cell keeps none: its epochs are "
+                "lost. Use wandb or mlflow with a server, or interplay train."
+            )
 
 
 def run_cell(plain: Record, resources: Resources, *, measure_memory: bool) -> Record:
