@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,6 +44,7 @@ def test_the_python_of_the_readme_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_toy(tmp_path)
+    shutil.copy(tmp_path / "0.png", tmp_path / "cat.png")
     monkeypatch.chdir(tmp_path)
     (code,) = blocks("README.md", "python")
     assert len([line for line in code.splitlines() if line]) <= 10
