@@ -39,9 +39,9 @@ makes every cell that is missing, and `--only` one of them:
 ```
 
 All gradient methods of a task share head, loss and batch size. Epochs and learning rate come from the same budget for
-each on subgroup and attributes (four schedules on validation: `python -m benchmarks.tuning choose`) and are the default
-on relation; `{GRID}` has them. Backbone: `tiny`, frozen (but for `full` and `mmbt`, which train copies). What the
-numbers mean for MITP and EPIC is in [results.md](results.md).
+each (four schedules on validation: `python -m benchmarks.tuning choose`); `{GRID}` has them. Backbone:
+`tiny`, frozen (but for `full` and `mmbt`, which train copies). What the numbers mean for MITP and EPIC is in
+[results.md](results.md).
 
 ## Overview
 

@@ -332,3 +332,12 @@ def test_a_table_without_some_of_the_classes_can_be_measured(tiny: Backbone) -> 
     assert classifier.evaluate(part) == classifier.evaluate(replace(table, rows=fewer))
     with pytest.raises(InterplayError, match="this classifier knows"):
         classifier.evaluate(replace(table, classes=(*table.classes, "mauve")))
+    bare = replace(table, kind="pairs", classes=(), rows=table.rows.remove_columns("label"))
+    several = colour_table("multi")
+    for refused, sentence in (
+        (bare, "colours has no labels"),
+        (several, "has several labels a row, this classifier was trained for one label"),
+    ):
+        for call in (classifier.evaluate, classifier.calibrate):
+            with pytest.raises(InterplayError, match=sentence):
+                call(refused)

@@ -47,7 +47,9 @@ def test_index_search_refresh(run: Run, copied: Path, photos: Path, prices: Path
     assert done.json["entries"] == 12
     assert (done.json["images"]["added"], done.json["texts"]["added"]) == (10, 2)
     assert (copied / "gallery.db").exists()
-    again = run(*words, "--json").json
+    once_more = run(*words, "--json")
+    assert "keeps the metadata that it had" in once_more.err
+    again = once_more.json
     assert (again["images"]["added"], again["images"]["present"]) == (0, 10)
 
     picture = photos / "green stripes.png"

@@ -244,6 +244,7 @@ def test_the_list_needs_no_data(run: Run, tmp_path: Path) -> None:
     assert shown.code == 0
     assert "accuracy 87.59" in shown.out
     assert "estimate" in shown.out
+    assert f"--root {tmp_path}" in shown.out
     listed = run("reproduce", "figure4", "--list", "--json").json
     assert [row["published"] for row in listed if row["published"]] == [{"accuracy": 93.95}]
     for row in listed:

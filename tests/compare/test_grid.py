@@ -29,6 +29,12 @@ def find(name: str) -> Cell:
     return next(cell for cell in make_grid(VALUES, "test").cells if cell.name == name)
 
 
+def test_a_number_with_an_exponent_is_a_number(tmp_path: Path) -> None:
+    file = tmp_path / "grid.yaml"
+    file.write_text("rows: [mitp]\ndata: [openmoji/subgroup]\ntraining: {learning_rate: 1e-3}\n")
+    assert read_grid(file).cells[0].training["learning_rate"] == 0.001
+
+
 def test_special_values_win_over_general_ones() -> None:
     cell = find("mitp@openmoji/relation#1")
     assert cell.settings == {"length": 2, "layers": [4]}
@@ -71,6 +77,7 @@ def test_only_narrows_by_sort_and_widens_within_one() -> None:
         ({"seeds": None}, "'seeds' takes a list of numbers"),
         ({"shares": ["10%"]}, "'shares' takes a list of numbers"),
         ({"random_weights": "no"}, "'random_weights' is true or false"),
+        ({"backbone": None}, "'backbone' takes a name, not None"),
         ({"multi_loss": "zplr"}, "Did you mean 'zlpr'"),
         ({"training": {"seed": 7}}, "seeds stand under 'seeds'"),
         ({"rows": [{"mitp": {}}]}, "a list of names, or names with their settings"),

@@ -139,8 +139,10 @@ def routed(made: Retriever, items: Sequence[Any]) -> set[str]:
     return set(made.routes("image", made.keys("image", items)))
 
 
-def test_a_coupled_classifier(tmp_path: Path) -> None:
-    check_classifier("mitp", tmp_path / "out", encoders=False, backbone=towers(3, 3))
+@pytest.mark.parametrize("name", ["mitp", "blind_prompt"])  # prompts that see all, and prompts that see none
+def test_a_classifier_whose_prompts_have_a_view_of_their_own(name: str, tmp_path: Path) -> None:
+    coupled = choose(name).method.coupled
+    check_classifier(name, tmp_path / "out", encoders=not coupled, backbone=towers(3, 3))
 
 
 def test_a_retriever_with_a_set_of_prompts_a_task_routes_inside_the_graph(tmp_path: Path) -> None:

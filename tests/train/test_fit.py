@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -300,3 +301,29 @@ def test_no_gradient_in_front_of_the_first_prompted_layer(towers: Backbone, tabl
     assert not isinstance(batch.images, torch.Tensor)
     assert batch.images.layer == 1
     assert not batch.images.tokens.x.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("number", "ended", "code"),
+    [(signal.SIGTERM, SystemExit, 143), (signal.SIGINT, KeyboardInterrupt, None)],
+)
+def test_a_signal_ends_a_training_as_it_ends_any_program(
+    towers: Backbone,
+    tables: Tables,
+    tmp_path: Path,
+    number: int,
+    ended: type[BaseException],
+    code: int | None,
+) -> None:
+    model = toy_model(towers)
+    forward, before = model.forward, signal.getsignal(signal.SIGINT)
+
+    def signalled(backbone: Backbone, batch: PairBatch) -> torch.Tensor:
+        os.kill(os.getpid(), number)
+        return forward(backbone, batch)
+
+    model.forward = signalled  # type: ignore[method-assign]
+    with pytest.raises(ended) as found:
+        fit(model, towers, *tables, quick(), tmp_path)
+    assert getattr(found.value, "code", None) == code
+    assert signal.getsignal(signal.SIGINT) == before

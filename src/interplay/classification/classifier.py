@@ -264,10 +264,17 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
         """Logits (N, K) of one split, before any calibration, and its targets.
 
         Raises:
-            InterplayError: no such split, or classes other than those that were trained.
+            InterplayError: no such split, no labels, labels of the other kind, or classes other than those that were
+                trained.
         """
         model = self._ready()
         table = as_table(data)
+        if table.kind == "pairs":
+            raise InterplayError(f"{table.name} has no labels to measure this classifier with.")
+        if table.kind != model.kind:
+            one, several = "one label a row", "several labels a row"
+            there, here = (one, several) if table.kind == "single" else (several, one)
+            raise InterplayError(f"{table.name} has {there}, this classifier was trained for {here}.")
         if self.labels is None or not {*table.classes} <= {*self.labels}:
             raise InterplayError(
                 f"{table.name} has the classes {', '.join(table.classes)}, this classifier knows "

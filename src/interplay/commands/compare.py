@@ -217,9 +217,12 @@ def write_tables(records: Sequence[Record], folder: Path, title: str) -> Result:
         write_text(Path(files["html"]), page(tables, title, NOTE))
     if problems:
         where = f" The others are in {files['markdown']}." if tables else ""
+        where += (
+            " The finished ones are kept: the same command goes on." if len(problems) < len(records) else ""
+        )
         raise InterplayError(
             f"{len(problems)} of {len(records)} cells could not be trained; the first one: {problems[0]['problem']}"
-            f"{where} The finished ones are kept: the same command goes on."
+            f"{where}"
         )
     text = "\n\n".join(
         f"{table.title}\n\n"

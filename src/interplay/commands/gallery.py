@@ -47,7 +47,8 @@ def index(
       interplay index runs/lpi --images cat.png dog.jpg --texts captions.txt --metadata prices.csv
       interplay index runs/lpi --images photos/ --gallery http://localhost:19530
 
-    What is there already is neither encoded nor written again, so a call that was stopped is simply made again.
+    What is there already is neither encoded nor written again, so a call that was stopped is simply made again. It
+    keeps its metadata too.
 
     Args:
         run: the folder that 'interplay continual --out' wrote.
@@ -90,6 +91,8 @@ def index(
     text = columns(("", "added", "there already", "moved", "replaced", "left out"), rows)
     left_out = [f"{one.source}: {one.reason}" for report in reports.values() for one in report.skipped]
     text += "".join(f"\nLeft out: {sentence}." for sentence in left_out)
+    if metadata is not None and any(report.present for report in reports.values()):
+        note("What was there already keeps the metadata that it had.")
     place = gallery or str(Path(run) / GALLERY)
     text += f"\n\n{entries:,} entries are in {place}."
     data = {

@@ -65,7 +65,7 @@ def reproduce(
         raise unknown("table", table, known)
     recipes = chosen(known[table], [word.strip() for word in only.split(",") if word.strip()])
     if list:
-        return _listed(recipes)
+        return _listed(recipes, root)
     changes = dict(settings or {})
     changes |= {} if backbone is None else {"backbone": backbone}
     changes |= {} if on_bad_row is None else {"on_bad_row": on_bad_row}
@@ -81,7 +81,7 @@ def reproduce(
     return _compared(cells, results, out)
 
 
-def _listed(recipes: Sequence[Recipe]) -> Result:
+def _listed(recipes: Sequence[Recipe], root: str) -> Result:
     """The cells without running them."""
     data = [
         {
@@ -91,11 +91,11 @@ def _listed(recipes: Sequence[Recipe]) -> Result:
             "published": dict(recipe.published),
             "estimated_gpu_hours": recipe.hours,
             "recipe": f"recipes/mitp/{recipe.file}",
-            "command": recipe.command,
+            "command": recipe.command(root),
         }
         for recipe in recipes
     ]
-    rows = [(recipe.title, recipe.outcome, f"{recipe.hours:.1f}", recipe.command) for recipe in recipes]
+    rows = [(recipe.title, recipe.outcome, f"{recipe.hours:.1f}", recipe.command(root)) for recipe in recipes]
     hours = sum(recipe.hours for recipe in recipes)
     text = columns(("cell", "published", "GPU hours (estimate)", "command"), rows)
     return Result(

@@ -172,7 +172,7 @@ def _same_run(path: Path, config: Mapping[str, Any]) -> None:
         if key not in (*NO_COURSE, "on_bad_row") and before.get(key) != config.get(key):
             raise InterplayError(
                 f"{path} says {key} = {before.get(key)}, now it is {config.get(key)}: a run goes on only as it began. "
-                f"Use --config {path} --resume, or another folder for --out."
+                f"Use --config {path} --out {path.parent} --resume, or another folder for --out."
             )
 
 

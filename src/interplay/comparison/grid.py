@@ -187,6 +187,8 @@ def make_grid(values: Values, source: str) -> Grid:
         numbers = values.get(key, [])
         if not isinstance(numbers, (list, tuple)) or not all(type(number) in kinds for number in numbers):
             raise InterplayError(f"{source}: '{key}' takes a list of numbers, not {numbers!r}.")
+    if not isinstance(values.get("backbone", ""), str):
+        raise InterplayError(f"{source}: 'backbone' takes a name, not {values['backbone']!r}.")
     if not isinstance(values.get("random_weights", False), bool):
         raise InterplayError(f"{source}: 'random_weights' is true or false.")
     for name, row in rows.items():
@@ -202,6 +204,15 @@ def make_grid(values: Values, source: str) -> Grid:
     return Grid(tuple(cells_of(rows, data, values)))
 
 
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # the package has no types
+    """YAML 1.1, but for `1e-3`, which is a number here as it is in YAML 1.2."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
 def read_grid(path: Path) -> Grid:
     """A grid from a YAML file, such as recipes/openmoji.yaml.
 
@@ -209,7 +220,7 @@ def read_grid(path: Path) -> Grid:
         InterplayError: the file cannot be read or is no grid.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as problem:
         reason = problem.strerror if isinstance(problem, OSError) else "it is no YAML in UTF-8"
         raise InterplayError(f"The grid '{path}' cannot be read: {reason}.") from None

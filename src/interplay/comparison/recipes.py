@@ -58,10 +58,9 @@ class Recipe:
         values = ", ".join(f"{name} {value}" for name, value in self.published.items())
         return values or "not readable (a figure)"
 
-    @property
-    def command(self) -> str:
+    def command(self, root: str = DATA) -> str:
         """What reproduces it."""
-        return f"interplay reproduce {self.table} --only {self.title} --root {DATA}"
+        return f"interplay reproduce {self.table} --only {self.title} --root {root}"
 
     def options(self, root: str = DATA) -> dict[str, Any]:
         """Every option of `interplay train` but the folder for the run."""
@@ -82,7 +81,7 @@ class Recipe:
         ]
         lines = [line for sentence in head for line in textwrap.wrap(sentence, 117)]
         lines += [
-            f"  {self.command}",
+            f"  {self.command()}",
             f"  interplay train --config recipes/mitp/{self.file} --out runs/{self.title}",
         ]
         body: str = yaml.safe_dump(self.options(), sort_keys=False, allow_unicode=True, width=10**6)

@@ -233,6 +233,7 @@ def run_grid(
     Raises:
         InterplayError: a finished cell of other settings, a cluster that cannot be reached, a full disk.
     """
+    folder.mkdir(parents=True, exist_ok=True)  # one that cannot be is told before anything is trained
     found = {cell.name: record for cell in grid.cells if (record := load_record(folder, cell)) is not None}
     missing = [cell for cell in grid.cells if cell.name not in found]
     first = {(cell.row, cell.data): cell for cell in reversed(grid.cells)}

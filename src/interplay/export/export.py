@@ -179,7 +179,7 @@ def _classifier(source: Classifier, encoders: bool) -> dict[str, Graph]:
     if model.method.coupled or model.suffix is not None or model.class_prompts is not None:
         raise InterplayError(
             f"The method '{source.method_name}' with this head reads image and text together, or makes its class texts "
-            "itself, so there are no encoders of one side to export: leave 'encoders' out."
+            "itself, so there are no encoders of one side to export: leave 'encoders' (--encoders) out."
         )
     chooser: Chooser = "training" if model.method.reads_keys else "none"
     for side in SIDES:

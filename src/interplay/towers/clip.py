@@ -285,7 +285,7 @@ class TextTower(Tower):
         if tokens.blind:
             blind = torch.zeros_like(slot)
             blind[1 : 1 + tokens.blind] = True
-            mask = torch.where(blind[:, None], blind, mask)
+            mask = (blind[:, None] & blind) | (~blind[:, None] & mask)  # onnxruntime has no Where of truths
         return mask[:, None]
 
     def layer(self, i: int, tokens: Tokens, *, block: Any = None) -> Tokens:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -14,6 +15,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from interplay.data.batches import EncodedTable
 from interplay.errors import InterplayError
@@ -182,10 +184,18 @@ def _run(
     """Drive Lightning, quietly; afterwards model and backbone are where they were."""
     model, backbone = module.model, module.backbone
     place, was_training = backbone.device, model.training
+    on_interrupt = signal.getsignal(signal.SIGINT)
     model.train()
     try:
         with _quiet(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             _trainer(recorder, settings).fit(module, ckpt_path=checkpoint, weights_only=True)
+    except SIGTERMException:  # Lightning's own would end the process as if all were well
+        raise SystemExit(128 + signal.SIGTERM) from None
+    except SystemExit as ended:  # Lightning's answer to an interrupt, which it ignores from then on
+        if not isinstance(ended.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, on_interrupt)
+        raise KeyboardInterrupt from None
     except OSError as problem:
         raise InterplayError(
             f"The training run in {recorder.run} could not go on ({problem}). What was saved before is intact: "
