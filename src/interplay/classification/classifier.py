@@ -139,17 +139,23 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
             return {**{key: value for key, value in self.head.items() if key in read}, "kind": "class_text"}
         return self.head
 
-    def _begin(self, table: PairTable) -> PairTable:
-        """A fresh model for a table's classes; returns the table with its classes in the order of the labels."""
+    def _kind_of(self, table: PairTable) -> Kind:
+        """The table's kind of labels; refuses one without labels, or of the other kind than the classifier's."""
         if table.kind == "pairs":
             raise InterplayError(
                 f"{table.name} has no labels: a Classifier needs a 'label' or 'labels' column."
             )
-        self.kind = self.kind or table.kind
-        if self.kind != table.kind:
+        if self.kind not in (None, table.kind):
+            words = {"single": "one label a row", "multi": "several labels a row"}
+            done = "made" if self.model is None else "trained"
             raise InterplayError(
-                f"{table.name} has {table.kind} labels, the classifier was made for {self.kind}."
+                f"{table.name} has {words[table.kind]}, this classifier was {done} for {words[self.kind]}."
             )
+        return table.kind
+
+    def _begin(self, table: PairTable) -> PairTable:
+        """A fresh model for a table's classes; returns the table with its classes in the order of the labels."""
+        self.kind = kind = self._kind_of(table)
         if self.labels is not None and set(self.labels) != set(table.classes):
             raise InterplayError(
                 f"{table.name} has the classes {', '.join(table.classes)}; the classifier was made for "
@@ -164,7 +170,7 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
             head=self._head_settings(),
             labels=table.classes,
             class_texts=tuple(table.class_texts()),
-            kind=self.kind,
+            kind=kind,
             multi_loss=self.multi_loss,
             backbone=self.backbone.name,
             backbone_digest=self.backbone.digest,
@@ -269,12 +275,7 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
         """
         model = self._ready()
         table = as_table(data)
-        if table.kind == "pairs":
-            raise InterplayError(f"{table.name} has no labels to measure this classifier with.")
-        if table.kind != model.kind:
-            one, several = "one label a row", "several labels a row"
-            there, here = (one, several) if table.kind == "single" else (several, one)
-            raise InterplayError(f"{table.name} has {there}, this classifier was trained for {here}.")
+        self._kind_of(table)
         if self.labels is None or not {*table.classes} <= {*self.labels}:
             raise InterplayError(
                 f"{table.name} has the classes {', '.join(table.classes)}, this classifier knows "
