@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from interplay.commands.gallery import pictures_in
 from interplay.commands.tables import read_notes
 
 from .conftest import COLOURS, Run, drawn
@@ -195,3 +196,12 @@ def test_metadata_that_do_not_fit(
     assert told in said(
         run, "index", copied, "--images", photos, "--metadata", tmp_path / "bad.csv", "--no-progress"
     )
+
+
+def test_linked_folders_are_indexed_too(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "elsewhere" / "a.png").write_bytes(b"")
+    (tmp_path / "photos" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "circle").symlink_to(tmp_path / "photos")
+    assert pictures_in([str(tmp_path / "photos")]) == [str(tmp_path / "photos" / "link" / "a.png")]

@@ -131,7 +131,7 @@ def test_hub(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_several_labels_and_captions_in_csv(folder: Write) -> None:
     table = load(
-        str(folder("image,text,labels,split\n0.png,a|b,x|y,train\n1.png,c,y,train\n2.png,d,x,test\n"))
+        str(folder("image,captions,labels,split\n0.png,a|b,x|y,train\n1.png,c,y,train\n2.png,d,x,test\n"))
     )
     assert table.kind == "multi"
     assert table.targets().tolist() == [[1, 1], [0, 1], [1, 0]]
@@ -172,7 +172,6 @@ BAD = {
     "no picture": ("pairs.csv,text,a,train", "not an image of a known format"),
     "empty text": ("1.png,,a,train", "the text is empty"),
     "blank text": ("1.png,  ,a,train", "the text is empty"),
-    "empty caption": ("1.png,a||b,a,train", "the text is empty"),
     "missing label": ("1.png,text,,train", "the label is missing"),
     "unknown split": ("1.png,text,a,trian", "no split called 'trian'. Did you mean 'train'"),
     "unseen label": ("1.png,text,new,test", "the label 'new' occurs in test but never in train"),

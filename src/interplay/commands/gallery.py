@@ -22,8 +22,6 @@ GALLERY = "gallery.db"
 """Where a run's gallery is when no other place is named."""
 TOKEN = "INTERPLAY_GALLERY_TOKEN"
 """Environment variable with the token of a Milvus server that wants one; never an option, which others could see."""
-PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-"""What counts as a picture in a folder."""
 
 
 def index(
@@ -249,16 +247,17 @@ def _opened(
 
 
 def pictures_in(places: Sequence[str]) -> list[str]:
-    """Picture files from files and folders, in order, folders sorted by name.
+    """Picture files from files and folders, in order, folders sorted by name; links to folders are followed.
 
     Raises:
         InterplayError: there is no such file or folder, or no picture in a folder.
     """
+    from interplay.data.class_folders import PICTURES, pictures_below
+
     found: list[str] = []
     for place in map(Path, places):
         if place.is_dir():
-            files = (file for file in place.rglob("*") if file.suffix.lower() in PICTURES)
-            inside = sorted(str(file) for file in files if file.is_file())
+            inside = [str(file) for file in pictures_below(place)]
             if not inside:
                 raise InterplayError(
                     f"There are no pictures in the folder '{place}' ({', '.join(PICTURES)})."

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import datasets
+import numpy as np
 from datasets.utils import tqdm
 
 from interplay.data.formats import Raw, canonical_split
 from interplay.data.images import fault
+from interplay.data.picture_column import is_missing
+from interplay.data.picture_sources import encodable
 from interplay.data.schema import BadRow, Kind, PairTable
-from interplay.data.splits import SPLITS, hash_split
+from interplay.data.splits import SHARES, SPLITS, Shares, hash_split
 from interplay.errors import InterplayError, unknown
 
 OnBadRow = Literal["error", "skip"]
@@ -25,7 +28,14 @@ _OF_LEARNING = ("label", "labels", "split")
 
 
 def checked(
-    name: str, raw: Raw, *, on_bad_row: OnBadRow, seed: int, verify: bool, labelled: bool = True
+    name: str,
+    raw: Raw,
+    *,
+    on_bad_row: OnBadRow,
+    seed: int,
+    verify: bool,
+    labelled: bool = True,
+    shares: Shares = SHARES,
 ) -> PairTable:
     """Checks every row and makes the table.
 
@@ -36,28 +46,31 @@ def checked(
         seed: of the split, where the source has none.
         verify: decode every picture once.
         labelled: whether labels and splits are read; without them a table of pairs comes out.
+        shares: of the split, where the source has none.
 
     Raises:
         InterplayError: a row cannot be used (`on_bad_row="error"`), or none can.
     """
     if not labelled:
         kept = {column: values for column, values in raw.cells.items() if column not in _OF_LEARNING}
-        raw = replace(raw, cells=kept, classes=())
+        raw = replace(raw, cells=kept, classes=(), to_split=None)
     kind: Kind = "single" if "label" in raw.cells else "multi" if "labels" in raw.cells else "pairs"
-    cells = _tidied(raw)
-    bad = _bad_cells(raw, cells, kind)
+    cells, unfit = _tidied(raw)
+    bad = _bad_cells(raw, cells, kind, unfit)
     good = [row for row in range(len(raw.origins)) if row not in bad]
     bad |= _bad_images(raw.images, good, verify)
     good = [row for row in good if row not in bad]
-    notes: list[str] = []
-    if "split" not in cells:
-        keys, labels = [raw.groups[row] for row in good], [_labels(cells, row) for row in good]
-        cells["split"] = [None] * len(raw.origins)
-        for row, split in zip(good, hash_split(keys, labels, seed), strict=True):
+    notes = [*raw.notes]
+    if unsplit := _unsplit(raw):
+        cells.setdefault("split", [None] * len(raw.origins))
+        rows = [row for row in good if row in unsplit]
+        keys, labels = [raw.groups[row] for row in rows], [_labels(cells, row) for row in rows]
+        for row, split in zip(rows, hash_split(keys, labels, seed, shares), strict=True):
             cells["split"][row] = split
+        parts = "/".join(f"{share:g}" for share in shares)
         notes.append(
-            f"{name} has no split column: its rows were split 80/10/10 by a hash of seed {seed} and the id "
-            "(rows with one image file stay together, and every class is kept in train)."
+            f"{name} has no split column: its rows were split {parts} by a hash of seed {seed} and "
+            "the id (rows with one image file stay together, and every class is kept in train)."
         )
     bad |= _unseen(cells, good)
     good = [row for row in good if row not in bad]
@@ -88,44 +101,114 @@ def checked(
     )
 
 
-def _tidied(raw: Raw) -> dict[str, list[Any]]:
-    """Cells with ids, labels and tasks as strings and our names of splits; what is unusable stays.
+def _unsplit(raw: Raw) -> frozenset[int]:
+    """The rows whose split a hash has to choose."""
+    if raw.to_split is None:
+        return frozenset() if "split" in raw.cells else frozenset(range(len(raw.origins)))
+    return raw.to_split
+
+
+class _Unfit(Exception):
+    """Why a value cannot be in a cell, as the second half of a sentence."""
+
+
+def _tidied(raw: Raw) -> tuple[dict[str, list[Any]], dict[int, str]]:
+    """Cells with ids, labels and tasks as strings and our names of splits; and why rows cannot be used, by row.
 
     If some rows have several captions, then all have a list.
     """
-    cells = dict(raw.cells)
-    for column in {"id", "label", "task"} & cells.keys():
-        cells[column] = ["" if value is None else str(value).strip() for value in cells[column]]
+    cells = {column: [_plain(value) for value in values] for column, values in raw.cells.items()}
+    unfit: dict[int, str] = {}
+
+    def each(column: str, read: Callable[[Any], Any]) -> None:
+        for row, value in enumerate(cells[column]):
+            try:
+                cells[column][row] = read(value)
+            except _Unfit as problem:
+                cells[column][row] = "" if column != "labels" else None
+                unfit.setdefault(row, f"the {column} {problem}")
+
+    for column in ("label", "task", "id"):
+        if column in cells:
+            each(column, _name)
     if "labels" in cells:
-        cells["labels"] = [
-            [str(one) for one in value] if isinstance(value, list) else None for value in cells["labels"]
-        ]
+        each("labels", _names)
     if "split" in cells:
-        cells["split"] = [canonical_split(str(value)) or value for value in cells["split"]]
+        each("split", lambda value: canonical_split(name := _name(value)) or name)
     if any(isinstance(text, list) for text in cells["text"]):
         cells["text"] = [[text] if isinstance(text, str) else text for text in cells["text"]]
-    return cells
+    return cells, unfit
 
 
-def _bad_cells(raw: Raw, cells: dict[str, list[Any]], kind: Kind) -> dict[int, str]:
+def _plain(value: Any) -> Any:
+    """A cell as Python's own values; None where it is missing (NaN too)."""
+    if is_missing(value):
+        return None
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    return list(value) if isinstance(value, (tuple, set, frozenset)) else value
+
+
+def _name(value: Any) -> str:
+    """The one name in a cell, empty where there is none."""
+    if value is None:
+        return ""
+    if isinstance(value, (list, Mapping, bytes)):
+        raise _Unfit(f"is not one name but {shown(value)}; several labels go into a column 'labels'")
+    try:
+        name = str(value).strip()
+    except ValueError:  # Python writes no numbers of thousands of digits
+        raise _Unfit("is a number of thousands of digits") from None
+    if not encodable(name):
+        raise _Unfit("holds half of a character (a lone surrogate)")
+    return name
+
+
+def _names(value: Any) -> list[str] | None:
+    """The names in a cell; None where there are none given."""
+    if value is None or value == "":
+        return None
+    if not isinstance(value, list):
+        raise _Unfit(f"are not a list but {shown(value)}")
+    try:
+        names = [_name(_plain(one)) for one in value]
+    except _Unfit as problem:
+        raise _Unfit(f"hold one that {problem}") from None
+    if "" in names:
+        raise _Unfit("hold one that is missing")
+    return names
+
+
+def shown(value: Any) -> str:
+    """A value in a message."""
+    try:
+        return f"{value!r:.60}"
+    except ValueError:  # numbers of thousands of digits
+        return f"of the type {type(value).__name__}"
+
+
+def _bad_cells(raw: Raw, cells: dict[str, list[Any]], kind: Kind, unfit: Mapping[int, str]) -> dict[int, str]:
     """Why rows cannot be used, by row, as far as their cells tell."""
     bad = dict(raw.faults)
+    unsplit = _unsplit(raw)
     first_with: dict[str, int] = {}
     for row, identifier in enumerate(cells["id"]):
         if row in bad:
             continue
-        reason = _bad_text(cells["text"][row])
+        reason = _bad_text(cells["text"][row]) or unfit.get(row, "")
         if not reason and kind == "single" and not cells["label"][row]:
             reason = "the label is missing"
-        elif not reason and kind == "multi" and (cells["labels"][row] is None or "" in cells["labels"][row]):
+        elif not reason and kind == "multi" and cells["labels"][row] is None:
             reason = "the labels are missing"
-        elif not reason and "split" in cells and cells["split"][row] not in SPLITS:
+        elif not reason and "split" in cells and row not in unsplit and cells["split"][row] not in SPLITS:
             reason = str(unknown("split", str(cells["split"][row]), SPLITS)).rstrip(".")
         elif not reason and not identifier:
             reason = "the id is missing"
         elif not reason and identifier in first_with:
             file, number = raw.origins[first_with[identifier]]
-            reason = f"the id '{identifier}' is already taken by row {number} of {file}"
+            reason = f"the id '{identifier:.60}' is already taken by row {number} of {file}"
         if reason:
             bad[row] = reason
         else:
@@ -138,7 +221,9 @@ def _bad_text(text: Any) -> str:
     if text is None or not captions:
         return "the text is empty"
     if not all(isinstance(caption, str) for caption in captions):
-        return f"the text is not a string but {text!r:.60}"
+        return f"the text is not a string but {shown(text)}"
+    if not all(encodable(caption) for caption in captions):
+        return "the text holds half of a character (a lone surrogate)"
     return "" if all(caption.strip() for caption in captions) else "the text is empty"
 
 

@@ -5,24 +5,21 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from interplay.data.picture_sources import ImageSource, Unusable, plain, regular_file
 from interplay.errors import InterplayError
 
-ImageSource: TypeAlias = bytes | str | Path | Image.Image | Mapping[str, Any]
+__all__ = ["MAX_PIXELS", "ImageSource", "decode", "fault", "read_bytes", "source_name", "to_square"]
 
 MAX_PIXELS = 89_478_485
 """The default limit for one picture: Pillow's own, 256 MiB of RGB."""
 
 _LONGEST = 64  # an edge beyond so many times the other one is cut before resizing
-
-
-class _Unusable(Exception):
-    """Why a picture cannot be used, as the second half of a sentence."""
 
 
 def decode(source: ImageSource, where: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -32,8 +29,8 @@ def decode(source: ImageSource, where: str, max_pixels: int = MAX_PIXELS) -> Ima
     clipped); of an animation the first frame is taken.
 
     Args:
-        source: the bytes of a file, its path, a Pillow image, or a row of a `datasets` image column
-            (`{"bytes": …, "path": …}`).
+        source: the bytes of a file, its path, an open file, a Pillow image, an array, a tensor, or a row of a
+            `datasets` image column (`{"bytes": …, "path": …}`); see `picture_sources.plain`.
         where: what an error message calls it (the file and row).
         max_pixels: larger pictures are refused before they are decoded.
 
@@ -42,7 +39,7 @@ def decode(source: ImageSource, where: str, max_pixels: int = MAX_PIXELS) -> Ima
     """
     try:
         return _decode(source, max_pixels)
-    except _Unusable as problem:
+    except Unusable as problem:
         raise InterplayError(f"{where}: {problem}. Replace the picture or leave the row out.") from None
 
 
@@ -50,7 +47,7 @@ def fault(source: ImageSource, max_pixels: int = MAX_PIXELS) -> str | None:
     """Why `decode` would refuse this picture, or None when it would not: decodes it once."""
     try:
         _decode(source, max_pixels)
-    except _Unusable as problem:
+    except Unusable as problem:
         return str(problem)
     return None
 
@@ -64,9 +61,18 @@ def read_bytes(source: Mapping[str, Any], where: str) -> bytes:
     if source.get("bytes") is not None:
         return bytes(source["bytes"])
     try:
-        return Path(source["path"]).read_bytes()
-    except (OSError, TypeError):
-        raise InterplayError(f"{where}: the image file '{source.get('path')}' cannot be read.") from None
+        return regular_file(source.get("path") or "").read_bytes()
+    except OSError as problem:
+        raise InterplayError(
+            f"{where}: the image file '{source.get('path')}' cannot be read ({problem.strerror or problem})."
+        ) from None
+    except Unusable as problem:
+        raise InterplayError(f"{where}: {problem}.") from None
+
+
+def source_name(source: ImageSource, number: int) -> str:
+    """What a message calls a picture: its path, or else its number."""
+    return str(source) if isinstance(source, (str, Path)) else f"image {number}"
 
 
 def to_square(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
@@ -98,39 +104,38 @@ def to_square(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
 
 
 def _decode(source: ImageSource, max_pixels: int) -> Image.Image:
-    if isinstance(source, Mapping):
-        source = source["bytes"] if source.get("bytes") is not None else source.get("path") or ""
+    source = plain(source)
     if isinstance(source, Image.Image):
         return _to_rgb(source, max_pixels)
     if isinstance(source, bytes):
         if not source:
-            raise _Unusable("the image is empty (0 bytes)")
+            raise Unusable("the image is empty (0 bytes)")
         return _read(io.BytesIO(source), max_pixels)
     if not source:
-        raise _Unusable("the image is missing")
+        raise Unusable("the image is missing")
     try:
-        with open(source, "rb") as file:
+        with open(regular_file(source), "rb") as file:
             return _read(file, max_pixels)
     except OSError as problem:
-        raise _Unusable(f"the image file '{source}' cannot be read ({problem.strerror or problem})") from None
+        raise Unusable(f"the image file '{source}' cannot be read ({problem.strerror or problem})") from None
 
 
 def _read(file: Any, max_pixels: int) -> Image.Image:
     try:
         image = Image.open(file)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise _Unusable(f"the image has more than {max_pixels:,} pixels") from None
+        raise Unusable(f"the image has more than {max_pixels:,} pixels") from None
     except UnidentifiedImageError:
-        raise _Unusable("the file is not an image of a known format") from None
+        raise Unusable("the file is not an image of a known format") from None
     except Exception as problem:  # a damaged header can raise nearly anything in a decoder
-        raise _Unusable(f"the image cannot be read ({problem})") from None
+        raise Unusable(f"the image cannot be read ({problem})") from None
     with image:
         return _to_rgb(image, max_pixels)
 
 
 def _to_rgb(image: Image.Image, max_pixels: int) -> Image.Image:
     if image.width * image.height > max_pixels:
-        raise _Unusable(f"the image has {image.width} x {image.height} pixels, more than {max_pixels:,}")
+        raise Unusable(f"the image has {image.width} x {image.height} pixels, more than {max_pixels:,}")
     try:
         image.load()
         upright = _eight_bit(ImageOps.exif_transpose(image))
@@ -138,10 +143,10 @@ def _to_rgb(image: Image.Image, max_pixels: int) -> Image.Image:
             rgba = upright.convert("RGBA")
             upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
         return upright.convert("RGB")
-    except _Unusable:
+    except Unusable:
         raise
     except Exception as problem:  # a damaged body can raise nearly anything in a decoder
-        raise _Unusable(f"the image is broken or cut off ({problem})") from None
+        raise Unusable(f"the image is broken or cut off ({problem})") from None
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
@@ -150,7 +155,5 @@ def _eight_bit(image: Image.Image) -> Image.Image:
         return image
     pixels = np.asarray(image)
     if image.mode == "F" or pixels.min() < 0 or pixels.max() > 65535:
-        raise _Unusable(
-            f"the pixels have the type '{image.mode}'; save the image with 8 or 16 bits a channel"
-        )
+        raise Unusable(f"the pixels have the type '{image.mode}'; save the image with 8 or 16 bits a channel")
     return Image.fromarray(np.round(pixels / 257).astype(np.uint8))

@@ -1,0 +1,70 @@
+"""Pictures sorted into folders, and where such a folder is a data set: one folder a class."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from interplay.data.records import Record
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+"""Endings of files that are taken for pictures."""
+NO_TEXT = "a picture"
+"""The text of every picture where there are no texts."""
+
+
+def pictures_below(folder: Path) -> list[Path]:
+    """All picture files in a folder and the folders in it, sorted; links to folders are followed, each folder once."""
+    found: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        state = os.stat(place)
+        if (state.st_dev, state.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((state.st_dev, state.st_ino))
+        folders[:] = sorted(folders)
+        found += [Path(place, name) for name in files if Path(name).suffix.lower() in PICTURES]
+    return sorted(path for path in found if path.is_file())
+
+
+def class_folders(folder: Path) -> dict[str, list[Path]]:
+    """The pictures of each folder in a folder, by its name; empty where no folder in it holds any."""
+    below = sorted(
+        (place for place in folder.iterdir() if place.is_dir() and not place.name.startswith(".")),
+        key=lambda place: place.name,
+    )
+    found = {place.name: pictures_below(place) for place in below}
+    return {name: pictures for name, pictures in found.items() if pictures}
+
+
+def class_records(parts: Sequence[tuple[str | None, Path]]) -> Iterator[Record]:
+    """One row a picture, its class the name of the folder.
+
+    Its text is the file beside it of the same name that ends in `.txt`; where no picture has one, all get `NO_TEXT`.
+
+    Args:
+        parts: split (None: none is known) and folder of classes.
+    """
+    pictures = [
+        (split, label, path, path.with_suffix(".txt"))
+        for split, folder in parts
+        for label, paths in class_folders(folder).items()
+        for path in paths
+    ]
+    texts = any(text.is_file() for *_, text in pictures)
+    for split, label, path, text in pictures:
+        words, fault = _read(text) if texts else (NO_TEXT, "")
+        cells = {"image": str(path), "text": words, "label": label} | ({"split": split} if split else {})
+        yield Record(str(path), 1, Path(), cells, fault=fault)
+
+
+def _read(path: Path) -> tuple[str, str]:
+    """The text of a file, or why there is none."""
+    if not path.is_file():
+        return "", f"it has no text: other pictures have one, {path.name} is not there"
+    try:
+        return path.read_text(encoding="utf-8-sig").strip(), ""
+    except (OSError, UnicodeError) as problem:
+        return "", f"its text {path.name} cannot be read ({problem})"
