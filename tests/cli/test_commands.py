@@ -80,7 +80,7 @@ def test_info_needs_no_weights(run: Run) -> None:
         ("lpi-m", 3_620, 43_440),
         ("lpi-p", 10_604, 127_248),
         ("lpi-p --set fusion_profile=released", 12_364, 148_368),
-        ("l2p", 5_760, 5_760),
+        ("l2p --set pool=12 length=4 picked=4", 5_760, 5_760),
     ],
 )
 def test_info_counts_the_papers_streams(words: str, one: int, twelve: int, run: Run) -> None:

@@ -18,7 +18,14 @@ from interplay.retrieval.score_matrix import ScoreMatrix
 from .conftest import SMALL, TASKS, Run, write_stream
 from .test_bad_input import said
 
-FIGURES = ("final_average", "stage_average", "forgetting", "backward_transfer", "forward_transfer")
+FIGURES = (
+    "final_average",
+    "stage_average",
+    "task_average",
+    "forgetting",
+    "backward_transfer",
+    "forward_transfer",
+)
 
 
 def rows(table: Path) -> list[dict[str, str]]:

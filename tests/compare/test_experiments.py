@@ -45,6 +45,19 @@ def test_each_has_its_rows() -> None:
     }
 
 
+def test_the_rows_of_the_ablation_differ_in_nothing_but_what_they_ablate() -> None:
+    shape = PRESETS["clip-vit-base-patch32"]
+    for data in OPENMOJI:
+        cells = grid_of("ablation").only([data]).cells
+        assert {cell.seed for cell in cells} == {0}
+        for setting in ("head", "training", "multi_loss"):
+            assert len({str(getattr(cell, setting)) for cell in cells}) == 1, setting
+        assert all(choose(cell.method).method.solver == "gradient" for cell in cells)
+        bare, *prompted = [choose(cell.method).build(shape, cell.settings) for cell in cells]
+        assert not list(bare.parameters())
+        assert len({tuple(method.schedule.prompted) for method in prompted}) == 1  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("name", sorted(PICTURES))
 def test_every_cell_fits_towers_of_clips_depth(name: str) -> None:
     shape = PRESETS["clip-vit-base-patch32"]

@@ -20,12 +20,14 @@ from interplay.towers.walk import encode
 from tests.lpi.test_lpi import GLIP
 
 B16 = PRESETS["clip-vit-base-patch16"]
+LPI_POOL = {"pool": 12, "length": 4, "picked": 4}
+"""Of LPI's released code."""
 
 
 @pytest.mark.parametrize(
     ("shape", "name", "settings", "count"),
     [
-        (GLIP, "l2p", {}, 5_760),
+        (GLIP, "l2p", LPI_POOL, 5_760),
         (GLIP, "s_prompts", {}, 165_888 // 12),
         (GLIP, "maple", {"length": 16}, 9_300_096 // 12),
         (B16, "maple", {}, 3_555_072),
@@ -37,6 +39,15 @@ B16 = PRESETS["clip-vit-base-patch16"]
 def test_published_parameter_counts(shape: Shape, name: str, settings: dict[str, Any], count: int) -> None:
     choice = choose(name)
     assert choice.method.parameter_count(shape, choice.settings(settings)) == count
+
+
+def test_the_pool_of_lpi_s_comparison_is_not_the_default() -> None:
+    """12·(4·96 + 96) = 10·(5·96 + 96), but only where a key is as wide as a token."""
+    counts = [
+        choose("l2p").method.parameter_count(B16, choose("l2p").settings(settings))
+        for settings in (LPI_POOL, {})
+    ]
+    assert counts == [12 * (4 * 768 + 512), 10 * (5 * 768 + 512)]
 
 
 def l2p(backbone: Backbone) -> L2p:

@@ -83,16 +83,18 @@ def by_hand(
 @pytest.mark.parametrize("fusing", [1, 2, 4])
 @pytest.mark.parametrize("visibility", ["full", "causal"])
 @pytest.mark.parametrize("depths", [(5, 4), (4, 6)])
+@pytest.mark.parametrize("hidden", ["own", "wider"])
 def test_two_stages_on_the_last_layers(
     fusing: int,
     visibility: str,
+    hidden: str,
     depths: tuple[int, int],
     make_backbone: Any,
     pixels: Tensor,
     texts: list[str],
 ) -> None:
     backbone = make_backbone(*depths)
-    method = method_of(backbone, fusion_layers=fusing, visibility=visibility)
+    method = method_of(backbone, fusion_layers=fusing, visibility=visibility, hidden=hidden)
     with torch.no_grad():
         found = encode_pair(backbone, pixels, backbone.tokenize(texts), method)
         for row in range(0, len(texts), 2):
@@ -150,6 +152,19 @@ def test_the_size_of_the_released_model() -> None:
     wide = replace(shape, text=replace(shape.text, width=768, hidden=3072, heads=12))
     assert count(wide, settings) == 2_400_768
     assert count(wide, settings) + 2 * 769 * 101 == 2_556_106
+
+
+def test_the_released_perceptrons_are_half_as_wide_as_the_wider_side(backbone: Backbone) -> None:
+    """Released: one width for both directions, the larger of the two halves."""
+    assert backbone.shape.image.width > backbone.shape.text.width
+    choice = choose("pmf")
+    for hidden, widths in (("own", (12, 8)), ("wider", (12, 12))):
+        method = method_of(backbone, hidden=hidden)
+        found = [method.get_parameter(f"maps.{side}.0.0.weight").shape[0] for side in ("image", "text")]
+        assert tuple(found) == widths
+        settings = choice.settings({"length": L, "hidden": hidden})
+        counted = sum(parameter.numel() for parameter in method.parameters())
+        assert counted == choice.method.parameter_count(backbone.shape, settings)
 
 
 def test_more_fusion_layers_than_layers_are_refused(backbone: Backbone) -> None:

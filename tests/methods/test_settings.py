@@ -9,6 +9,7 @@ import pytest
 from interplay.errors import InterplayError
 from interplay.methods.base import choose
 from interplay.towers.backbone import Backbone
+from interplay.towers.presets import PRESETS
 
 
 @pytest.mark.parametrize(
@@ -50,3 +51,13 @@ def test_one_token_is_enough_without_the_hub_and_by_channels() -> None:
 def test_lora_of_no_weight_is_refused() -> None:
     with pytest.raises(InterplayError, match="alpha >= 1"):
         choose("lora").settings({"alpha": 0})
+
+
+@pytest.mark.parametrize(
+    ("hidden", "trained", "share"), [(168, 614_992, 0.14), (554, 1_999_188, 0.47), (1_189, 4_276_298, 1.0)]
+)
+def test_epic_s_share_of_vit_l14_is_what_its_settings_say(hidden: int, trained: int, share: float) -> None:
+    """The abstract says "about 1 %" and no more."""
+    choice, shape = choose("epic"), PRESETS["clip-vit-large-patch14"]
+    assert choice.method.parameter_count(shape, choice.settings({"hidden": hidden})) == trained
+    assert 100 * trained / 427_616_513 == pytest.approx(share, abs=0.005)

@@ -59,6 +59,14 @@ def loop_figures(grid: Grid, baseline: list[float]) -> dict[str, float | None]:
             if t >= i:
                 entries += 1
                 total += grid[t][i]
+    by_task = 0.0
+    for i in range(last + 1):
+        own, stages = 0.0, 0
+        for t in range(last + 1):
+            if t >= i:
+                own += grid[t][i]
+                stages += 1
+        by_task += own / stages / (last + 1)
     forgotten, backward, forward = 0.0, 0.0, 0.0
     for i in range(last):
         best = float("-inf")
@@ -72,6 +80,7 @@ def loop_figures(grid: Grid, baseline: list[float]) -> dict[str, float | None]:
     return {
         "final_average": final,
         "stage_average": total / entries,
+        "task_average": by_task,
         "forgetting": forgotten if last else None,
         "backward_transfer": backward if last else None,
         "forward_transfer": forward if last else None,
@@ -97,7 +106,7 @@ def test_equals_the_loops(count: int, source: random.Random) -> None:
         mean = None if value is None else value * sum(SCALES.values()) / len(SCALES)
         assert close(summary[name]["mean"], mean)
     lower = build([row[: t + 1] for t, row in enumerate(grid)], baseline=baseline)
-    for name in ("final_average", "stage_average", "forgetting", "backward_transfer"):
+    for name in ("final_average", "stage_average", "task_average", "forgetting", "backward_transfer"):
         assert lower.summary()[name] == summary[name], "tasks not learned yet must not count here"
 
 
@@ -106,6 +115,8 @@ def test_known_figures() -> None:
     at = ("image_to_text", 1)
     assert matrix.final_average(*at) == pytest.approx(1.6 / 3)
     assert matrix.stage_average(*at) == pytest.approx((0.8 + 0.9 + 0.6 + 0.5 + 0.7 + 0.4) / 6)
+    # LPI's released script: (2.2/3 + 1.3/2 + 0.4/1)/3, where the mean over all six is 0.65
+    assert matrix.task_average(*at) == pytest.approx((2.2 / 3 + 1.3 / 2 + 0.4) / 3)
     assert matrix.forgetting(*at) == pytest.approx(((0.9 - 0.5) + (0.6 - 0.7)) / 2)  # positive: forgotten
     assert matrix.backward_transfer(*at) == pytest.approx(((0.5 - 0.8) + (0.7 - 0.6)) / 2)
     assert matrix.matrix(*at) == [[0.8, None, None], [0.9, 0.6, None], [0.5, 0.7, 0.4]]
@@ -136,6 +147,7 @@ def test_before_the_last_stage_the_stages_so_far_count() -> None:
     empty = build([], tasks=3)
     assert empty.final_average("image_to_text", 1) is None
     assert empty.stage_average("image_to_text", 1) is None
+    assert empty.task_average("image_to_text", 1) is None
     assert empty.per_task("image_to_text", 1) == empty.matrix("image_to_text", 1) == []
     assert empty.summary()["routing"] is None
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import f1_score
 from torch import Tensor
 
 from interplay.metrics import classification as metrics
@@ -59,6 +61,24 @@ def single(seed: int, samples: int, classes: int, used: int) -> tuple[Tensor, Te
     g = torch.Generator().manual_seed(seed)
     logits = (torch.randn(samples, classes, generator=g) * 2).round()
     return logits.softmax(dim=1), torch.randint(0, used, (samples,), generator=g)
+
+
+def test_macro_f1_is_scikit_learn_s_but_for_classes_that_occur_nowhere() -> None:
+    """There such a class counts as 0; here it is left out."""
+    rng = np.random.default_rng(0)
+    probabilities, targets = rng.random((40, 5)), rng.integers(0, 2, (40, 5))
+    guess = probabilities > 0.5
+
+    def ours() -> float:
+        return metrics.f1(torch.tensor(probabilities), torch.tensor(targets), "macro")
+
+    assert ours() == pytest.approx(f1_score(targets, guess, average="macro"))
+    probabilities[:, 2], targets[:, 2], guess[:, 2] = 0, 0, False
+    assert ours() * 4 / 5 == pytest.approx(f1_score(targets, guess, average="macro", zero_division=0))
+    for only in ("predicted", "true"):
+        probabilities[0, 2], targets[0, 2] = float(only == "predicted"), int(only == "true")
+        guess = probabilities > 0.5
+        assert ours() == pytest.approx(f1_score(targets, guess, average="macro", zero_division=0))
 
 
 @settings(max_examples=25, deadline=None)

@@ -17,6 +17,7 @@ _WORDS: dict[Direction, str] = {"image_to_text": "image to text", "text_to_image
 _FIGURES = {
     "final_average": "final average",
     "stage_average": "stage average",
+    "task_average": "task average",
     "forgetting": "forgetting",
     "backward_transfer": "backward transfer",
     "forward_transfer": "forward transfer",

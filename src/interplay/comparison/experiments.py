@@ -29,12 +29,15 @@ OPENMOJI: Mapping[str, Values] = {
 """The embedded tasks with the default schedules of recipes/openmoji.yaml, which are the same for all its rows."""
 
 ABLATION: Mapping[str, Values] = {
-    "baseline": {"method": "linear_probe"},
-    "prompts": {"method": "mitp-prompts"},
+    "baseline": {"method": "head_only"},
+    "prompts": {"method": "mitp-prompts", "settings": {"layers": [7, 8, 9, 10]}},
     "prompts + naive interaction": {"method": "mitp-naive"},
     "prompts + memory hub (MITP)": {"method": "mitp"},
 }
-"""Table 2 of MITP, each row a setting of the same module."""
+"""Table 2 of MITP: the same head trained alike under all four rows, and the same prompted layers.
+
+The exchange after layer 9 makes prompts for layer 10 (`carry`), so the row without an exchange prompts that one too.
+"""
 
 SIMILARITIES = ("cosine", "mmd", "cov-pearson")
 LAYERS: Mapping[str, tuple[tuple[int, ...], ...]] = {

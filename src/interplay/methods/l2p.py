@@ -48,6 +48,10 @@ class L2p(Method):
     (released: the class token, as wide as the prompts; the count is the same where d_v = joint); the prompted class
     token is read, since there is no class head over the prompts' mean; no masking of other sessions' classes; prompts
     stand behind the class token and enter behind the tower's first norm.
+
+    LPI's released code compares with 12 prompts of 4 tokens, of which 4 are picked: on GLIP's width of 96 these are the
+    5,760 parameters of LPI's Table 4. (It overwrites an image's first tokens with them, and lets the batch vote.) By
+    coincidence the default here, 10 prompts of 5 tokens, has as many.
     """
 
     Settings: ClassVar[type[Any]] = L2pSettings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -29,11 +29,14 @@ class PmfSettings:
         length: tokens of each of the three kinds of prompt, a fusion layer and modality (released: 4).
         visibility: `full`: in the causal text tower prompt rows see every token of the text, as in the bidirectional
             one of the paper. `causal`: they see the start token and one another's past alone.
+        hidden: width of the perceptrons between the sides: half of the side that each reads (`own`), or half of the
+            wider side for both, as released (`wider`). The same on towers of equal width, as the paper's are.
     """
 
     fusion_layers: int = 2
     length: int = 4
     visibility: Visibility = "full"
+    hidden: Literal["own", "wider"] = "own"
 
     def __post_init__(self) -> None:
         if self.fusion_layers < 1 or self.length < 1:
@@ -43,9 +46,10 @@ class PmfSettings:
 class Pmf(Method):
     """On the last F layers of both towers prompts ask each modality, and the other one reads the answer.
 
-    Query stage: layer([tokens; QCP; QP]) → the rows of QP → a perceptron d → d/2 → d' → the other tower. Fusion stage:
-    the same frozen layer on [tokens; FCP; what was received], and the extra rows are dropped. QP, QCP and FCP (query,
-    query context and fusion context prompts) are free, N(0, 0.02²), each layer's own, as are the perceptrons (ReLU).
+    Query stage: layer([tokens; QCP; QP]) → the rows of QP → a perceptron d → d/2 → d' (`hidden`) → the other tower.
+    Fusion stage: the same frozen layer on [tokens; FCP; what was received]; the extra rows are dropped. QP, QCP and FCP
+    (query, query context and fusion context prompts) are free, N(0, 0.02²), each layer's own, as are the perceptrons
+    (ReLU).
     Nothing in front of the last F layers gets a gradient.
 
     The last layers of the two towers fuse with one another, whatever their depths. In the released code FCP stays
@@ -74,7 +78,7 @@ class Pmf(Method):
                 size = fusing, settings.length, shape.side(side).width
                 self.register_parameter(f"{side}_{kind}_prompts", nn.Parameter(torch.randn(size) * 0.02))
         self.maps = nn.ModuleDict(
-            {side: nn.ModuleList(_map(shape, side) for _ in range(fusing)) for side in SIDES}
+            {side: nn.ModuleList(_map(shape, side, settings) for _ in range(fusing)) for side in SIDES}
         )
 
     def first_layer(self, side: Side) -> int:
@@ -121,11 +125,22 @@ class Pmf(Method):
     def parameter_count(cls, shape: Shape, settings: PmfSettings) -> int:
         """F·(3·L·(d_v + d_t) + the perceptrons d → d/2 → d' of both directions)."""
         image, text = shape.image.width, shape.text.width
-        maps = perceptron_count(image, image // 2, text) + perceptron_count(text, text // 2, image)
+        maps = perceptron_count(image, _hidden(shape, "image", settings), text)
+        maps += perceptron_count(text, _hidden(shape, "text", settings), image)
         return settings.fusion_layers * (3 * settings.length * (image + text) + maps)
 
 
-def _map(shape: Shape, side: Side) -> nn.Sequential:
-    """From a side's width to the other's, half a width in between."""
-    inside, outside = shape.side(side).width, shape.side(other(side)).width
-    return nn.Sequential(nn.Linear(inside, inside // 2), nn.ReLU(), nn.Linear(inside // 2, outside))
+def _hidden(shape: Shape, side: Side, settings: PmfSettings) -> int:
+    """Width inside the perceptron that reads a side."""
+    widths = [shape.side(side).width] if settings.hidden == "own" else [shape.side(s).width for s in SIDES]
+    return max(widths) // 2
+
+
+def _map(shape: Shape, side: Side, settings: PmfSettings) -> nn.Sequential:
+    """From a side's width to the other's."""
+    inside, outside, hidden = (
+        shape.side(side).width,
+        shape.side(other(side)).width,
+        _hidden(shape, side, settings),
+    )
+    return nn.Sequential(nn.Linear(inside, hidden), nn.ReLU(), nn.Linear(hidden, outside))

@@ -135,6 +135,14 @@ class ScoreMatrix:
         r = self._seen(direction, k)
         return fmean(value for row in r for value in row) if r else None
 
+    def task_average(self, direction: Direction, k: int) -> float | None:
+        """Mean over i of the mean over t >= i of R[t, i]: what LPI's released script prints. None without a stage.
+
+        Each task counts once, where `stage_average` counts a task as often as it was measured.
+        """
+        r = self._seen(direction, k)
+        return fmean(fmean(row[i] for row in r[i:]) for i in range(len(r))) if r else None
+
     def forgetting(self, direction: Direction, k: int) -> float | None:
         """Mean over i < T of (max over i <= t < T of R[t, i]) − R[T, i]; positive: forgotten. None for T < 1."""
         r = self._seen(direction, k)
@@ -195,10 +203,10 @@ class ScoreMatrix:
         """All figures as plain JSON values.
 
         Returns:
-            `tasks`, `stages` (how many), and for each of `final_average`, `stage_average`, `forgetting`,
-            `backward_transfer`, `forward_transfer`: `{"image_to_text": {"1": …}, "text_to_image": {"1": …},
-            "mean": …}`, the mean over all k and both directions; None throughout where it does not exist.
-            `routing`: accuracy after the last stage by side, or None. `oracle`: the same five with true task
+            `tasks`, `stages` (how many), and for each of `final_average`, `stage_average`, `task_average`,
+            `forgetting`, `backward_transfer`, `forward_transfer`:
+            `{"image_to_text": {"1": …}, "text_to_image": {"1": …}, "mean": …}`, the mean over all k and both directions; None throughout where it does not exist.
+            `routing`: accuracy after the last stage by side, or None. `oracle`: the same figures with true task
             identity, or None.
         """
         oracle = self.of_oracle()
@@ -256,10 +264,11 @@ class ScoreMatrix:
             ) from None
 
     def _figures(self) -> dict[str, Any]:
-        """The five figures, each by direction and k and averaged."""
+        """All figures, each by direction and k and averaged."""
         measures: dict[str, Callable[[Direction, int], float | None]] = {
             "final_average": self.final_average,
             "stage_average": self.stage_average,
+            "task_average": self.task_average,
             "forgetting": self.forgetting,
             "backward_transfer": self.backward_transfer,
             "forward_transfer": self.forward_transfer,
