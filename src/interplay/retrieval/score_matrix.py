@@ -205,8 +205,9 @@ class ScoreMatrix:
         Returns:
             `tasks`, `stages` (how many), and for each of `final_average`, `stage_average`, `task_average`,
             `forgetting`, `backward_transfer`, `forward_transfer`:
-            `{"image_to_text": {"1": …}, "text_to_image": {"1": …}, "mean": …}`, the mean over all k and both directions; None throughout where it does not exist.
-            `routing`: accuracy after the last stage by side, or None. `oracle`: the same figures with true task
+            `{"image_to_text": {"1": …}, "text_to_image": {"1": …}, "mean": …}`, the mean over
+            all k and both directions; None throughout where it does not exist.
+            `routing`: accuracy after the last stage by side, or None. `oracle`: the same with true task
             identity, or None.
         """
         oracle = self.of_oracle()
