@@ -7,7 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-all check lint format clean
+.PHONY: demo test test-all test-bits check lint format clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -18,6 +18,7 @@ demo: $(INSTALLED)
 	$(BIN)/interplay demo --out demo-out
 
 # One thread a process, one process a core: two cores take half the time.
+BITWISE := tests/test_contract.py tests/gallery tests/lpi tests/train
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 test: $(INSTALLED)
@@ -25,6 +26,14 @@ test: $(INSTALLED)
 
 test-all: $(INSTALLED)
 	$(PYTEST)
+
+# What is promised bit for bit, on kernels that other processors would pick, on one thread and on two.
+test-bits: $(INSTALLED)
+	for kernels in "MKL_CBWR=COMPATIBLE ATEN_CPU_CAPABILITY=default" "MKL_CBWR=AVX2 ATEN_CPU_CAPABILITY=avx2" ""; do \
+		for threads in 1 2; do echo "$$kernels OMP_NUM_THREADS=$$threads"; \
+			env $$kernels OMP_NUM_THREADS=$$threads OMP_WAIT_POLICY=PASSIVE \
+				$(BIN)/python -m pytest -m "bitwise and not slow" $(BITWISE) || exit 1; \
+		done; done
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check src tests benchmarks scripts

@@ -105,6 +105,7 @@ def test_every_free_prompt_acts(
             assert not torch.equal(changed, reference), f"{key}[{layer}] does nothing"
 
 
+@pytest.mark.bitwise
 @pytest.mark.parametrize("name", NAMES)
 def test_save_and_load_are_exact_and_strict(
     name: str, backbone: Backbone, pixels: torch.Tensor, texts: list[str], tmp_path: object
@@ -179,6 +180,7 @@ def test_one_side_equals_the_pair_or_is_refused(
     torch.testing.assert_close(encode(backbone.text, "text", ids, method, route=routes.text), pair.text)
 
 
+@pytest.mark.bitwise
 @pytest.mark.parametrize("name", NAMES)
 def test_starting_behind_the_front_layers_is_the_whole_walk(
     name: str, backbone: Backbone, pixels: torch.Tensor, texts: list[str]

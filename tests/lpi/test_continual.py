@@ -200,6 +200,7 @@ def test_a_stream_that_has_grown_is_refused_before_anything_is_learned(
     assert len(go(2).stages) == 2
 
 
+@pytest.mark.bitwise
 def test_no_sample_is_kept(towers: Backbone, tmp_path: Path) -> None:
     sizes = []
     for rows in (10, 14):

@@ -123,6 +123,7 @@ def test_pairs_cannot_be_taken_apart(backbone: Backbone, pixels: Tensor) -> None
         encode(backbone.image, "image", pixels, method_of(backbone, fusion="pair"))
 
 
+@pytest.mark.bitwise
 @pytest.mark.parametrize("name", ["lpi-m", "lpi-p"])
 def test_a_later_session_leaves_the_older_ones_alone(
     name: str, backbone: Backbone, pixels: Tensor, texts: list[str]

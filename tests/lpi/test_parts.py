@@ -9,7 +9,7 @@ from torch import nn
 from interplay.parts.low_rank import LowRankMaps, LowRankPrompts
 from interplay.parts.prompt_bank import PromptBank
 from interplay.parts.task_keys import Distance, TaskKeys
-from interplay.towers.tokens import SIDES
+from interplay.towers.tokens import SIDES, Tokens
 from tests.conftest import small_shape
 
 
@@ -26,7 +26,6 @@ def test_low_rank_prompts_are_the_triple_sum() -> None:
                 for k in range(0, whole.shape[2], 5):
                     slow = sum(prompts.layers[i, r] * tokens[j, r] * channels[k, r] for r in range(4)) / 4
                     torch.testing.assert_close(whole[i, j, k], slow)
-        torch.testing.assert_close(prompts(side, slice(1, 2)), whole[1:2])  # type: ignore[arg-type]
 
 
 def test_low_rank_maps_are_the_written_out_weight_and_bias() -> None:
@@ -88,11 +87,14 @@ def test_a_mixed_batch_is_each_sample_s_own_set() -> None:
     bank = bank_of(5)
     route = torch.tensor([4, 0, 2, 2, 1])
     for side in SIDES:
+        mixed = bank.stream(side, route)
+        for row, session in enumerate(route.tolist()):
+            assert torch.equal(mixed[row], bank.sets[session](side))
+        assert torch.equal(bank.stream(side, None), bank.newest(side))
+        tokens = bank.hold(side, Tokens(torch.zeros(5, 3, 24), route=route))
         for layer in range(3):
-            mixed = bank.prompts(side, layer, route)
-            for row, session in enumerate(route.tolist()):
-                torch.testing.assert_close(mixed[row], bank.sets[session](side)[layer])
-            torch.testing.assert_close(bank.prompts(side, layer, None), bank.newest(side)[layer])
+            assert torch.equal(tokens.held_for(layer, 2), mixed[:, layer])
+        assert bank.hold(side, tokens) is tokens
 
 
 def test_only_the_newest_set_is_trained_and_what_is_kept_does_not_grow_with_samples() -> None:
@@ -107,13 +109,13 @@ def test_only_the_newest_set_is_trained_and_what_is_kept_does_not_grow_with_samp
 
 def test_weights_that_are_loaded_replace_what_was_materialised() -> None:
     bank, other = bank_of(3), bank_of(3)
-    bank.prompts("image", 0, torch.tensor([0]))
+    bank.stream("image", torch.tensor([0]))
     with torch.no_grad():
         for parameter in other.parameters():
             parameter.mul_(2)
     bank.load_state_dict(other.state_dict())
-    found = bank.prompts("image", 0, torch.tensor([0, 1, 2]))
-    torch.testing.assert_close(found, torch.stack([s("image")[0] for s in other.sets]))
+    found = bank.stream("image", torch.tensor([0, 1, 2]))
+    torch.testing.assert_close(found, torch.stack([s("image") for s in other.sets]))
 
 
 def test_a_removed_session_leaves_the_others_as_they_are() -> None:
@@ -122,11 +124,11 @@ def test_a_removed_session_leaves_the_others_as_they_are() -> None:
         kept.image.normal_()
     before = [{k: v.clone() for k, v in s.state_dict().items()} for s in bank.sets]
     centres = [kept.image.clone() for kept in bank.keys.sessions()]
-    bank.prompts("text", 1, torch.tensor([3]))
+    bank.stream("text", torch.tensor([3]))
     bank.remove(1)
     assert len(bank.sets) == len(bank.keys) == 3
     for now, was in zip(bank.sets, (before[0], before[2], before[3]), strict=True):
         assert all(torch.equal(now.state_dict()[key], value) for key, value in was.items())
     for kept, was in zip(bank.keys.sessions(), (centres[0], centres[2], centres[3]), strict=True):
         assert torch.equal(kept.image, was)
-    torch.testing.assert_close(bank.prompts("text", 1, torch.tensor([2]))[0], bank.newest("text")[1])
+    torch.testing.assert_close(bank.stream("text", torch.tensor([2]))[0], bank.newest("text"))

@@ -59,6 +59,7 @@ def test_learning_adds_a_task_and_routes_by_the_nearest_centre(towers: Backbone,
     assert not torch.allclose(retriever.encode_images(images)[:4], given[:4])
 
 
+@pytest.mark.bitwise
 def test_an_embedding_of_the_first_task_does_not_change_when_another_is_learned(towers: Backbone) -> None:
     retriever = learned(towers, tasks=1)
     images = [picture(i, 0) for i in range(4)]
@@ -89,6 +90,7 @@ def test_the_frozen_backbone_learns_nothing_but_names(towers: Backbone) -> None:
     assert torch.equal(retriever.encode_texts(texts), before)
 
 
+@pytest.mark.bitwise
 def test_save_and_load_keep_everything(towers: Backbone, tmp_path: Path) -> None:
     retriever = learned(towers)
     retriever.save_pretrained(tmp_path / "r")
@@ -103,6 +105,7 @@ def test_save_and_load_keep_everything(towers: Backbone, tmp_path: Path) -> None
     assert torch.equal(again.encode_images(images), retriever.encode_images(images))
 
 
+@pytest.mark.bitwise
 def test_forgetting_a_task_is_exact(towers: Backbone) -> None:
     retriever = learned(towers, tasks=3)
     images = [picture(i, 0) for i in range(4)]
@@ -120,6 +123,7 @@ def test_forgetting_a_task_is_exact(towers: Backbone) -> None:
     assert torch.equal(retriever.encode_images(images), retriever.keys("image", images))
 
 
+@pytest.mark.bitwise
 @pytest.mark.parametrize("method", ["lpi-p", "maple", "dcp", "s_prompts"])
 def test_what_is_learned_after_everything_was_forgotten_depends_on_the_seed_alone(
     method: str, towers: Backbone
@@ -187,6 +191,7 @@ UNCOUPLED = sorted(
 )
 
 
+@pytest.mark.bitwise
 @pytest.mark.parametrize("name", UNCOUPLED)
 def test_every_uncoupled_method_learns_task_after_task(name: str, towers: Backbone, tmp_path: Path) -> None:
     choice = choose(name)
@@ -224,6 +229,7 @@ def test_a_single_picked_prompt_is_no_task(towers: Backbone) -> None:
     assert retriever.encode_images([picture(i, 0) for i in range(3)]).shape == (3, retriever.joint)
 
 
+@pytest.mark.bitwise
 @pytest.mark.parametrize("name", ["l2p", "s-prompts-sequential", "lora", "lpi-m-sequential"])
 def test_a_named_task_changes_nothing_where_tasks_share_their_prompts(name: str, towers: Backbone) -> None:
     retriever = Retriever(towers, name, settings=choose(name).method.tiny())

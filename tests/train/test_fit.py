@@ -126,6 +126,7 @@ def test_stops_when_validation_does_not_improve(
     assert again == report
 
 
+@pytest.mark.bitwise
 @pytest.mark.parametrize("kind", ["single", "multi"])
 def test_two_runs_are_equal_and_seeds_differ(kind: Any, towers: Backbone, tmp_path: Path) -> None:
     data = toy_table(towers, 24, 1, kind), toy_table(towers, 10, 2, kind)
@@ -170,6 +171,7 @@ def test_weights_that_are_no_numbers_are_not_saved(towers: Backbone, tables: Tab
     assert not (tmp_path / LAST).exists()
 
 
+@pytest.mark.bitwise
 @pytest.mark.parametrize("call", ["replace", "fsync"])
 def test_full_disk_keeps_the_last_checkpoint(
     call: str, towers: Backbone, tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -84,14 +84,14 @@ class AttendingPrompts(nn.Module):
         self.to_image = PromptAttention(image, text, settings.heads)
         self.to_text = PromptAttention(text, image, settings.heads)
 
-    def forward(self, side: Side, layers: slice = slice(None)) -> Tensor:
-        """The prompts of some layers of a side, (layers, length, width); both streams run side by side."""
+    def forward(self, side: Side) -> Tensor:
+        """The prompts of a side, (layers, length, width); both streams run side by side."""
         image, text = self.image, self.text
         found = []
         for _ in range(self.depth):
             image, text = self.to_image(image, text), self.to_text(text, image)
             found.append(image if side == "image" else text)
-        return torch.stack(found)[layers]
+        return torch.stack(found)
 
 
 class Dcp(Method):
@@ -135,12 +135,9 @@ class Dcp(Method):
     def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
         """The stream's prompts overwrite the slots in front of every prompted layer; it runs once, before the first."""
         assert self.bank is not None
-        if i == 0:
-            stream = self.bank.stream(side, tokens.route).flatten(-3, -2)
-            tokens = replace(tokens, held=stream.expand(tokens.x.shape[0], -1, -1))
         if i < self.depth:
-            assert tokens.held is not None
-            tokens = tower.put(tokens, tokens.held[:, i * self.length : (i + 1) * self.length])
+            tokens = self.bank.hold(side, tokens)
+            tokens = tower.put(tokens, tokens.held_for(i, self.length))
         return tower.layer(i, tokens)
 
     @classmethod

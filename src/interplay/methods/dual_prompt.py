@@ -56,11 +56,11 @@ class Expert(nn.Module):
         sides = ("image",) if settings.sides == "image" else ("image", "text")
         self.keys = nn.ParameterDict({side: nn.Parameter(torch.rand(shape.joint) * 2 - 1) for side in sides})
 
-    def forward(self, side: Side, layers: slice = slice(None)) -> Tensor:
+    def forward(self, side: Side) -> Tensor:
         """(layers, 2·length, width): first the keys' prefix, then the values'."""
         prefixes = self.image if side == "image" else self.text
         assert prefixes is not None
-        return prefixes[layers]
+        return prefixes
 
 
 class DualPrompt(Method):
@@ -127,7 +127,8 @@ class DualPrompt(Method):
         if side in self.prompted and i + 1 in s.general_layers:
             whole = self.general[side][s.general_layers.index(i + 1)]
         elif side in self.prompted and i + 1 in s.expert_layers:
-            whole = self.bank.prompts(side, s.expert_layers.index(i + 1), tokens.route)
+            tokens = self.bank.hold(side, tokens)
+            whole = tokens.held_for(s.expert_layers.index(i + 1), 2 * s.length)
         if whole is not None:
             keys, values = whole[..., : s.length, :], whole[..., s.length :, :]
             tokens = replace(tokens, prefix=(keys, values))

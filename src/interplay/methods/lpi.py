@@ -133,19 +133,16 @@ class LpiPrompts(nn.Module):
             seen = self.to_text(layer - 1, self.image_norm(across))
         return seen
 
-    def forward(self, side: Side, layers: slice = slice(None)) -> Tensor:
+    def forward(self, side: Side) -> Tensor:
         """What is added to the slots of a side, (layers, length, width)."""
-        own: Tensor = self.prompts(side, layers)
+        own: Tensor = self.prompts(side)
         if self.settings.fusion != "own":
             return own
         keep = self.settings.momentum
         across: Tensor = self.prompts(other(side)).cumsum(dim=0)
-        added = []
-        for at, layer in enumerate(range(len(across))[layers]):
-            if layer == 0:
-                added.append(own[at])
-            else:
-                added.append(keep * own[at] + (1 - keep) * self.fused(side, layer, across[layer]))
+        added = [own[0]]
+        for layer in range(1, len(own)):
+            added.append(keep * own[layer] + (1 - keep) * self.fused(side, layer, across[layer]))
         return torch.stack(added)
 
 
@@ -211,7 +208,8 @@ class Lpi(Method):
     def _prompted(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
         """The tokens in front of layer `i` with the prompts added, before any fusion with a partner."""
         assert self.bank is not None
-        added = self.bank.prompts(side, i, tokens.route)
+        tokens = self.bank.hold(side, tokens)
+        added = tokens.held_for(i, self.settings.length)
         if tokens.prompts == 0:
             return tower.put(tokens, added)
         kept = self.settings.momentum if i and self.settings.fusion == "own" else 1.0

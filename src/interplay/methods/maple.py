@@ -47,12 +47,11 @@ class CoupledPrompts(nn.Module):
         self.text = nn.Parameter(torch.randn(depth, length, shape.text.width) * 0.02)
         self.maps = nn.ModuleList(nn.Linear(shape.text.width, shape.image.width) for _ in range(depth))
 
-    def forward(self, side: Side, layers: slice = slice(None)) -> Tensor:
-        """The prompts of some layers of a side, (layers, length, width)."""
+    def forward(self, side: Side) -> Tensor:
+        """The prompts of a side, (layers, length, width)."""
         if side == "text":
-            return self.text[layers]
-        maps = list(self.maps)[layers]
-        return torch.stack([to_image(text) for to_image, text in zip(maps, self.text[layers], strict=True)])
+            return self.text
+        return torch.stack([to_image(text) for to_image, text in zip(self.maps, self.text, strict=True)])
 
 
 class Maple(Method):
@@ -91,7 +90,8 @@ class Maple(Method):
         """Fresh prompts in front of every prompted layer."""
         assert self.bank is not None
         if i < self.depth:
-            tokens = tower.put(tokens, self.bank.prompts(side, i, tokens.route))
+            tokens = self.bank.hold(side, tokens)
+            tokens = tower.put(tokens, tokens.held_for(i, self.settings.length))
         return tower.layer(i, tokens)
 
     @classmethod

@@ -49,9 +49,9 @@ class InputPrompts(nn.Module):
         self.image = nn.Parameter(nn.init.kaiming_uniform_(image, a=5**0.5))
         self.text = nn.Parameter(torch.randn(settings.text_length, shape.text.width) * 0.02)
 
-    def forward(self, side: Side, layers: slice = slice(None)) -> Tensor:
+    def forward(self, side: Side) -> Tensor:
         """The prompts of a side, (1, length, width)."""
-        return (self.image if side == "image" else self.text)[None][layers]
+        return (self.image if side == "image" else self.text)[None]
 
 
 class SPrompts(Method):
@@ -83,7 +83,7 @@ class SPrompts(Method):
     def embed(self, side: Side, tower: Tower, inputs: Tensor, route: Tensor | None) -> Tokens:
         """The input with its session's prompts."""
         assert self.bank is not None
-        return tower.embed(inputs, context=self.bank.prompts(side, 0, route))
+        return tower.embed(inputs, context=self.bank.stream(side, route).squeeze(-3))
 
     @classmethod
     def tiny(cls) -> Mapping[str, Any]:

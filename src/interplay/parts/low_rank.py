@@ -33,12 +33,13 @@ class LowRankPrompts(nn.Module):
         self.text_tokens = factor(length, rank, deviation)
         self.text_channels = factor(shape.text.width, rank, deviation)
 
-    def forward(self, side: Side, layers: slice = slice(None)) -> Float[Tensor, "layers length width"]:
-        """The prompts of some layers of one side; by default of all."""
+    def forward(self, side: Side) -> Float[Tensor, "layers length width"]:
+        """The prompts of all layers of one side."""
         tokens = self.image_tokens if side == "image" else self.text_tokens
         channels = self.image_channels if side == "image" else self.text_channels
-        weighted = self.layers[layers, None] * tokens[None] / tokens.shape[1]
-        return weighted @ channels.T
+        weighted = self.layers[:, None] * tokens[None] / tokens.shape[1]
+        product = weighted.flatten(0, 1) @ channels.T
+        return product.view(*weighted.shape[:2], -1)
 
     @staticmethod
     def parameter_count(shape: Shape, depth: int, length: int, rank: int) -> int:
@@ -58,9 +59,9 @@ class FullPrompts(nn.Module):
         self.image = nn.Parameter(torch.randn(depth, length, shape.image.width) * 0.02)
         self.text = nn.Parameter(torch.randn(depth, length, shape.text.width) * 0.02)
 
-    def forward(self, side: Side, layers: slice = slice(None)) -> Float[Tensor, "layers length width"]:
-        """The prompts of some layers of one side; by default of all."""
-        return (self.image if side == "image" else self.text)[layers]
+    def forward(self, side: Side) -> Float[Tensor, "layers length width"]:
+        """The prompts of all layers of one side."""
+        return self.image if side == "image" else self.text
 
     @staticmethod
     def parameter_count(shape: Shape, depth: int, length: int) -> int:

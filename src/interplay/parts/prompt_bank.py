@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal, Protocol
 
 import torch
@@ -10,21 +11,27 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from interplay.parts.task_keys import Distance, TaskKeys
-from interplay.towers.tokens import Side
+from interplay.towers.tokens import Side, Tokens
 
 Sessions = Literal["own", "shared"]
 
 
 class PromptSet(Protocol):
-    """The prompts of one session: a module that gives some layers of a side, (layers, length, width)."""
+    """The prompts of one session: a module that gives all layers of a side at once, (layers, length, width).
 
-    def __call__(self, side: Side, layers: slice = ...) -> Tensor: ...
+    There is no way to ask for some of the layers: a product over fewer rows may round differently, and then a set would
+    change in its last bits when it stops being the newest.
+    """
+
+    def __call__(self, side: Side) -> Tensor: ...
 
 
 class PromptBank(nn.Module):
     """Sets of prompts, one a session, and the keys that tell which session a sample belongs to.
 
     Frozen sets are materialised once; a batch whose samples belong to different sessions is one gather from the stack.
+    Every set, the newest too, is computed by the same operation on the same shapes, so that what a session has learned
+    is the same bit for bit whatever comes after it.
 
     Args:
         make: builds a fresh set (a `PromptSet`); the first one is there from the start.
@@ -91,24 +98,26 @@ class PromptBank(nn.Module):
                 self._stacks[place] = torch.stack(old) if old else fresh.new_zeros(0, *fresh.shape)
         return self._stacks[place]
 
-    def prompts(self, side: Side, layer: int, route: Int[Tensor, " batch"] | None) -> Tensor:
-        """The prompts of a batch for one layer.
+    def stream(self, side: Side, route: Int[Tensor, " batch"] | None) -> Tensor:
+        """The prompts of all layers for a batch.
 
         Args:
-            layer: its number among the prompted ones, from 0.
             route: the session of each sample; None: the newest set, as in training.
 
         Returns:
-            (length, width), or with a route (batch, length, width).
+            (layers, length, width), or with a route (batch, layers, length, width).
         """
-        return self.stream(side, route, slice(layer, layer + 1)).squeeze(-3)
+        fresh: Tensor = self.newest(side)
+        return fresh if route is None else torch.cat([self.frozen(side), fresh[None]])[route]
 
-    def stream(self, side: Side, route: Int[Tensor, " batch"] | None, layers: slice = slice(None)) -> Tensor:
-        """The prompts of a batch for some layers: (layers, length, width), or with a route one more axis in front."""
-        fresh: Tensor = self.newest(side, layers)
-        if route is None:
-            return fresh
-        return torch.cat([self.frozen(side)[:, layers], fresh[None]])[route]
+    def hold(self, side: Side, tokens: Tokens) -> Tokens:
+        """The same tokens holding the prompts of all layers for their route; those that hold some already stay.
+
+        See `Tokens.held_for`: so they are computed once a walk, not once a layer.
+        """
+        if tokens.held is not None:
+            return tokens
+        return replace(tokens, held=self.stream(side, tokens.route).flatten(-3, -2))
 
     def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:
         """As every module's; what was materialised from the old weights is dropped."""

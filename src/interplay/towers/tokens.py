@@ -39,7 +39,8 @@ class Tokens:
             `prompts_see_all` allows; every later row may attend to them.
         suffix: (batch, classes, suffix length, width): short continuations, one a class, that attend to all
             real rows of `x` and to their own past, and that `x` never sees (`mitp.md`, open point f).
-        held: (batch, prompts, width): prompts that a method keeps for a later layer, outside the sequence.
+        held: (batch, prompts, width), or (prompts, width) for the whole batch: prompts that a method keeps for later
+            layers, outside the sequence.
         route: (batch, …) which of a method's prompts each sample takes, chosen in front of the walk (`Method.route`);
             None: those in training.
         prefix: keys and values, each (length, width) or (batch, length, width), that every row of the next layer may
@@ -62,6 +63,16 @@ class Tokens:
     def slots(self) -> Tensor:
         """What the prompt slots hold: (batch, prompts, width)."""
         return self.x[:, 1 : 1 + self.prompts]
+
+    def held_for(self, layer: int, length: int) -> Tensor:
+        """What is held for one layer, (…, length, width).
+
+        Args:
+            layer: its number among those that something is held for, from 0.
+            length: prompts a layer.
+        """
+        assert self.held is not None
+        return self.held[..., layer * length : (layer + 1) * length, :]
 
     def put(self, prompt: Tensor, *, see_all: bool = False) -> Tokens:
         """Insert prompts behind the first token, or replace the ones that are there.
