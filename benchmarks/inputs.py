@@ -18,9 +18,10 @@ import torch
 from PIL import Image
 
 from interplay.data.image_cache import ImageCache
-from interplay.data.images import decode, to_square
+from interplay.data.images import decode
 from interplay.data.schema import PairTable
 from interplay.towers.backbone import random_backbone
+from interplay.towers.preprocessing import to_square
 from interplay.towers.walk import encode
 
 ROUNDS = 9

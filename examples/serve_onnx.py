@@ -32,9 +32,13 @@ def pixels(data: bytes) -> np.ndarray:
     picture = picture.convert("RGBA")
     picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
     size, (width, height) = about["size"], picture.size
-    edges = (size, int(size * height / width)) if width <= height else (int(size * width / height), size)
-    left, top = (edges[0] - size) // 2, (edges[1] - size) // 2
-    square = np.asarray(picture.resize(edges, Image.Resampling.BICUBIC))[top : top + size, left : left + size]
+    edges = about.get("edges", size)  # older exports know CLIP's own rule alone
+    if isinstance(edges, int):  # the shorter one
+        wide = width > height
+        edges = [edges, int(edges * width / height)] if wide else [int(edges * height / width), edges]
+    left, top = (edges[1] - size) // 2, (edges[0] - size) // 2
+    resized = picture.resize(edges[::-1], Image.Resampling[about.get("filter", "BICUBIC")])
+    square = np.asarray(resized)[top : top + size, left : left + size]
     return ((square / about["divide"] - about["mean"]) / about["std"]).transpose(2, 0, 1)[None].astype("f4")
 
 

@@ -24,7 +24,7 @@ END = 99
 class LetterTokenizer:
     """A tokenizer with one id a letter: start 98, end 99."""
 
-    def __call__(self, texts: Sequence[str], add_special_tokens: bool = True) -> dict[str, list[list[int]]]:
+    def __call__(self, texts: Sequence[str], verbose: bool = True) -> dict[str, list[list[int]]]:
         return {"input_ids": [[98, *(ord(letter) % 97 for letter in text), 99] for text in texts]}
 
 

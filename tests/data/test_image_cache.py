@@ -15,9 +15,9 @@ from conftest import encoded, picture
 
 from interplay.data import image_cache
 from interplay.data.image_cache import ImageCache
-from interplay.data.images import to_square
 from interplay.data.schema import PairTable
 from interplay.errors import InterplayError
+from interplay.towers.preprocessing import to_square
 
 SIZE = 12
 FEATURES = datasets.Features({"image": datasets.Image(decode=False), "text": datasets.Value("string")})

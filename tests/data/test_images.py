@@ -8,8 +8,9 @@ from conftest import encoded, picture
 from PIL import Image
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from interplay.data.images import MAX_PIXELS, decode, fault, to_square
+from interplay.data.images import MAX_PIXELS, decode, fault
 from interplay.errors import InterplayError
+from interplay.towers.preprocessing import to_square
 
 
 def pixel(image: Image.Image, at: tuple[int, int] = (0, 0)) -> tuple[int, int, int]:

@@ -16,6 +16,7 @@ from interplay.methods.base import Method, choose
 from interplay.parts.heads import Head, HeadSettings
 from interplay.tasks.classify import PairClassifier
 from interplay.towers.backbone import Backbone, clip_config, from_clip
+from interplay.towers.preprocessing import Normalisation
 from interplay.towers.presets import PRESETS
 from interplay.towers.tokens import SIDES
 from interplay.towers.walk import encode, encode_pair
@@ -107,8 +108,8 @@ def test_it_counts_every_parameter_of_the_towers(name: str) -> None:
 
 
 def test_pixels_are_read_as_the_backbone_says_also_behind_an_artefact(pixels: Tensor) -> None:
-    statistics = (0.1, 0.2, 0.3), (0.7, 0.8, 0.9)
-    backbone = from_clip(random_clip(small_shape()), LetterTokenizer(), "other pixels", statistics)
+    normalisation = Normalisation((0.1, 0.2, 0.3), (0.7, 0.8, 0.9))
+    backbone = from_clip(random_clip(small_shape()), LetterTokenizer(), "other pixels", normalisation)
     loaded = choose("full").build(backbone.shape).eval()
     loaded.load_state_dict(method_of(backbone).state_dict())
     assert torch.equal(

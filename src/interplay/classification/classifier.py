@@ -19,7 +19,7 @@ from interplay.classification.predict import evaluate, predict
 from interplay.classification.probe import fit_probe, fit_threshold
 from interplay.data.batches import EncodedTable
 from interplay.data.image_cache import ImageCache
-from interplay.data.images import ImageSource, decode, to_square
+from interplay.data.images import ImageSource, decode
 from interplay.data.readers import load
 from interplay.data.schema import PairTable, Split
 from interplay.errors import InterplayError, unknown
@@ -29,6 +29,7 @@ from interplay.metrics.classification import Kind, classification_metrics, negat
 from interplay.parts.heads import HeadSettings
 from interplay.tasks.classify import MultiLoss, PairClassifier
 from interplay.towers.backbone import Backbone, as_backbone
+from interplay.towers.preprocessing import to_square
 from interplay.training.settings import TrainSettings
 from interplay.training.train import FitReport, fit
 
@@ -49,7 +50,7 @@ def as_table(data: Data) -> PairTable:
 def encode_table(table: PairTable, backbone: Backbone, *, reserve: int = 0) -> EncodedTable:
     """The pairs of a table as a backbone reads them, pictures through the image cache; says how many texts were cut."""
     before = backbone.truncated
-    encoded = EncodedTable.from_table(table, backbone, ImageCache(size=backbone.image_size), reserve=reserve)
+    encoded = EncodedTable.from_table(table, backbone, ImageCache(square=backbone.square), reserve=reserve)
     if cut := backbone.truncated - before:
         room = backbone.text.shape.positions - reserve
         _log.warning("%s: %d of %d texts were cut to %d tokens.", table.name, cut, len(table), room)
@@ -75,7 +76,7 @@ def encode_inputs(
     pixels = np.empty((len(images), 3, size, size), dtype=np.uint8)
     for at, source in enumerate(images):
         name = str(source) if isinstance(source, (str, Path)) else f"image {at + 1}"
-        pixels[at] = to_square(decode(source, name), size)
+        pixels[at] = to_square(decode(source, name), backbone.square)
     return EncodedTable.from_arrays(
         backbone, pixels, list(texts), kind="pairs", name="input", reserve=reserve
     )

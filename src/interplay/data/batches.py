@@ -148,16 +148,16 @@ class EncodedTable:
         """The pairs of a table (of one split of it).
 
         Args:
-            images: keeps the decoded pictures, of the size that the backbone reads.
+            images: keeps the decoded pictures, cut to the square that the backbone reads.
             reserve: token positions to leave free (context prompts, class texts that continue a text).
 
         Raises:
             InterplayError: the image cache has another size, or a picture cannot be read.
         """
-        size = backbone.image_size
-        if images.size != size:
+        if images.square != backbone.square:
             raise InterplayError(
-                f"The image cache holds pictures of {images.size} pixels, but '{backbone.name}' reads {size}."
+                f"The image cache holds pictures of {images.square.label} pixels, but '{backbone.name}' reads "
+                f"{backbone.square.label}."
             )
         return cls(
             name=table.name,

@@ -15,10 +15,11 @@ import filelock
 import numpy as np
 import numpy.typing as npt
 
-from interplay.data.images import decode, read_bytes, to_square
+from interplay.data.images import decode, read_bytes
 from interplay.data.paths import cache_folder
 from interplay.data.schema import PairTable
 from interplay.errors import InterplayError
+from interplay.towers.preprocessing import Square, to_square
 
 _LAYOUT = "v1"  # counts up when the files or the resizing change
 _SHARDS = 8  # a full cache gives up one part in so many at a time
@@ -40,17 +41,18 @@ class ImageCache:
 
     Args:
         folder: where the cache lies; by default `images/` in the program's cache folder.
-        size: the edge of the pictures in pixels, default 224.
-        max_bytes: the bound on the pixels kept for this size, default 20 GB; at least two pictures.
+        square: how pictures are cut to the square, or only its edge in pixels; default 224.
+        max_bytes: the bound on the pixels kept for this square, default 20 GB; at least two pictures.
 
     Raises:
         InterplayError: `max_bytes` is too small, or the folder cannot be written.
     """
 
     def __init__(
-        self, folder: str | Path | None = None, size: int = 224, max_bytes: int = 20 * 10**9
+        self, folder: str | Path | None = None, square: Square | int = 224, max_bytes: int = 20 * 10**9
     ) -> None:
-        self.size = size
+        self.square = Square(square) if isinstance(square, int) else square
+        self.size = size = self.square.size
         self.max_bytes = max_bytes
         self._bytes = 3 * size * size
         if max_bytes < 2 * self._bytes:
@@ -58,7 +60,9 @@ class ImageCache:
                 f"An image cache of {max_bytes} bytes cannot hold two pictures of {self._bytes} bytes."
             )
         self._capacity = max(1, min(_LARGEST_SHARD, max_bytes // _SHARDS) // self._bytes)
-        self.folder = (Path(folder) if folder else cache_folder() / "images") / f"{size}-{_LAYOUT}"
+        self.folder = (
+            Path(folder) if folder else cache_folder() / "images"
+        ) / f"{self.square.label}-{_LAYOUT}"
         self._shards: dict[int, _Shard] = {}
         self._place: dict[bytes, tuple[int, int, int]] = {}
         self._alias: dict[bytes, bytes] = {}
@@ -108,7 +112,7 @@ class ImageCache:
             for position, digest in enumerate(digests):
                 if digest not in fresh and not self._read(digest, out[position]):
                     original = originals.get(position) or read_bytes(sources[position], places[position])
-                    fresh[digest] = to_square(decode(original, places[position]), self.size)
+                    fresh[digest] = to_square(decode(original, places[position]), self.square)
                 if digest in fresh:
                     out[position] = fresh[digest]
             if fresh or aliases:

@@ -1,4 +1,4 @@
-"""Pictures from anywhere, decoded safely, and cut to the square that a CLIP image tower takes."""
+"""Pictures from anywhere, decoded safely."""
 
 from __future__ import annotations
 
@@ -8,18 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from interplay.data.picture_sources import ImageSource, Unusable, plain, regular_file
 from interplay.errors import InterplayError
 
-__all__ = ["MAX_PIXELS", "ImageSource", "decode", "fault", "read_bytes", "source_name", "to_square"]
+__all__ = ["MAX_PIXELS", "ImageSource", "decode", "fault", "read_bytes", "source_name"]
 
 MAX_PIXELS = 89_478_485
 """The default limit for one picture: Pillow's own, 256 MiB of RGB."""
-
-_LONGEST = 64  # an edge beyond so many times the other one is cut before resizing
 
 
 def decode(source: ImageSource, where: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -73,34 +70,6 @@ def read_bytes(source: Mapping[str, Any], where: str) -> bytes:
 def source_name(source: ImageSource, number: int) -> str:
     """What a message calls a picture: its path, or else its number."""
     return str(source) if isinstance(source, (str, Path)) else f"image {number}"
-
-
-def to_square(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
-    """Resizes the shortest edge to `size` (bicubic) and cuts out the centre, as `CLIPImageProcessor` does.
-
-    Bit for bit what `transformers`' Pillow CLIP processor makes without rescaling and normalising. Only a
-    picture more than 64 times as long as wide is cut to 64 before (its borders may differ by a rounding): one
-    of 1 × 80,000,000 pixels would otherwise grow without bound.
-
-    Args:
-        image: RGB, any size.
-        size: the edge of the result in pixels.
-
-    Returns:
-        uint8, (3, size, size).
-    """
-    width, height = image.size
-    short = min(width, height)
-    if max(width, height) > _LONGEST * short:
-        width, height = min(width, _LONGEST * short), min(height, _LONGEST * short)
-        left, top = (image.width - width) // 2, (image.height - height) // 2
-        image = image.crop((left, top, left + width, top + height))
-    width, height = (
-        (size, int(size * height / width)) if width <= height else (int(size * width / height), size)
-    )
-    pixels = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
-    left, top = (width - size) // 2, (height - size) // 2
-    return np.ascontiguousarray(pixels[top : top + size, left : left + size].transpose(2, 0, 1))
 
 
 def _decode(source: ImageSource, max_pixels: int) -> Image.Image:

@@ -29,9 +29,10 @@ TOLERANCE = 1e-4
 """What vectors and probabilities may differ by from PyTorch's; more is no export."""
 _PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 _RESIZE = (
-    "RGB with the EXIF orientation applied, 16-bit grey divided by 257 and transparency laid on white; a picture more "
-    "than 64 times as long as wide is cut to 64 around its centre; the shorter edge becomes 'size' (Pillow, bicubic) "
-    "and the longer one int(size * longer / shorter); the centre square is cut out at (edge - size) // 2"
+    "RGB with the EXIF orientation applied, 16-bit grey divided by 257 and transparency laid on white; where 'edges' "
+    "is one number, a picture more than 64 times as long as wide is cut to 64 around its centre, and its shorter edge "
+    "becomes 'edges' and the longer one int(edges * longer / shorter); where it is two, they are height and width; "
+    "resized by Pillow with 'filter'; the centre square of 'size' is cut out at (edge - size) // 2"
 )
 
 
@@ -196,6 +197,8 @@ def _write(
     description: dict[str, Any],
     opset: int,
 ) -> Exported:
+    from PIL import Image
+
     from interplay.export.graphs import parity, write
 
     context: int = description.pop("context")
@@ -218,7 +221,9 @@ def _write(
         "image": {
             "size": backbone.image_size,
             "resize": _RESIZE,
-            "divide": 255,
+            "edges": backbone.square.resize or backbone.image_size,
+            "filter": Image.Resampling(backbone.square.resample).name,
+            "divide": backbone.image.normalisation.divisor,
             "mean": backbone.image.mean.flatten().tolist(),
             "std": backbone.image.deviation.flatten().tolist(),
         },

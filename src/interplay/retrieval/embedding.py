@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from interplay.data.batches import EncodedTable, Integers, OrderedSampler, Texts
-from interplay.data.images import ImageSource, decode, to_square
+from interplay.data.images import ImageSource, decode
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.towers.backbone import Backbone
+from interplay.towers.preprocessing import to_square
 from interplay.towers.tokens import Side
 from interplay.towers.walk import encode
 
@@ -60,7 +61,7 @@ def image_inputs(sources: Sequence[ImageSource], backbone: Backbone) -> SideInpu
         for at, row in enumerate(rows):
             source = sources[row]
             name = str(source) if isinstance(source, (str, Path)) else f"image {row + 1}"
-            pixels[at] = to_square(decode(source, name), size)
+            pixels[at] = to_square(decode(source, name), backbone.square)
         return torch.from_numpy(pixels)
 
     return SideInputs("image", read, np.zeros(len(sources), dtype=np.int64))

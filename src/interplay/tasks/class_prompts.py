@@ -95,8 +95,8 @@ class ClassPrompts(nn.Module):
         route = None if self.keys is None else method.training_route("text", self.keys)
         inputs: Tensor | Start = self.ids
         if self.waiting is not None:
-            lengths = (self.ids == backbone.text.shape.end_token).int().argmax(dim=-1) + 1
-            inputs = Start(Tokens(self.waiting, lengths=lengths), self.front_layers)
+            tokens = Tokens(self.waiting, lengths=backbone.text.lengths(self.ids))
+            inputs = Start(tokens, self.front_layers)
         return encode(backbone.text, "text", inputs, method, route=route)
 
     def _of_each(self, backbone: Backbone, method: Method, route: Tensor) -> Tensor:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -15,10 +13,11 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import AutoTokenizer, CLIPConfig, CLIPModel, PreTrainedTokenizerFast
-from transformers.utils import logging as transformers_logging
 
 from interplay.errors import InterplayError, unknown
+from interplay.towers.checkpoint import end_token, pools_highest_id, read_checkpoint, read_config
 from interplay.towers.clip import ImageTower, TextTower, load_image_tower, load_text_tower
+from interplay.towers.preprocessing import CLIP_PIXELS, Normalisation, Square
 from interplay.towers.presets import COUNTED, HUB_ORGANISATION, PRESETS
 from interplay.towers.tokens import Shape, Side, TowerShape
 
@@ -32,15 +31,25 @@ class Backbone(nn.Module):
         name: what the user asked for: `tiny`, a preset, a hub id or a folder.
         image, text: the towers; their parameters never ask for a gradient.
         scale: the pre-trained factor on cosine similarities, exp(logit_scale).
+        square: how pictures are cut to the square that the image tower reads.
         truncated: how many texts `tokenize` had to cut since the backbone was loaded.
     """
 
-    def __init__(self, name: str, image: ImageTower, text: TextTower, scale: float, tokenizer: Any) -> None:
+    def __init__(
+        self,
+        name: str,
+        image: ImageTower,
+        text: TextTower,
+        scale: float,
+        tokenizer: Any,
+        square: Square | None = None,
+    ) -> None:
         super().__init__()
         self.name = name
         self.image = image
         self.text = text
         self.scale = scale
+        self.square = square or Square(image.shape.image_size)
         self.truncated = 0
         self._tokenizer = tokenizer
         self.requires_grad_(False)
@@ -67,11 +76,17 @@ class Backbone(nn.Module):
 
     @cached_property
     def digest(self) -> str:
-        """Identity of the weights: BLAKE2b over every tensor in fp32, in the order of its name."""
+        """Identity of weights and pixels: BLAKE2b over every tensor in fp32, in the order of its name.
+
+        What pictures are cut and normalised by joins where it is not CLIP's own rule.
+        """
         state = hashlib.blake2b(digest_size=16)
         for name, tensor in sorted(self.state_dict().items()):
             state.update(name.encode())
             state.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().data)
+        pixels, square = _numbers(self.image.normalisation), self.square
+        if square != Square(self.image_size) or not torch.equal(pixels, _numbers(CLIP_PIXELS)):
+            state.update(f"pixels {square.label}".encode() + pixels.numpy().tobytes())
         return state.hexdigest()
 
     def tokenize(self, texts: Sequence[str], *, reserve: int = 0) -> Tensor:
@@ -83,7 +98,10 @@ class Backbone(nn.Module):
             reserve: positions to leave free (prompts in front of the position embeddings, class suffixes).
         """
         limit = self.text.shape.positions - reserve
-        rows: list[list[int]] = self._tokenizer(list(texts), add_special_tokens=True)["input_ids"]
+        found = self._tokenizer(
+            list(texts), verbose=False
+        )  # long texts are no error here: they are cut below
+        rows: list[list[int]] = found["input_ids"]
         end = self.text.shape.end_token
         rows = [[*row[:-1], end] for row in rows]
         self.truncated += sum(len(row) > limit for row in rows)
@@ -104,10 +122,13 @@ class Backbone(nn.Module):
         return text
 
 
-def _tower_shapes(config: CLIPConfig) -> Shape:
+def _numbers(normalisation: Normalisation) -> Tensor:
+    """A normalisation as one row in fp32."""
+    return torch.tensor([*normalisation.mean, *normalisation.deviation, normalisation.divisor], device="cpu")
+
+
+def _tower_shapes(config: CLIPConfig, end: int) -> Shape:
     image, text = config.vision_config, config.text_config
-    # Checkpoints from before transformers 4.31 say 2 and mean the highest id of the vocabulary.
-    end = text.vocab_size - 1 if text.eos_token_id == 2 else text.eos_token_id
     return Shape(
         image=TowerShape(
             width=image.hidden_size,
@@ -131,6 +152,7 @@ def _tower_shapes(config: CLIPConfig) -> Shape:
             vocabulary=text.vocab_size,
             positions=text.max_position_embeddings,
             end_token=end,
+            pools_highest_id=pools_highest_id(config),
         ),
     )
 
@@ -168,21 +190,23 @@ def from_clip(
     model: CLIPModel,
     tokenizer: Any,
     name: str,
-    statistics: tuple[Sequence[float], Sequence[float]] | None = None,
+    normalisation: Normalisation = CLIP_PIXELS,
+    square: Square | None = None,
 ) -> Backbone:
     """Towers from a loaded `transformers.CLIPModel`.
 
     Args:
-        statistics: mean and deviation of the pixels, three numbers each; by default CLIP's.
+        normalisation: of the pixels; by default CLIP's.
+        square: how pictures are cut; by default as CLIP does.
     """
-    shape = _tower_shapes(model.config)
+    shape = _tower_shapes(model.config, end_token(model.config, tokenizer))
     with torch.device("meta"):
-        image = ImageTower(shape.image, *(tuple(three) for three in statistics or ()))  # type: ignore[arg-type]
+        image = ImageTower(shape.image, normalisation)
         text = TextTower(shape.text)
     weights = {key: value.detach().float() for key, value in model.state_dict().items()}
     load_image_tower(image, weights)
     load_text_tower(text, weights)
-    return Backbone(name, image, text, float(weights["logit_scale"].exp()), tokenizer)
+    return Backbone(name, image, text, float(weights["logit_scale"].exp()), tokenizer, square)
 
 
 def bundled_folder() -> Path:
@@ -215,28 +239,11 @@ def check_loadable(name: str) -> None:
         )
 
 
-def _unreachable(name: str, error: Exception) -> InterplayError:
-    return InterplayError(
-        f"The backbone '{name}' could not be loaded: it is neither a folder with a CLIP checkpoint nor a hub "
-        f"id that can be reached from here ({type(error).__name__}). Give a local folder, be online, or use "
-        f"the bundled backbone '{BUNDLED}'."
-    )
-
-
-def _pixel_statistics(place: str) -> tuple[Sequence[float], Sequence[float]] | None:
-    """Mean and deviation of the pixels as a local checkpoint folder states them."""
-    path = Path(place) / "preprocessor_config.json"
-    if not path.is_file():
-        return None
-    settings = json.loads(path.read_text())
-    return settings["image_mean"], settings["image_std"]
-
-
 def shape_of(name: str) -> Shape:
     """The geometry of a backbone; for presets and local folders without reading any weights.
 
     Raises:
-        InterplayError: the backbone is unknown or cannot be reached.
+        InterplayError: the backbone is unknown, cannot be reached, or is no CLIP checkpoint.
     """
     if name in COUNTED:
         return COUNTED[name]
@@ -245,10 +252,11 @@ def shape_of(name: str) -> Shape:
         return PRESETS[name]
     if place.removeprefix(f"{HUB_ORGANISATION}/") in PRESETS:
         return PRESETS[place.removeprefix(f"{HUB_ORGANISATION}/")]
-    try:
-        return _tower_shapes(CLIPConfig.from_pretrained(place))
-    except (OSError, ValueError) as error:
-        raise _unreachable(name, error) from error
+    config = read_config(place, name)
+    old = pools_highest_id(config)
+    return _tower_shapes(
+        config, config.text_config.vocab_size - 1 if old else config.text_config.eos_token_id
+    )
 
 
 def bundled_tokenizer() -> Any:
@@ -269,39 +277,26 @@ def random_backbone(name: str, seed: int = 0) -> Backbone:
     return from_clip(model, bundled_tokenizer(), f"{name} (random weights, seed {seed})")
 
 
-@contextlib.contextmanager
-def _quiet_loading() -> Iterator[None]:
-    """Without the bar that `transformers` draws for every tensor it reads."""
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()
-
-
-def load_backbone(name: str, *, random_weights: bool = False, seed: int = 0) -> Backbone:
-    """Load a frozen dual encoder in fp32 on the CPU.
+def load_backbone(
+    name: str, *, random_weights: bool = False, seed: int = 0, allow_pickle: bool = False
+) -> Backbone:
+    """Load a frozen dual encoder in fp32 on the CPU, with its tokenizer and its rules for pictures.
 
     Args:
         name: `tiny` (bundled), a preset such as `clip-vit-large-patch14`, any hub id of a CLIP checkpoint, or
             a folder in the same format.
         random_weights: seeded random weights of the full geometry instead of trained ones.
+        seed: of the random weights.
+        allow_pickle: read the tensors of a checkpoint that is there as a pickle alone (`pytorch_model.bin`).
 
     Raises:
-        InterplayError: the backbone is unknown, cannot be reached, or is no CLIP checkpoint.
+        InterplayError: the backbone is unknown, cannot be reached, is no CLIP checkpoint, or is not whole: a tensor,
+            the tokenizer or the settings of its image processor are missing or do not fit.
     """
     if random_weights:
         return random_backbone(name, seed)
-    place = _place(name)
-    try:
-        with _quiet_loading():
-            model = CLIPModel.from_pretrained(place, dtype=torch.float32)
-            tokenizer = AutoTokenizer.from_pretrained(place)
-    except (OSError, ValueError) as error:
-        raise _unreachable(name, error) from error
-    return from_clip(model, tokenizer, name, _pixel_statistics(place))
+    found = read_checkpoint(_place(name), name, allow_pickle=allow_pickle)
+    return from_clip(found.model, found.tokenizer, name, found.normalisation, found.square)
 
 
 def as_backbone(backbone: str | Backbone) -> Backbone:

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from interplay.towers.activations import activation
+from interplay.towers.preprocessing import CLIP_PIXELS, Normalisation
 from interplay.towers.tokens import Tokens, Tower, TowerShape
 
 KeysValues = tuple[Tensor, Tensor]
@@ -155,14 +156,10 @@ class ImageTower(Tower):
     mean: Tensor
     deviation: Tensor
 
-    def __init__(
-        self,
-        shape: TowerShape,
-        mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073),
-        deviation: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711),
-    ) -> None:
+    def __init__(self, shape: TowerShape, normalisation: Normalisation = CLIP_PIXELS) -> None:
         super().__init__()
         self.shape = shape
+        self.normalisation = normalisation
         self.patches = nn.Conv2d(3, shape.width, shape.patch_size, shape.patch_size, bias=False)
         self.first = nn.Parameter(torch.zeros(shape.width))
         self.positions = nn.Parameter(torch.zeros(shape.length, shape.width))
@@ -170,14 +167,17 @@ class ImageTower(Tower):
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.depth))
         self.norm_out = nn.LayerNorm(shape.width, eps=shape.epsilon)
         self.projection = nn.Linear(shape.width, shape.joint, bias=False)
-        self.register_buffer("mean", torch.tensor(mean, device="cpu").view(3, 1, 1), persistent=False)
-        channels = torch.tensor(deviation, device="cpu").view(3, 1, 1)
-        self.register_buffer("deviation", channels, persistent=False)
+        mean, deviation = (
+            torch.tensor(three, device="cpu").view(3, 1, 1)
+            for three in (normalisation.mean, normalisation.deviation)
+        )
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("deviation", deviation, persistent=False)
 
     def normalised(self, inputs: Tensor) -> Tensor:
         """Pixels as the first layer reads them: uint8 by the backbone's mean and deviation, floats as they are."""
         if inputs.dtype == torch.uint8:
-            inputs = (inputs.to(self.mean.dtype) / 255 - self.mean) / self.deviation
+            inputs = (inputs.to(self.mean.dtype) / self.normalisation.divisor - self.mean) / self.deviation
         return inputs
 
     def embed(self, inputs: Tensor, *, context: Tensor | None = None, split: int | None = None) -> Tokens:
@@ -222,6 +222,14 @@ class TextTower(Tower):
         self.norm_out = nn.LayerNorm(shape.width, eps=shape.epsilon)
         self.projection = nn.Linear(shape.width, shape.joint, bias=False)
 
+    def lengths(self, ids: Tensor) -> Tensor:
+        """(batch,) how many ids of each row stand up to and with the one whose token is pooled.
+
+        That is the first end token; for `shape.pools_highest_id` the first highest id, as in `transformers`.
+        """
+        wanted = ids if self.shape.pools_highest_id else ids == self.shape.end_token
+        return wanted.int().argmax(dim=-1) + 1  # onnxruntime has no argmax of int64
+
     def embed(
         self,
         inputs: Tensor,
@@ -236,7 +244,7 @@ class TextTower(Tower):
         Args:
             context: prompts that join behind the start token, in front of the position embeddings (CoOp).
             split: how many of them; the others join in front of the end token. None: all, and they are prompt slots.
-            lengths: (batch,) real tokens; by default up to and with the first end token.
+            lengths: (batch,) real tokens; by default up to and with the one that is pooled (`lengths`).
             suffix: (classes, suffix length) ids of one continuation a class, all of one length; each
                 continues every sample at that sample's own length (`Tokens.suffix`).
 
@@ -244,7 +252,7 @@ class TextTower(Tower):
             ValueError: the sequence, context and suffix included, is longer than the position table.
         """
         if lengths is None:
-            lengths = (inputs == self.shape.end_token).int().argmax(dim=-1) + 1
+            lengths = self.lengths(inputs)
         x = self.words(inputs)
         extra = 0 if context is None else context.shape[-2]
         behind = 0 if suffix is None else suffix.shape[-1]

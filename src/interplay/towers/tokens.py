@@ -108,6 +108,7 @@ class TowerShape:
         epsilon: of the layer norms.
         image_size, patch_size: side lengths in pixels.
         vocabulary, positions, end_token: of the tokenizer and the position table.
+        pools_highest_id: whether a text is pooled at its highest id instead of its first end token.
     """
 
     width: int
@@ -122,6 +123,7 @@ class TowerShape:
     vocabulary: int = 0
     positions: int = 0
     end_token: int = 0
+    pools_highest_id: bool = False
 
     @property
     def length(self) -> int:

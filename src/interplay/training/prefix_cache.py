@@ -58,7 +58,7 @@ def run_front(tower: ImageTower | TextTower, inputs: Tensor, layers: int) -> Tok
     """
     if isinstance(tower, ImageTower):
         return Tokens(_blocks(tower, inputs, layers))
-    lengths = (inputs == tower.shape.end_token).int().argmax(dim=1) + 1
+    lengths = tower.lengths(inputs)
     x = torch.zeros(*inputs.shape, tower.shape.width, device=inputs.device)
     padded = (-(-lengths // _POSITIONS) * _POSITIONS).clamp(max=tower.shape.positions)
     for length in sorted(set(padded.tolist())):
@@ -220,8 +220,6 @@ def _identity(backbone: Backbone, side: Side) -> str:
     state.update(
         f"{_LAYOUT} {backbone.digest} {side} {backbone.device.type} {backbone.shape.side(side)!r}".encode()
     )
-    if side == "image":
-        state.update(torch.cat([backbone.image.mean, backbone.image.deviation]).cpu().numpy().tobytes())
     return f"{side}-{state.hexdigest()}"
 
 
