@@ -1,7 +1,8 @@
 """Matrix products that round as the worst library might: differently for every shape and operation.
 
 A BLAS picks its kernel by the shape of a product, and two kernels may add in another order. Whether that shows depends
-on the processor. Here it always shows: what is equal bit for bit in this mode is computed by one operation on one shape.
+on the processor. Here it always shows: what is equal bit for bit in this mode is computed by one operation on one
+shape.
 """
 
 from __future__ import annotations
