@@ -32,8 +32,9 @@ from interplay.comparison.pages import shown as mean_and_deviation
 from interplay.data.schema import Split
 from interplay.files import write_text
 from interplay.methods.base import choose
-from interplay.retrieval.continual import MATRIX, StreamEvaluation, run_joint, run_stream
+from interplay.retrieval.continual import StreamEvaluation, run_joint, run_stream
 from interplay.retrieval.retriever import Retriever
+from interplay.retrieval.run_folder import MATRIX
 from interplay.retrieval.score_matrix import ScoreMatrix
 from interplay.tasks.stream import Session, sessions_of
 from interplay.towers.backbone import Backbone

@@ -6,12 +6,13 @@ artefact is whole or not there. `config.json` repeats the header for people and 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import torch
 from huggingface_hub import ModelHubMixin
@@ -21,6 +22,7 @@ from torch import nn
 
 from interplay.errors import InterplayError
 from interplay.files import write_atomically, write_text
+from interplay.locks import writing
 from interplay.methods.base import choose, make_settings
 from interplay.metrics.calibration import Calibration
 from interplay.metrics.classification import Kind
@@ -32,6 +34,7 @@ WEIGHTS = "method.safetensors"
 CONFIG = "config.json"
 FORMAT = 1
 Task = Literal["classification", "retrieval"]
+_Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True)
@@ -98,15 +101,43 @@ def save(folder: Path, model: PairClassifier, card: Card) -> None:
 def write_artifact(folder: Path, module: nn.Module, card: Mapping[str, Any], readme: str) -> None:
     """Tensors and card in one safetensors file, the card again as JSON, and a model card; each replaced in one step.
 
+    The one that counts comes last: a change that was killed before is made again in whole.
+
     Raises:
-        InterplayError: it cannot be written.
+        InterplayError: it cannot be written, or another process writes there.
     """
     text = json.dumps(card, indent=2, ensure_ascii=False)
     tensors = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
     tensors = tensors or {"empty": torch.zeros(0)}
-    write_atomically(folder / WEIGHTS, lambda path: save_file(tensors, path, metadata={"interplay": text}))
-    write_text(folder / CONFIG, text + "\n")
-    write_text(folder / "README.md", readme)
+    with writing(folder):
+        write_text(folder / "README.md", readme)
+        write_text(folder / CONFIG, text + "\n")
+        write_atomically(
+            folder / WEIGHTS, lambda path: save_file(tensors, path, metadata={"interplay": text})
+        )
+
+
+def mark(folder: Path) -> str:
+    """A digest of the artefact in a folder, another one after every change; empty where there is none."""
+    try:
+        with (folder / WEIGHTS).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+
+
+def unchanged(folder: Path, read: Callable[[], _Read]) -> tuple[_Read, str]:
+    """What is read of an artefact, and its mark; read again where a writer put another in its place meanwhile."""
+    while True:
+        before = mark(folder)
+        try:
+            found = read()
+        except InterplayError:
+            if mark(folder) == before:
+                raise
+        else:
+            if mark(folder) == before:
+                return found, before
 
 
 def read_header(folder: Path, task: Task | None = None) -> dict[str, Any]:
@@ -191,11 +222,15 @@ def load(folder: Path, backbone: Backbone) -> tuple[PairClassifier, Card]:
     Raises:
         InterplayError: as `read_card`; another backbone than it was trained on; tensors that do not fit.
     """
-    card = read_card(folder)
-    check_backbone(folder, card.backbone, card.backbone_digest, backbone)
-    model = build(card, backbone)
-    fill(folder, model)
-    return model.eval(), card
+
+    def read() -> tuple[PairClassifier, Card]:
+        card = read_card(folder)
+        check_backbone(folder, card.backbone, card.backbone_digest, backbone)
+        model = build(card, backbone)
+        fill(folder, model)
+        return model.eval(), card
+
+    return unchanged(folder, read)[0]
 
 
 def folder_of(model_id: str, options: Mapping[str, Any]) -> Path:

@@ -29,9 +29,10 @@ def writing(folder: Path, waiting: Callable[[str], None] | None = None) -> Itera
     Raises:
         InterplayError: another writer holds the folder; it cannot be written into.
     """
-    from lightning.pytorch.utilities.rank_zero import rank_zero_only
+    import lightning.fabric.utilities.rank_zero  # noqa: F401  (tells the next one which process this is)
+    from lightning_utilities.core.rank_zero import rank_zero_only
 
-    if rank_zero_only.rank:
+    if getattr(rank_zero_only, "rank", 0):
         yield
         return
     place = folder.absolute()

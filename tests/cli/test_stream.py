@@ -12,7 +12,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from interplay.retrieval.continual import MATRIX
+from interplay.retrieval.run_folder import MATRIX
 from interplay.retrieval.score_matrix import ScoreMatrix
 
 from .conftest import SMALL, TASKS, Run, write_stream
@@ -241,7 +241,7 @@ def test_a_session_that_fails_leaves_the_run_as_it_was(
     words = ["learn", copied, "--task", "discs", "--no-progress", "--data"]
     assert "at least 2" in said(run, *words, one)
     none = rewritten(stream, tmp_path / "none", [row for row in table if row not in train])
-    assert "no rows in the split 'train'" in said(run, *words, none)
+    assert "task 'discs' has 0 pictures in 'train'" in said(run, *words, none)
     rest = rewritten(stream, tmp_path / "rest", table)
     assert "Lower learning_rate" in said(run, *words, rest, "--learning-rate", "1e30", "--epochs", 2)
     assert {path.name: path.read_bytes() for path in copied.iterdir() if path.is_file()} == before
@@ -273,14 +273,12 @@ def test_data_that_are_no_stream(run: Run, stream: Path, toy: Path, tmp_path: Pa
     table = rows(stream)
     keep = [row for row in table if row["task"] != "circles" or row["split"] != "train"]
     none = rewritten(stream, tmp_path / "none", keep)
-    assert "task 'circles', has 0 training pictures" in said(run, "continual", "--data", none, *out)
+    assert "task 'circles' has 0 pictures in 'train'; a session needs at least 2" in said(
+        run, "continual", "--data", none, *out
+    )
     first = next(row for row in table if row["task"] == "circles" and row["split"] == "train")
     one = rewritten(stream, tmp_path / "one", [first, *keep])
-    assert "task 'circles', has 1 training pictures" in said(run, "continual", "--data", one, *out)
-    unseen = rewritten(
-        stream, tmp_path / "unseen", [r for r in table if r["task"] != "circles" or r["split"] != "test"]
-    )
-    assert "no rows in the split 'test'" in said(run, "continual", "--data", unseen, *out)
+    assert "task 'circles' has 1 picture in 'train'" in said(run, "continual", "--data", one, *out)
     lines = [
         {"image": row["image"], "text": [row["text"]], "task": row["task"], "split": row["split"]}
         for row in table

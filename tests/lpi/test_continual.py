@@ -17,8 +17,9 @@ from safetensors.torch import load_file
 from interplay.errors import InterplayError
 from interplay.methods.base import choose
 from interplay.metrics.recall import KS
-from interplay.retrieval.continual import MATRIX, StreamEvaluation, run_stream
+from interplay.retrieval.continual import StreamEvaluation, run_stream
 from interplay.retrieval.retriever import Retriever
+from interplay.retrieval.run_folder import MATRIX
 from interplay.retrieval.score_matrix import ScoreMatrix
 from interplay.tasks.stream import Session
 from interplay.towers.backbone import Backbone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import pytest
 import torch
 from torch.nn.utils import parameters_to_vector
 
+from interplay import artifacts
 from interplay.errors import InterplayError
+from interplay.locks import writing
 from interplay.methods.base import choices, choose
 from interplay.retrieval.retriever import BARE, SHARED, Retriever
 from interplay.towers.backbone import Backbone
@@ -141,6 +144,70 @@ def test_what_is_learned_after_everything_was_forgotten_depends_on_the_seed_alon
     assert not torch.equal(weights[0], weights[2])
 
 
+@pytest.mark.parametrize("method", ["lpi-p", "maple", "dcp", "s_prompts"])
+def test_a_task_has_the_same_prompts_wherever_in_the_stream_it_is_learned(
+    method: str, towers: Backbone
+) -> None:
+    settings = dict(choose(method).method.tiny())
+    if method == "lpi-p":
+        settings["task_alignment"] = False  # CPA looks at the other tasks' prompts
+    retriever = Retriever(towers, method, settings=settings)
+    for task in range(3):
+        retriever.learn(f"task {task}", pairs(task), settings=QUICK)
+    for name, task in (("task 1", 1), ("task 0", 0)):
+        before = retriever.version_of(name)
+        retriever.forget(name)
+        retriever.learn(name, pairs(task), settings=QUICK)
+        assert retriever.version_of(name) == before
+    assert retriever.sessions == ("task 2", "task 1", "task 0")
+    assert len({retriever.version_of(name) for name in retriever.sessions}) == 3
+
+
+def test_a_change_that_another_has_made_is_not_lost(towers: Backbone, tmp_path: Path) -> None:
+    learned(towers, tasks=1).save_pretrained(tmp_path / "run")
+    one, other = (Retriever.from_pretrained(tmp_path / "run", backbone=towers) for _ in range(2))
+    one.learn("task 1", pairs(1), settings=QUICK)
+    one.save_pretrained(tmp_path / "run")
+    other.learn("task 2", pairs(2), settings=QUICK)
+    with pytest.raises(InterplayError, match=r"has changed since .* knows task 0, task 1\): open it again"):
+        other.save_pretrained(tmp_path / "run")
+    assert Retriever.from_pretrained(tmp_path / "run", backbone=towers).sessions == ("task 0", "task 1")
+    other.save_pretrained(tmp_path / "elsewhere")
+    one.forget("task 0")
+    one.save_pretrained(tmp_path / "run")
+    assert Retriever.from_pretrained(tmp_path / "run", backbone=towers).sessions == ("task 1",)
+    learned(towers, tasks=0).save_pretrained(
+        tmp_path / "run"
+    )  # of another retriever, which is meant to be replaced
+
+
+def test_nobody_saves_where_another_writes(towers: Backbone, tmp_path: Path) -> None:
+    retriever = learned(towers, tasks=1)
+    with (
+        writing(tmp_path / "run"),
+        ThreadPoolExecutor(1) as other,
+        pytest.raises(InterplayError, match="Another process writes into run now"),
+    ):
+        other.submit(retriever.save_pretrained, tmp_path / "run").result()
+
+
+def test_what_is_opened_while_it_is_replaced_is_whole(
+    towers: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retriever = learned(towers, tasks=1)
+    retriever.save_pretrained(tmp_path)
+    fill = artifacts.fill
+
+    def late(folder: Path, module: torch.nn.Module) -> None:
+        if len(retriever.sessions) == 1:  # between header and tensors
+            retriever.learn("task 1", pairs(1), settings=QUICK)
+            retriever.save_pretrained(tmp_path)
+        fill(folder, module)
+
+    monkeypatch.setattr(artifacts, "fill", late)
+    assert Retriever.from_pretrained(tmp_path, backbone=towers).sessions == ("task 0", "task 1")
+
+
 def test_a_failed_session_leaves_the_retriever_as_it_was(towers: Backbone) -> None:
     retriever = learned(towers, tasks=1)
     version = retriever.version_of("task 0")
@@ -158,10 +225,13 @@ def test_what_a_user_can_do_wrong(towers: Backbone, tmp_path: Path) -> None:
         retriever.learn("task 0", pairs(0), settings=QUICK)
     with pytest.raises(InterplayError, match="needs a name"):
         retriever.learn(" ", pairs(0), settings=QUICK)
-    with pytest.raises(InterplayError, match="no rows in the split 'train'"):
+    with pytest.raises(InterplayError, match="task 'empty' has 0 pictures in 'train'"):
         retriever.learn("empty", pairs(1, rows=6), settings=QUICK)
-    with pytest.raises(InterplayError, match="at least 2"):
+    with pytest.raises(InterplayError, match="'one' has 1 picture in 'train'; a session needs at least 2"):
         retriever.learn("one", pairs(1, rows=7), settings=QUICK)
+    unchecked = pairs(1).select([*range(8), 8, 12, 13])
+    with pytest.raises(InterplayError, match=r"'unchecked' has 1 picture in 'validation'; .* at least 2"):
+        retriever.learn("unchecked", unchecked, settings=QUICK)
     with pytest.raises(InterplayError, match="Text 2 is empty"):
         retriever.encode_texts(["cat", " "])
     with pytest.raises(InterplayError, match=r"there\.png"):

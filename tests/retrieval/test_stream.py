@@ -79,9 +79,9 @@ def test_an_order_that_is_none(order: list[str], message: str) -> None:
 
 
 def test_a_task_with_too_few_training_pairs() -> None:
-    with pytest.raises(InterplayError, match=r"things, task 'c', has 1 training pictures; .* at least 2"):
+    with pytest.raises(InterplayError, match=r"things: task 'c' has 1 picture in 'train'; .* at least 2"):
         sessions_of(table_of(ROWS[:-1]))
-    with pytest.raises(InterplayError, match="task 'd', has 0 training pictures"):
+    with pytest.raises(InterplayError, match="task 'd' has 0 pictures in 'train'"):
         sessions_of(table_of([*ROWS, ("d", "test")]))
 
 

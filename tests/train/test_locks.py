@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from lightning_utilities.core.rank_zero import rank_zero_only
 
 from interplay.errors import InterplayError
 from interplay.locks import LOCK, writing
@@ -109,8 +110,6 @@ def test_many_writers_count_without_loss(tmp_path: Path) -> None:
 def test_the_further_processes_of_a_distributed_training_hold_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lightning.pytorch.utilities.rank_zero import rank_zero_only
-
     monkeypatch.setattr(rank_zero_only, "rank", 1)
     with writing(tmp_path / "run"):
         assert not (tmp_path / "run").exists()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from interplay.commands.output import Result, columns
-from interplay.commands.runs import open_run, open_table
+from interplay.commands.runs import changing, open_run, open_table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,12 +43,12 @@ def calibrate(
         on_bad_row: what to do with a row that cannot be used: `error` stops and names it, `skip` leaves it out and
             lists it.
     """
-    classifier = open_run(run, backbone)
-    assert classifier.card is not None
-    source = data or classifier.card.data
-    table = open_table(source, on_bad_row)
-    report = classifier.calibrate(table)
-    classifier.save_pretrained(run)
+    with changing(run):
+        classifier = open_run(run, backbone)
+        assert classifier.card is not None
+        source = data or classifier.card.data
+        report = classifier.calibrate(open_table(source, on_bad_row))
+        classifier.save_pretrained(run)
     found = {
         "run": run,
         "data": source,

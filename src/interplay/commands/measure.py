@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from interplay.commands.output import Result
@@ -19,7 +20,7 @@ OnBadRow = Literal["error", "skip"]
 
 
 def rows_of(table: PairTable, task: str) -> PairTable:
-    """The rows of one task, or the whole table where it has no tasks.
+    """The rows of one task or of tasks that were made one, or the whole table where it has no tasks.
 
     Raises:
         InterplayError: the table has tasks, but not this one.
@@ -27,12 +28,21 @@ def rows_of(table: PairTable, task: str) -> PairTable:
     if "task" not in table.rows.column_names:
         return table
     tasks = table.tasks()
-    if task not in tasks:
+    wanted = _parts(tasks, task)
+    if not wanted:
         raise InterplayError(
             f"{table.name} has a column 'task': {unknown('task', task, dict.fromkeys(tasks))} Without that column, all "
             "of its rows are used."
         )
-    return table.select([row for row, name in enumerate(tasks) if name == task])
+    return table.select([row for row, name in enumerate(tasks) if name in wanted])
+
+
+def _parts(tasks: Sequence[str], task: str) -> list[str]:
+    """The names in a table that a task goes by there: its own, or those of which it was made; none where it is not."""
+    from interplay.tasks.stream import MERGED
+
+    parts = [task] if task in tasks else task.split(MERGED)
+    return parts if set(parts) <= set(tasks) else []
 
 
 def measure(
@@ -51,6 +61,7 @@ def measure(
         "split": split,
         "method": retriever.method_name,
         "order": [session.name for session in sessions],
+        "counts": evaluation.counts(),
     }
     return Result(*measured_report(facts, stage, evaluation.bare()))
 
@@ -68,7 +79,7 @@ def _learned(retriever: Retriever, on_bad_row: OnBadRow) -> list[Session]:
     found: list[Session] = []
     for name, source in zip(card.sessions, card.data, strict=True):
         table = tables[source]
-        if "task" in table.rows.column_names and name not in table.tasks():  # learned as `joint`
+        if "task" in table.rows.column_names and not _parts(table.tasks(), name):  # learned as `joint`
             found += _tasks_of(table)
         else:
             found.append(Session(name, rows_of(table, name)))

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from interplay.commands.output import Result, note
 from interplay.commands.runs import open_retriever, task_of
-from interplay.commands.stream import BARE
 from interplay.errors import InterplayError
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ def _opened(places: Sequence[str]) -> list[StreamRun]:
     Raises:
         InterplayError: a folder holds none, or a classifier.
     """
-    from interplay.retrieval.continual import MATRIX
+    from interplay.retrieval.run_folder import MATRIX
 
     folders: list[Path] = []
     for place in map(Path, places):
@@ -98,7 +97,7 @@ def _opened(places: Sequence[str]) -> list[StreamRun]:
 def _read(folder: Path, several: bool) -> StreamRun:
     from interplay.artifacts import read_header
     from interplay.methods.base import choose
-    from interplay.retrieval.continual import MATRIX
+    from interplay.retrieval.run_folder import BARE, MATRIX
     from interplay.retrieval.score_matrix import ScoreMatrix
 
     if task_of(str(folder)) == "classification":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +11,14 @@ from interplay.commands.output import columns
 if TYPE_CHECKING:
     from interplay.metrics.recall import Direction, Recall
     from interplay.retrieval.score_matrix import ScoreMatrix, Stage
+    from interplay.towers.tokens import Side
 
 ARROWS: dict[Direction, str] = {"image_to_text": "i→t", "text_to_image": "t→i"}
 _WORDS: dict[Direction, str] = {"image_to_text": "image to text", "text_to_image": "text to image"}
+_COUNTED: dict[str, Side] = {"images": "image", "texts": "text"}
+"""Columns with the number of queries that a recall is a share of."""
+_ASKING: dict[Direction, Side] = {"image_to_text": "image", "text_to_image": "text"}
+Counts = Mapping[str, Mapping["Side", int]]
 _FIGURES = {
     "final_average": "final average",
     "stage_average": "stage average",
@@ -54,10 +59,10 @@ def stream_report(
         f"{facts['method']} on {facts['data']}: {len(matrix.stages)} sessions, measured on {facts['split']}. Recall as "
         "shares from 0 to 1; no task identity given.",
         f"Recall@{k} of each task: when it was learned, after the last session, and what was forgotten of its best\n\n"
-        + _per_task(matrix, bare, k),
+        + _per_task(matrix, bare, k, facts["counts"]),
         *(
-            f"Recall@{k}, {_WORDS[d]}: of task i (columns) after session t (rows), in the gallery of tasks 1 to t\n\n"
-            + _triangle(matrix, d, k)
+            f"Recall@{k}, {_WORDS[d]}: of task i (columns; in brackets, of how many {_ASKING[d]}s) after session t "
+            "(rows), in the gallery of tasks 1 to t\n\n" + _triangle(matrix, d, k, facts["counts"])
             for d in ARROWS
         ),
         _summary(matrix, bare, str(facts["method"])),
@@ -114,11 +119,14 @@ def _measured(names: Sequence[str], recall: Sequence[Recall], bare: Sequence[Rec
 def _each(facts: dict[str, Any], recall: Sequence[Recall], bare: Sequence[Recall]) -> str:
     """One line a task and one for their mean, with the bare backbone's mean beside."""
     ks = list(recall[0]["image_to_text"])
-    header = ("task", *(f"{ARROWS[d]} R@{k}" for d in ARROWS for k in ks), "mean", "bare mean")
+    header = ("task", *_COUNTED, *(f"{ARROWS[d]} R@{k}" for d in ARROWS for k in ks), "mean", "bare mean")
+    counts: Counts = facts["counts"]
 
     def line(name: str, ours: Sequence[Recall], theirs: Sequence[Recall]) -> tuple[object, ...]:
         shares = [fmean(recall[d][k] for recall in ours) for d in ARROWS for k in ks]
-        return name, *shares, average(ours), average(theirs)
+        named = [counts[name]] if name in counts else list(counts.values())
+        asked = [sum(count[side] for count in named) for side in _COUNTED.values()]
+        return name, *asked, *shares, average(ours), average(theirs)
 
     rows = [
         line(*one) for one in zip(facts["order"], ([r] for r in recall), ([b] for b in bare), strict=True)
@@ -126,15 +134,15 @@ def _each(facts: dict[str, Any], recall: Sequence[Recall], bare: Sequence[Recall
     return columns(header, [*rows, line("all tasks", recall, bare)])
 
 
-def _per_task(matrix: ScoreMatrix, bare: ScoreMatrix, k: int) -> str:
+def _per_task(matrix: ScoreMatrix, bare: ScoreMatrix, k: int, counts: Counts) -> str:
     lines = {d: matrix.per_task(d, k) for d in ARROWS}
     still = {d: bare.per_task(d, k) for d in ARROWS}
-    header = ["task"]
+    header = ["task", *_COUNTED]
     for arrow in ARROWS.values():
         header += [f"{arrow} learned", "last", "forgotten", "bare"]
     rows = []
     for at, task in enumerate(matrix.tasks[: len(matrix.stages)]):
-        row: list[object] = [f"{at + 1} {task}"]
+        row: list[object] = [f"{at + 1} {task}", *(counts[task][side] for side in _COUNTED.values())]
         for d in ARROWS:
             one = lines[d][at]
             row += [one["learned"], one["last"], one["forgetting"], still[d][at]["last"]]
@@ -142,13 +150,14 @@ def _per_task(matrix: ScoreMatrix, bare: ScoreMatrix, k: int) -> str:
     return columns(header, rows)
 
 
-def _triangle(matrix: ScoreMatrix, direction: Direction, k: int) -> str:
-    rows = matrix.matrix(direction, k)
+def _triangle(matrix: ScoreMatrix, direction: Direction, k: int, counts: Counts) -> str:
+    rows, asking = matrix.matrix(direction, k), _ASKING[direction]
     names = [f"{at + 1} {task}" for at, task in enumerate(matrix.tasks)]
     cells = [
         (names[t], *(value if i <= t else None for i, value in enumerate(row))) for t, row in enumerate(rows)
     ]
-    return columns(("after", *(f"task {at + 1}" for at in range(len(names)))), cells)
+    header = [f"task {at + 1} ({counts[task][asking]:,})" for at, task in enumerate(matrix.tasks)]
+    return columns(("after", *header), cells)
 
 
 def _summary(matrix: ScoreMatrix, bare: ScoreMatrix, method: str) -> str:

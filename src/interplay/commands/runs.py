@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +17,7 @@ import yaml
 from interplay.commands.output import note
 from interplay.errors import InterplayError
 from interplay.files import write_text
+from interplay.locks import writing
 from interplay.training.settings import NO_COURSE
 
 if TYPE_CHECKING:
@@ -36,6 +38,9 @@ _LIBRARIES = (
     "scikit-learn",
     "numpy",
     "pillow",
+)
+_NO_FOLDER = (
+    "There is no folder '{}': give the one that 'interplay train --out' or 'interplay continual --out' wrote."
 )
 _RANDOM = re.compile(r"(.+) \(random weights, seed (\d+)\)")
 
@@ -104,10 +109,7 @@ def task_of(folder: str) -> Task:
     from interplay.artifacts import read_header
 
     if not Path(folder).is_dir():
-        raise InterplayError(
-            f"There is no folder '{folder}': give the one that 'interplay train --out' or 'interplay continual --out' "
-            "wrote."
-        )
+        raise InterplayError(_NO_FOLDER.format(folder))
     task: Task = read_header(Path(folder)).get("task", "classification")
     return task
 
@@ -142,12 +144,8 @@ def begin_run(folder: Path, config: Mapping[str, Any], *, resume: bool) -> None:
     Raises:
         InterplayError: the folder holds a run and it is not to go on, or it began with other options.
     """
-    from interplay.artifacts import WEIGHTS
-    from interplay.retrieval.continual import SESSIONS
-    from interplay.training.checkpoints import LAST
-
     path = folder / CONFIG
-    begun = any((folder / name).exists() for name in (WEIGHTS, LAST, SESSIONS))
+    begun = _begun(folder)
     if begun and not resume:
         raise InterplayError(
             f"{folder} holds a training run already: go on with it by --resume, or choose another folder for --out."
@@ -156,6 +154,44 @@ def begin_run(folder: Path, config: Mapping[str, Any], *, resume: bool) -> None:
         _same_run(path, config)
     write_text(path, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
     write_text(folder / ENVIRONMENT, json.dumps(environment(), indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def recorded_run(folder: Path, config: Mapping[str, Any], *, resume: bool) -> Iterator[None]:
+    """`begin_run`, and the folder held; what is refused before anything was learned leaves no record there.
+
+    Raises:
+        InterplayError: as `begin_run`; another process writes into the folder.
+    """
+    with writing(folder):
+        begin_run(folder, config, resume=resume)
+        try:
+            yield
+        except InterplayError:
+            if not _begun(folder):
+                for name in (CONFIG, ENVIRONMENT):
+                    (folder / name).unlink(missing_ok=True)
+            raise
+
+
+def changing(run: str) -> contextlib.AbstractContextManager[None]:
+    """A run's folder, held while a command changes what is in it; waits for another writer, and says so.
+
+    Raises:
+        InterplayError: there is no such folder; it cannot be written into.
+    """
+    if not Path(run).is_dir():
+        raise InterplayError(_NO_FOLDER.format(run))
+    return writing(Path(run), waiting=note)
+
+
+def _begun(folder: Path) -> bool:
+    """Whether anything was learned in a folder."""
+    from interplay.artifacts import WEIGHTS
+    from interplay.retrieval.run_folder import SESSIONS
+    from interplay.training.checkpoints import LAST
+
+    return any((folder / name).exists() for name in (WEIGHTS, LAST, SESSIONS))
 
 
 def _same_run(path: Path, config: Mapping[str, Any]) -> None:

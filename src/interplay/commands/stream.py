@@ -8,14 +8,15 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from interplay.commands.measure import OnBadRow, SplitName, rows_of
 from interplay.commands.output import Result, columns, note
 from interplay.commands.recalls import average, joint_report, stream_report
-from interplay.commands.runs import begin_run, open_backbone, open_retriever, open_table
+from interplay.commands.runs import changing, open_backbone, open_retriever, open_table, recorded_run
 from interplay.commands.values import assignments, given, spelled
 from interplay.errors import InterplayError
+from interplay.files import delete, write_text
 from interplay.training.settings import NO_COURSE
 
 if TYPE_CHECKING:
@@ -25,11 +26,6 @@ if TYPE_CHECKING:
     from interplay.retrieval.score_matrix import ScoreMatrix
     from interplay.tasks.stream import Session
 
-SUMMARY = "summary.json"
-BARE = "bare.json"
-"""The matrix of the bare backbone, beside that of the run."""
-LEARNED = "learned"
-"""Folder in a run for the checkpoints and logs of sessions that `learn` added."""
 _MACHINE = (*NO_COURSE, "devices", "precision")
 """Training settings that belong to a machine or a call, not to a run."""
 
@@ -44,6 +40,8 @@ def continual(
     order: str = "",
     order_seed: int = 0,
     split: SplitName = "test",
+    min_rows: int = 2,
+    small: Literal["error", "skip", "merge"] = "error",
     joint: bool = False,
     resume: bool = False,
     random_weights: bool = False,
@@ -74,6 +72,9 @@ def continual(
             data.
         order_seed: shuffles the order of the tasks; 0 leaves it as it is in the data.
         split: which rows are measured.
+        min_rows: pictures that a task needs in each split that is used, at least 2.
+        small: what becomes of a task with fewer: `error` names it before anything is trained, `skip` leaves it out,
+            `merge` makes it one task with the next (the last one with the one before).
         joint: learn all tasks at once instead, and measure each: the upper bound of a stream.
         resume: go on in OUT where a run with the same options was interrupted.
         random_weights: random weights for the backbone, to measure speed and memory; results mean nothing.
@@ -83,6 +84,8 @@ def continual(
     from interplay.methods.base import choose, make_settings
     from interplay.retrieval.continual import StreamEvaluation
     from interplay.retrieval.retriever import RETRIEVAL_TRAINING, Retriever
+    from interplay.retrieval.run_folder import SUMMARY
+    from interplay.tasks.stream import sessions_of
     from interplay.training.settings import TrainSettings
 
     choice = choose(method)
@@ -102,11 +105,20 @@ def continual(
         "random_weights": random_weights,
         "on_bad_row": on_bad_row,
     }
+    if (min_rows, small) != (2, "error"):  # runs from before there was a choice go on
+        config |= {"min_rows": min_rows, "small": small}
     loaded = open_backbone(backbone, random_weights=random_weights)
-    sessions = _ordered(open_table(data, on_bad_row), order, order_seed)
     retriever = Retriever(loaded, choice.name, settings=changes, seed=training.seed)
+    table = open_table(data, on_bad_row)
+    sessions = sessions_of(
+        table,
+        _ordered(table, order, order_seed),
+        fewest=min_rows,
+        small=small,
+        splits=tuple(dict.fromkeys([*retriever.needs, split])),
+    )
+    _tell_small(table, sessions, min_rows)
     folder = Path(out)
-    begin_run(folder, config | given(training), resume=resume)
     begun = time.monotonic()
     facts = {
         "run": out,
@@ -118,12 +130,12 @@ def continual(
         "trained_parameters": _trained(retriever),
     }
     evaluation = StreamEvaluation(loaded, sessions, split, reserve=retriever.method.reserve)
+    facts["counts"] = evaluation.counts()
     run = _joint if joint else _stream
-    found, text = run(retriever, sessions, folder, training, evaluation, resume, facts)
-    found["seconds"] = time.monotonic() - begun
-    from interplay.files import write_text
-
-    write_text(folder / SUMMARY, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    with recorded_run(folder, config | given(training), resume=resume):
+        found, text = run(retriever, sessions, folder, training, evaluation, resume, facts)
+        found["seconds"] = time.monotonic() - begun
+        write_text(folder / SUMMARY, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     text += (
         f"\n\n{facts['trained_parameters']:,} trained parameters a session, {found['seconds']:.0f} seconds."
     )
@@ -140,20 +152,29 @@ def _trained(retriever: Retriever) -> int:
     return sum(parameter.numel() for parameter in retriever.method.parameters() if parameter.requires_grad)
 
 
-def _ordered(table: PairTable, order: str, order_seed: int) -> list[Session]:
-    """The tasks of a table in the order that is wanted."""
-    from interplay.tasks.stream import sessions_of
-
+def _ordered(table: PairTable, order: str, order_seed: int) -> list[str] | None:
+    """The names of a table's tasks in the order that is wanted; None: that of the table."""
     if order and order_seed:
         raise InterplayError("--order names an order and --order-seed draws one: give one of them.")
     if order_seed < 0:
         raise InterplayError(f"--order-seed must be at least 0, not {order_seed}.")
     if order:
-        return sessions_of(table, [name.strip() for name in order.split(",") if name.strip()])
-    sessions = sessions_of(table)
-    if order_seed:
-        random.Random(order_seed).shuffle(sessions)
-    return sessions
+        return [name.strip() for name in order.split(",") if name.strip()]
+    if not order_seed:
+        return None
+    names = list(dict.fromkeys(table.tasks()))
+    random.Random(order_seed).shuffle(names)
+    return names
+
+
+def _tell_small(table: PairTable, sessions: Sequence[Session], fewest: int) -> None:
+    """Say which tasks were left out or made one, having too few pictures."""
+    names = [session.name for session in sessions]
+    tasks = dict.fromkeys(table.tasks())
+    if made := [f"'{name}'" for name in names if name not in tasks]:
+        note(f"Made one task, having fewer than {fewest} pictures in a split: {', '.join(made)}.")
+    elif out := [f"'{task}'" for task in tasks if task not in names]:
+        note(f"Left out, having fewer than {fewest} pictures in a split: {', '.join(out)}.")
 
 
 def _stream(
@@ -167,6 +188,7 @@ def _stream(
 ) -> tuple[dict[str, Any], str]:
     """Session after session."""
     from interplay.retrieval.continual import run_stream
+    from interplay.retrieval.run_folder import BARE
 
     _, matrix = run_stream(
         retriever,
@@ -209,7 +231,7 @@ class _Progress:
     """
 
     def __init__(self, folder: Path, names: Sequence[str], resume: bool) -> None:
-        from interplay.retrieval.continual import MATRIX
+        from interplay.retrieval.run_folder import MATRIX
         from interplay.retrieval.score_matrix import ScoreMatrix
 
         self._names = names
@@ -258,6 +280,7 @@ def learn(
       interplay learn runs/lpi --task Flags --data openmoji/continual --epochs 3
 
     The run is replaced in one step when the session has ended: where anything goes wrong, it is what it was before.
+    Where another process changes the run, this one waits for it, and learns on top of what that one has done.
     matrix.json and summary.json stay those of the stream. Galleries of the run: 'interplay refresh' afterwards.
 
     Args:
@@ -271,17 +294,25 @@ def learn(
     """
     from interplay.methods.base import make_settings
     from interplay.retrieval.retriever import RETRIEVAL_TRAINING
+    from interplay.retrieval.run_folder import free_folder, tidy
     from interplay.training.settings import TrainSettings
 
-    retriever = open_retriever(run, backbone)
-    kept = retriever.card().training or asdict(RETRIEVAL_TRAINING)
-    kept = {key: value for key, value in kept.items() if key not in _MACHINE}
-    training: TrainSettings = make_settings(TrainSettings, {**kept, **(settings or {})}, "training")
-    _refuse_known(retriever, task)
-    pairs = rows_of(open_table(data, on_bad_row), task)
-    begun = time.monotonic()
-    report = retriever.learn(task, pairs, settings=training, run=_free_folder(Path(run) / LEARNED))
-    retriever.save_pretrained(run)
+    with changing(run):
+        retriever = open_retriever(run, backbone)
+        kept = retriever.card().training or asdict(RETRIEVAL_TRAINING)
+        kept = {key: value for key, value in kept.items() if key not in _MACHINE}
+        training: TrainSettings = make_settings(TrainSettings, {**kept, **(settings or {})}, "training")
+        _refuse_known(retriever, task)
+        pairs = rows_of(open_table(data, on_bad_row), task)
+        begun = time.monotonic()
+        tidy(Path(run), retriever.sessions)  # what a session that was killed has left
+        place = free_folder(Path(run))
+        try:
+            report = retriever.learn(task, pairs, settings=training, run=place)
+            retriever.save_pretrained(run)
+        except BaseException:
+            delete(place)
+            raise
     values = {} if report is None else report.validation
     found = {
         "run": run,
@@ -311,27 +342,24 @@ def _refuse_known(retriever: Retriever, task: str) -> None:
         )
 
 
-def _free_folder(parent: Path) -> Path:
-    """A folder with the next number that no session has used."""
-    numbers = [int(path.name) for path in parent.glob("*") if path.name.isdigit()]
-    return parent / f"{max(numbers, default=0) + 1:02d}"
-
-
 def forget(run: str, *, task: str, backbone: str | None = None) -> Result:
     """Remove one task from the retriever of a run: its prompts, its keys, and every route to it.
 
     Example: interplay forget runs/lpi --task Flags
 
-    All other tasks stay as they are, bit for bit. Galleries of the run: 'interplay refresh' afterwards.
+    All other tasks stay as they are, bit for bit. Nothing of the task stays in the run's folder: its logs and all
+    checkpoints go, and in the records of the stream '(forgotten N)' takes the place of its name. Where another process
+    changes the run, this one waits for it. Galleries of the run: 'interplay refresh' afterwards.
 
     Args:
         run: the folder that 'interplay continual --out' wrote.
         task: its name.
         backbone: where to load the backbone from, if not from where the run says; its weights must be the same.
     """
-    retriever = open_retriever(run, backbone)
-    retriever.forget(task)
-    retriever.save_pretrained(run)
+    with changing(run):
+        retriever = open_retriever(run, backbone)
+        retriever.forget(task)
+        retriever.save_pretrained(run)
     found = {"run": run, "forgotten": task, "tasks": list(retriever.sessions)}
     return Result(found, f"{run} has forgotten '{task}' and knows {_count(len(retriever.sessions))} now.")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from interplay.commands.output import Result, columns
-from interplay.commands.runs import begin_run, open_backbone, open_table
+from interplay.commands.runs import open_backbone, open_table, recorded_run
 from interplay.commands.values import assignments, given, spelled
 from interplay.errors import InterplayError
 
@@ -92,11 +92,10 @@ def train(
     for seed in range(training.seed, training.seed + seeds):
         folder = Path(out) / f"seed-{seed}" if seeds > 1 else Path(out)
         one = replace(training, seed=seed)
-        begin_run(folder, config | given(one), resume=resume)
         arguments = {"settings": changes, "head": head_changes, "multi_loss": multi_loss, "seed": seed}
-        runs.append(
-            _train_one(loaded, choice.name, arguments, table.with_share(share, seed), one, folder, resume)
-        )
+        part = table.with_share(share, seed)
+        with recorded_run(folder, config | given(one), resume=resume):
+            runs.append(_train_one(loaded, choice.name, arguments, part, one, folder, resume))
     return _summed(runs, out)
 
 

@@ -56,14 +56,15 @@ class PromptBank(nn.Module):
         return self.sets[-1]
 
     def begin(self, meaning: Tensor) -> None:
-        """A session begins: the first takes the set that is there, a later one freezes all and begins a fresh one."""
+        """A session begins: all sets are frozen, and it trains a fresh one (drawn by the global RNG, as every set)."""
         if not self.own:
             return
-        if len(self.keys):
-            place = next(self.sets.parameters()).device
-            self.sets.requires_grad_(False)
-            self.sets.append(self._make().to(place))
-            self._stacks.clear()
+        place = next(self.sets.parameters()).device
+        if not len(self.keys):
+            self.sets = nn.ModuleList()
+        self.sets.requires_grad_(False)
+        self.sets.append(self._make().to(place))
+        self._stacks.clear()
         self.keys.append(meaning)
 
     def end(self, image_keys: Tensor, text_keys: Tensor) -> None:

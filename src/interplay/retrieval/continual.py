@@ -12,17 +12,17 @@ from interplay import artifacts
 from interplay.classification.classifier import encode_table
 from interplay.data.schema import PairTable, Split
 from interplay.errors import InterplayError
+from interplay.locks import writing
 from interplay.metrics.recall import Recall, RetrievalRanks, retrieval_ranks
 from interplay.retrieval.embedding import SideInputs, embed, table_inputs
 from interplay.retrieval.retriever import Retriever
+from interplay.retrieval.run_folder import MATRIX, SESSIONS
 from interplay.retrieval.score_matrix import ScoreMatrix, Stage
-from interplay.tasks.stream import Session, explode, joint, seen
+from interplay.tasks.stream import Session, check_sessions, explode, joint, seen
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import SIDES, Side, other
 from interplay.training.settings import TrainSettings
 
-MATRIX = "matrix.json"
-SESSIONS = "sessions"
 RERANKED = 10
 """A coupled method scores so many candidates a query, those that the bare towers rank first."""
 
@@ -54,6 +54,13 @@ class StreamEvaluation:
         }
         self._keys: dict[Side, Tensor] = {side: embed(self._inputs[side], backbone) for side in SIDES}
         self._cache: dict[tuple[Side, bool], tuple[list[str], Tensor]] = {}
+
+    def counts(self) -> dict[str, dict[Side, int]]:
+        """How many queries the recall of each task is a share of: its images and its texts."""
+        return {
+            name: {side: int((self._tasks[side] == at).sum()) for side in SIDES}
+            for at, name in enumerate(self._names)
+        }
 
     def baseline(self) -> list[Recall]:
         """Recall of each task by the bare towers, in the gallery of all tasks up to it."""
@@ -171,8 +178,9 @@ def run_stream(
 ) -> tuple[Retriever, ScoreMatrix]:
     """Learn all sessions of a stream, each measured with every task seen so far, and save after each one.
 
-    The folder holds the artefact of the retriever, `matrix.json`, and one folder a session with its checkpoints and
-    logs. A stream that was killed goes on with `resume` at the session and epoch where it was, and ends with the same
+    The folder holds the artefact of the retriever, `matrix.json`, and one folder a session with its logs, and while it
+    is trained with its checkpoints. A stream that was killed goes on with `resume` at the session and epoch where it
+    was, and ends with the same
     prompts and the same matrix as an undisturbed one.
 
     Args:
@@ -189,30 +197,34 @@ def run_stream(
         The retriever behind the last session, and the matrix.
 
     Raises:
-        InterplayError: the folder holds a run already; a stream, method or seed other than before; as
-            `Retriever.learn`.
+        InterplayError: a task has too few pictures, before anything is trained; the folder holds a run already, or
+            another process writes there; a stream, method or seed other than before; as `Retriever.learn`.
     """
     names = [session.name for session in sessions]
-    retriever = _begun(retriever, names, folder, resume)
-    matrix = ScoreMatrix(tuple(names))
-    if (folder / MATRIX).exists():
-        matrix = ScoreMatrix.load(folder / MATRIX)
-        _check_tasks(folder, matrix.tasks, names)
-    if evaluation is None:
-        evaluation = StreamEvaluation(retriever.backbone, sessions, split, reserve=retriever.method.reserve)
-    if matrix.baseline is None:
-        matrix = ScoreMatrix(tuple(names), baseline=tuple(evaluation.baseline()))
-    for at, session in enumerate(sessions):
-        if at == len(retriever.sessions):
-            place = folder / SESSIONS / f"{at + 1:02d}"
-            retriever.learn(session.name, session.table, settings=settings, run=place, resume=resume)
-            retriever.save_pretrained(folder)
-        if at == len(matrix.stages):
-            found = evaluation.stage(retriever, at + 1)
-            matrix.append(at, found.recall, routing=found.routing, oracle=found.oracle)
-            matrix.save(folder / MATRIX)
-        if report is not None:
-            report(matrix)
+    check_sessions(sessions, {split: 1} | retriever.needs, "Add some, or leave the task out.")
+    with writing(folder):
+        retriever = _begun(retriever, names, folder, resume)
+        matrix = ScoreMatrix(tuple(names))
+        if (folder / MATRIX).exists():
+            matrix = ScoreMatrix.load(folder / MATRIX)
+            _check_tasks(folder, matrix.tasks, names)
+        if evaluation is None:
+            evaluation = StreamEvaluation(
+                retriever.backbone, sessions, split, reserve=retriever.method.reserve
+            )
+        if matrix.baseline is None:
+            matrix = ScoreMatrix(tuple(names), baseline=tuple(evaluation.baseline()))
+        for at, session in enumerate(sessions):
+            if at == len(retriever.sessions):
+                place = folder / SESSIONS / f"{at + 1:02d}"
+                retriever.learn(session.name, session.table, settings=settings, run=place, resume=resume)
+                retriever.save_pretrained(folder)
+            if at == len(matrix.stages):
+                found = evaluation.stage(retriever, at + 1)
+                matrix.append(at, found.recall, routing=found.routing, oracle=found.oracle)
+                matrix.save(folder / MATRIX)
+            if report is not None:
+                report(matrix)
     return retriever, matrix
 
 
@@ -230,11 +242,12 @@ def run_joint(
     task by task with `StreamEvaluation.stage`.
     """
     whole = joint(sessions)
-    retriever = _begun(retriever, [whole.name], folder, resume)
-    if not retriever.sessions:
-        place = folder / SESSIONS / "01"
-        retriever.learn(whole.name, whole.table, settings=settings, run=place, resume=resume)
-        retriever.save_pretrained(folder)
+    with writing(folder):
+        retriever = _begun(retriever, [whole.name], folder, resume)
+        if not retriever.sessions:
+            place = folder / SESSIONS / "01"
+            retriever.learn(whole.name, whole.table, settings=settings, run=place, resume=resume)
+            retriever.save_pretrained(folder)
     return retriever
 
 

@@ -7,7 +7,7 @@ import hashlib
 import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -21,10 +21,13 @@ from interplay.data.batches import EncodedTable
 from interplay.data.images import ImageSource
 from interplay.data.schema import PairTable, Split
 from interplay.errors import InterplayError
+from interplay.locks import writing
 from interplay.methods.base import Keys, Method, choose
+from interplay.retrieval import run_folder
+from interplay.retrieval.card import RetrieverCard, model_card
 from interplay.retrieval.embedding import BATCH, SideInputs, embed, image_inputs, table_inputs, text_inputs
 from interplay.tasks.retrieve import PairRetriever
-from interplay.tasks.stream import by_picture, explode
+from interplay.tasks.stream import FEWEST_PICTURES, Session, by_picture, check_sessions, explode
 from interplay.towers.backbone import Backbone, as_backbone
 from interplay.towers.tokens import SIDES, Side
 from interplay.towers.walk import Routes, encode_pair
@@ -45,34 +48,6 @@ configuration, which differs otherwise (SGD at 0.05, 10 epochs)."""
 
 SMALLEST_BATCH = 2
 """The contrastive loss of a single pair is 0, whatever its vectors."""
-
-
-@dataclass(frozen=True)
-class RetrieverCard:
-    """What a retriever's artefact says of itself.
-
-    Attributes:
-        identity: made once for each retriever; a gallery belongs to one identity.
-        method, settings, seed: as `Retriever`.
-        sessions: names of the tasks, in the order in which they were learned.
-        backbone, backbone_digest: name and weights' identity of the backbone.
-        data: name of the table of every session.
-        training: settings of the training that came last, whether its session is still there or not.
-        version: of interplay; format: of the file.
-    """
-
-    identity: str
-    method: str
-    settings: Mapping[str, Any]
-    seed: int
-    sessions: tuple[str, ...]
-    backbone: str
-    backbone_digest: str
-    data: tuple[str, ...] = ()
-    training: Mapping[str, Any] = field(default_factory=dict)
-    version: str = ""
-    format: int = artifacts.FORMAT
-    task: artifacts.Task = "retrieval"
 
 
 class Retriever(artifacts.Pretrained, library_name="interplay"):
@@ -118,11 +93,21 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
             )
         self._data: list[str] = []
         self._training: dict[str, Any] = {}
+        self._forgotten: set[str] = set()
+        self._seen: set[str] = set()
 
     @property
     def sessions(self) -> tuple[str, ...]:
         """Names of the tasks that were learned, in their order."""
         return tuple(self.method.sessions)
+
+    @property
+    def needs(self) -> dict[Split, int]:
+        """How many pictures a task needs to be learned, by split."""
+        splits: tuple[Split, ...] = (
+            ("train", "validation") if self.method.solver == "gradient" else ("train",)
+        )
+        return dict.fromkeys(splits, FEWEST_PICTURES)
 
     @property
     def backbone_digest(self) -> str:
@@ -175,12 +160,14 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
                 f"batch_size must be at least {SMALLEST_BATCH} for retrieval, not {settings.batch_size}: a pair is "
                 "told from the others of its batch."
             )
+        check_sessions([Session(name, table)], self.needs, "Add some, or merge the task with another.")
         train = self._encoded(table, "train")
         keys = self._keys_of(train)
         method = copy.deepcopy(self.method)
+        meaning = self._meaning(name)
         with torch.random.fork_rng():
-            torch.manual_seed(hash_of(self.seed, len(self.sessions)))
-            method.begin_session(name, self._meaning(name))
+            torch.manual_seed(seed_of(self.seed, name))
+            method.begin_session(name, meaning)
         report = None
         if method.solver == "gradient":
             validation = self._encoded(table, "validation")
@@ -190,11 +177,14 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
             model = PairRetriever(method, self.joint, self.backbone.scale)
             with tempfile.TemporaryDirectory() as scratch:
                 folder = Path(run) if run is not None else Path(scratch)
+                with writing(folder):
+                    run_folder.begin_session(folder, name)
                 report = fit(model, self.backbone, train, validation, settings, folder, resume=resume)
         method.end_session(keys)
         self.method = method.eval()
         self._data.append(table.name)
         self._training = asdict(settings)
+        self._forgotten.discard(name)
         return report
 
     def _encoded(self, table: PairTable, split: Split) -> EncodedTable:
@@ -231,6 +221,7 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
             method.forget(name)
         self.method = method
         del self._data[at]
+        self._forgotten.add(name)
 
     def prepare(self, side: Side, items: Sequence[Any]) -> SideInputs:
         """Image sources or texts as the towers read them."""
@@ -414,47 +405,61 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
         )
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        card = self.card()
-        artifacts.write_artifact(Path(save_directory), self.method, asdict(card), model_card(card))
+        """Save in one step; a run's folder is freed of checkpoints and of what it holds of forgotten tasks.
+
+        Raises:
+            InterplayError: the folder's retriever has learned or forgotten since this one was read from it; another
+                process writes there; it cannot be written.
+        """
+        folder, card = Path(save_directory), self.card()
+        with writing(folder):
+            self._check_seen(folder)
+            if self._forgotten:  # before the retriever itself: after a kill the same call is made again
+                run_folder.erase(folder, self._forgotten)
+            artifacts.write_artifact(folder, self.method, asdict(card), model_card(card))
+            self._seen.add(artifacts.mark(folder))
+            run_folder.tidy(folder, self.sessions)
+
+    def _check_seen(self, folder: Path) -> None:
+        """Whether the folder holds no later state of this retriever, which would be lost.
+
+        Raises:
+            InterplayError: it does.
+        """
+        mark = artifacts.mark(folder)
+        if not mark or mark in self._seen:
+            return
+        there = artifacts.read_header(folder)
+        if there.get("identity") == self.identity:
+            known = ", ".join(there["sessions"]) or "no task"
+            raise InterplayError(
+                f"The retriever in {folder} has changed since this one was read from it (it knows {known}): open it "
+                "again and repeat what was done, or save into another folder."
+            )
 
     @classmethod
     def _opened(cls, folder: Path, backbone: str | Backbone | None) -> Self:
+        loaded = as_backbone(backbone or str(artifacts.read_header(folder, "retrieval")["backbone"]))
+        retriever, mark = artifacts.unchanged(folder, lambda: cls._read(folder, loaded))
+        retriever._seen.add(mark)
+        return retriever
+
+    @classmethod
+    def _read(cls, folder: Path, backbone: Backbone) -> Self:
         raw = artifacts.read_header(folder, "retrieval")
         card = RetrieverCard(**{**raw, "sessions": tuple(raw["sessions"]), "data": tuple(raw["data"])})
-        loaded = as_backbone(backbone or card.backbone)
-        artifacts.check_backbone(folder, card.backbone, card.backbone_digest, loaded)
-        retriever = cls(loaded, card.method, settings=card.settings, seed=card.seed)
-        for name in card.sessions:
-            retriever.method.begin_session(name, torch.zeros(loaded.shape.joint))
+        artifacts.check_backbone(folder, card.backbone, card.backbone_digest, backbone)
+        retriever = cls(backbone, card.method, settings=card.settings, seed=card.seed)
+        with torch.random.fork_rng():
+            for name in card.sessions:
+                retriever.method.begin_session(name, torch.zeros(backbone.shape.joint))
         artifacts.fill(folder, retriever.method)
         retriever.identity = card.identity
         retriever._data, retriever._training = list(card.data), dict(card.training)
         return retriever
 
 
-def hash_of(*values: int) -> int:
-    """A seed from several numbers, the same on every machine."""
-    text = ",".join(map(str, values)).encode()
+def seed_of(seed: int, task: str) -> int:
+    """The seed of a task's prompts, the same on every machine and wherever in the stream the task is learned."""
+    text = f"{seed},{task}".encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=7).digest())
-
-
-def model_card(card: RetrieverCard) -> str:
-    """The README of an artefact."""
-    tasks = "\n".join(f"{at + 1}. {name}" for at, name in enumerate(card.sessions)) or "none yet"
-    return f"""---
-library_name: interplay
-tags: [prompt-learning, clip, image-text-retrieval, continual-learning]
----
-
-# {card.method} on {card.backbone}
-
-Prompts for a frozen CLIP, trained with [interplay] {card.version} for image-text retrieval over tasks that arrived one
-after the other. The backbone itself is not in this folder (weights {card.backbone_digest[:12]}), and no training sample
-is.
-
-Tasks, in the order in which they were learned:
-
-{tasks}
-
-Use: `Retriever.from_pretrained("this folder").encode_images(images)`
-"""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import datasets
 
@@ -15,6 +15,12 @@ from interplay.errors import InterplayError, unknown
 
 FEWEST_PICTURES = 2
 """A contrastive loss needs another picture to tell a picture from; captions of one picture are no negatives."""
+
+Small = Literal["error", "skip", "merge"]
+"""What becomes of a task with too few pictures."""
+MERGED = " + "
+"""Stands between the names of tasks that were made one."""
+_SHOWN = 5  # tasks that a message names
 
 _TEXT = datasets.Value("string")
 _CAPTIONS = datasets.Features({"text": datasets.List(_TEXT)})
@@ -48,16 +54,27 @@ class Session:
         return replace(named.split(name), name=self.table.name)
 
 
-def sessions_of(table: PairTable, order: Sequence[str] | None = None) -> list[Session]:
+def sessions_of(
+    table: PairTable,
+    order: Sequence[str] | None = None,
+    *,
+    fewest: int = FEWEST_PICTURES,
+    small: Small = "error",
+    splits: Sequence[Split] = ("train",),
+) -> list[Session]:
     """The tasks of a table as sessions, with one row for each picture (`by_picture`).
 
     Args:
         table: with the columns `task` and `split`.
         order: the names of all tasks, each once; by default in the order in which they first appear in the table.
+        fewest: pictures that a session needs in each of `splits`.
+        small: what becomes of a task with fewer: `error`; `skip` leaves it out; `merge` makes it one with the task that
+            comes next, and that with the next if they are still too few, and the last ones with the one before.
+        splits: those that are going to be used.
 
     Raises:
         InterplayError: the table has no tasks, a row has none, `order` is not a permutation of them, or a task has
-            fewer than 2 training pictures.
+            too few pictures; where they are skipped or merged, all together have.
     """
     rows_of = _grouped(table.tasks())
     if not rows_of:
@@ -67,18 +84,72 @@ def sessions_of(table: PairTable, order: Sequence[str] | None = None) -> list[Se
             f"{table.where(rows_of[''][0])} belongs to no task ({len(rows_of[''])} rows do not): name one in the "
             "column 'task', or leave the rows out."
         )
+    if fewest < FEWEST_PICTURES:
+        raise InterplayError(f"A session needs at least {FEWEST_PICTURES} pictures, not {fewest}.")
     names = list(rows_of) if order is None else _permutation(table.name, list(order), list(rows_of))
     pictures, _ = by_picture(table)
     pictures_of = _grouped(pictures.tasks())
     sessions = [Session(name, pictures.select(pictures_of[name])) for name in names]
-    for session in sessions:
-        count = session.table.splits().get("train", 0)
-        if count < FEWEST_PICTURES:
-            raise InterplayError(
-                f"{table.name}, task '{session.name}', has {count} training pictures; a session needs at least "
-                f"{FEWEST_PICTURES}. Add some, merge the task with another, or leave its rows out."
-            )
+    needs = dict.fromkeys(splits, fewest)
+    if small == "skip":
+        sessions = [session for session in sessions if not _lacks(session, needs)] or sessions
+    elif small == "merge":
+        sessions = _merged(sessions, needs)
+    check_sessions(
+        sessions, needs, "Add some, or choose what becomes of small tasks: small (--small) is skip or merge."
+    )
     return sessions
+
+
+def check_sessions(sessions: Sequence[Session], needs: Mapping[Split, int], advice: str) -> None:
+    """Whether all sessions of a stream can be used, before the first one is.
+
+    Args:
+        needs: pictures that each needs, by split.
+        advice: what to do where they do not have them, a sentence.
+
+    Raises:
+        InterplayError: some have fewer; names them, their splits and how many they have.
+    """
+    lacking = [
+        f"task '{session.name}' has {'1 picture' if count == 1 else f'{count} pictures'} in '{split}'"
+        for session in sessions
+        for split, count in _lacks(session, needs).items()
+    ]
+    if not lacking:
+        return
+    more = f", and {len(lacking) - _SHOWN} more are too small" if len(lacking) > _SHOWN else ""
+    wanted = ", ".join(f"{count} in '{split}'" for split, count in needs.items())
+    raise InterplayError(
+        f"{sessions[0].table.name}: {', '.join(lacking[:_SHOWN])}{more}; a session needs at least {wanted}. {advice}"
+    )
+
+
+def _lacks(session: Session, needs: Mapping[Split, int]) -> dict[Split, int]:
+    """The splits in which a session has fewer pictures than it needs, and how many it has."""
+    counts = by_picture(session.table)[0].splits()
+    return {split: counts.get(split, 0) for split, least in needs.items() if counts.get(split, 0) < least}
+
+
+def _merged(sessions: Sequence[Session], needs: Mapping[Split, int]) -> list[Session]:
+    """Small sessions made one with those that follow, the last ones with the one before."""
+    found: list[Session] = []
+    waiting: list[Session] = []
+    for session in sessions:
+        waiting.append(session)
+        if not _lacks(one := _as_one(waiting), needs):
+            found.append(one)
+            waiting = []
+    if waiting:
+        found = [*found[:-1], _as_one([*found[-1:], *waiting])]
+    return found
+
+
+def _as_one(sessions: Sequence[Session]) -> Session:
+    """Several sessions as one, with one row for each picture."""
+    table = _together([session.table for session in sessions])
+    name = MERGED.join(session.name for session in sessions)
+    return Session(name, by_picture(table, [name] * len(table))[0])
 
 
 def joint(sessions: Sequence[Session]) -> Session:

@@ -19,6 +19,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from interplay.data.batches import EncodedTable
 from interplay.errors import InterplayError
+from interplay.locks import writing
 from interplay.tasks.trainable import Trainable
 from interplay.towers.backbone import Backbone
 from interplay.training.checkpoints import (
@@ -104,36 +105,38 @@ def fit(
         cache: for `settings.cache_prefix`; by default the one in the program's cache folder.
 
     Raises:
-        InterplayError: nothing to train, no pairs, a folder in use, other settings than before, a loss that is no
-            number, a full disk, a logger that is not installed, a device that is not there.
+        InterplayError: nothing to train, no pairs, a folder that holds a run or that another process writes into,
+            other settings than before, a loss that is no number, a full disk, a logger that is not installed, a
+            device that is not there.
     """
     parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     _check(model, train, validation, parameters)
     course = _course(model, backbone, train, validation, settings)
-    found = resumable(run, course) if resume else None
-    if not resume and (run / LAST).exists():
-        raise InterplayError(
-            f"{run} holds a training run already: go on with it (resume), or choose another folder."
+    with writing(run):
+        found = resumable(run, course) if resume else None
+        if not resume and (run / LAST).exists():
+            raise InterplayError(
+                f"{run} holds a training run already: go on with it (resume), or choose another folder."
+            )
+        history = found or History(course)
+        name = monitored(settings, model.monitors)
+        monitor = f"{_VALIDATION}{name}"
+        recorder = RunRecorder(
+            run,
+            history,
+            monitor,
+            larger_is_better=name not in SMALLER_IS_BETTER,
+            patience=settings.patience,
+            csv_table="csv" in settings.loggers,
         )
-    history = found or History(course)
-    name = monitored(settings, model.monitors)
-    monitor = f"{_VALIDATION}{name}"
-    recorder = RunRecorder(
-        run,
-        history,
-        monitor,
-        larger_is_better=name not in SMALLER_IS_BETTER,
-        patience=settings.patience,
-        csv_table="csv" in settings.loggers,
-    )
-    if len(history.epochs) < settings.epochs and not history.out_of_patience(settings.patience):
-        store = (cache or PrefixCache()) if settings.cache_prefix else None
-        module = PairTraining(model, backbone, train, validation, settings, store)
-        _run(module, recorder, settings, run / LAST if found else None)
-        history = resumable(run, course) or history  # other processes may have done the training
-    write_history(run, history.epochs, csv_table=recorder.csv_table)
-    weights = read_checkpoint(run / BEST)["state_dict"]
-    model.load_state_dict({key.removeprefix("model."): value for key, value in weights.items()})
+        if len(history.epochs) < settings.epochs and not history.out_of_patience(settings.patience):
+            store = (cache or PrefixCache()) if settings.cache_prefix else None
+            module = PairTraining(model, backbone, train, validation, settings, store)
+            _run(module, recorder, settings, run / LAST if found else None)
+            history = resumable(run, course) or history  # other processes may have done the training
+        write_history(run, history.epochs, csv_table=recorder.csv_table)
+        weights = read_checkpoint(run / BEST)["state_dict"]
+        model.load_state_dict({key.removeprefix("model."): value for key, value in weights.items()})
     seconds = sum(float(epoch["seconds"]) for epoch in history.epochs)
     return FitReport(
         best_epoch=history.best_epoch,

@@ -1,0 +1,59 @@
+"""What a retriever's artefact says of itself, to programs and to people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from interplay import artifacts
+
+
+@dataclass(frozen=True)
+class RetrieverCard:
+    """What a retriever's artefact says of itself.
+
+    Attributes:
+        identity: made once for each retriever; a gallery belongs to one identity.
+        method, settings, seed: as `Retriever`.
+        sessions: names of the tasks, in the order in which they were learned.
+        backbone, backbone_digest: name and weights' identity of the backbone.
+        data: name of the table of every session.
+        training: settings of the training that came last, whether its session is still there or not.
+        version: of interplay; format: of the file.
+    """
+
+    identity: str
+    method: str
+    settings: Mapping[str, Any]
+    seed: int
+    sessions: tuple[str, ...]
+    backbone: str
+    backbone_digest: str
+    data: tuple[str, ...] = ()
+    training: Mapping[str, Any] = field(default_factory=dict)
+    version: str = ""
+    format: int = artifacts.FORMAT
+    task: artifacts.Task = "retrieval"
+
+
+def model_card(card: RetrieverCard) -> str:
+    """The README of an artefact."""
+    tasks = "\n".join(f"{at + 1}. {name}" for at, name in enumerate(card.sessions)) or "none yet"
+    return f"""---
+library_name: interplay
+tags: [prompt-learning, clip, image-text-retrieval, continual-learning]
+---
+
+# {card.method} on {card.backbone}
+
+Prompts for a frozen CLIP, trained with [interplay] {card.version} for image-text retrieval over tasks that arrived one
+after the other. The backbone itself is not in this folder (weights {card.backbone_digest[:12]}), and no training sample
+is.
+
+Tasks, in the order in which they were learned:
+
+{tasks}
+
+Use: `Retriever.from_pretrained("this folder").encode_images(images)`
+"""
