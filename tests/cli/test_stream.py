@@ -37,7 +37,7 @@ def rewritten(stream: Path, folder: Path, keep: list[dict[str, str]]) -> Path:
     """The stream's folder again, with some rows."""
     shutil.copytree(stream.parent, folder)
     with (folder / "stream.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(rows(stream)[0]))
+        writer = csv.DictWriter(file, list(keep[0]))
         writer.writeheader()
         writer.writerows(keep)
     return folder / "stream.csv"
@@ -184,7 +184,10 @@ def test_evaluate_takes_any_caption_of_a_picture_for_a_hit(
 ) -> None:
     table = rows(stream)
     twice = [{**row, "text": text} for row in table for text in (row["text"], f"the {row['text']}")]
-    several = [{**row, "text": f"{row['text']}|the {row['text']}"} for row in table]
+    several = [
+        {"captions": f"{row['text']}|the {row['text']}", **{k: v for k, v in row.items() if k != "text"}}
+        for row in table
+    ]
     found = [
         run("evaluate", learned, "--data", rewritten(stream, tmp_path / name, of), "--json").json["per_task"]
         for name, of in (("twice", twice), ("several", several))
