@@ -18,18 +18,21 @@ from interplay.commands import COMMANDS, cells
 from interplay.commands.cells import Cell, kept, measured, training_of
 from interplay.commands.parsing import CommandLine
 from interplay.commands.values import assignments
+from interplay.comparison import lpi_tables
 from interplay.comparison.mitp_tables import tables
 from interplay.comparison.recipes import Recipe, chosen
 from interplay.data import PairTable, load
 from interplay.methods.base import choices, choose
 from interplay.parts.heads import HeadSettings
 from interplay.towers.backbone import Backbone, load_backbone
+from interplay.towers.presets import PRESETS
 from tests.published import write_all
 
 from .conftest import Run
 
 ROOT = Path(__file__).parents[2]
 RECIPES = [recipe for table in tables().values() for recipe in table]
+STREAMS = lpi_tables.tables()["lpi-table1"]
 PRESENT = [recipe for recipe in RECIPES if recipe.method in choices()]
 QUICK = {"epochs": 1, "batch_size": 4, "backbone": "tiny", "progress": False, "seed": 0}
 """Two or three steps each on the miniature benchmarks."""
@@ -66,29 +69,29 @@ def miniature(root: Path) -> Callable[[str], PairTable]:
 
 
 def test_the_committed_recipes_are_those_of_the_code() -> None:
-    folder = ROOT / "recipes" / "mitp"
-    written = {path.relative_to(folder): path.read_text("utf-8") for path in folder.glob("*/*.yaml")}
-    assert written == {recipe.file: recipe.text() for recipe in RECIPES}
+    folder = ROOT / "recipes"
+    written = {path.relative_to(folder): path.read_text("utf-8") for path in folder.glob("*/*/*.yaml")}
+    assert written == {recipe.file: recipe.text() for recipe in [*RECIPES, *STREAMS]}
 
 
 def test_the_script_writes_the_recipes_and_takes_old_ones_away(tmp_path: Path) -> None:
-    script = runpy.run_path(str(ROOT / "scripts" / "mitp_recipes.py"))
-    (tmp_path / "table1").mkdir()
-    (tmp_path / "table1" / "food101-gone.yaml").write_text("")
+    script = runpy.run_path(str(ROOT / "scripts" / "recipes.py"))
+    (tmp_path / "mitp" / "table1").mkdir(parents=True)
+    (tmp_path / "mitp" / "table1" / "food101-gone.yaml").write_text("")
     script["main"].__globals__["FOLDER"] = tmp_path
     script["main"]()
-    assert {path.relative_to(tmp_path) for path in tmp_path.glob("*/*")} == {
-        recipe.file for recipe in RECIPES
+    assert {path.relative_to(tmp_path) for path in tmp_path.glob("*/*/*")} == {
+        recipe.file for recipe in [*RECIPES, *STREAMS]
     }
 
 
 def test_every_recipe_has_its_method() -> None:
-    assert {recipe.method for recipe in RECIPES} <= {*choices()}
+    assert {recipe.method for recipe in [*RECIPES, *STREAMS]} <= {*choices()}
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=named)
 def test_train_reads_every_recipe(recipe: Recipe) -> None:
-    path = ROOT / "recipes" / "mitp" / recipe.file
+    path = ROOT / "recipes" / recipe.file
     line = CommandLine.of("train", COMMANDS["train"])
     keywords, _ = line.parse(["--config", str(path), "--out", "x"])
     options = keywords | keywords.pop("settings")
@@ -100,6 +103,21 @@ def test_train_reads_every_recipe(recipe: Recipe) -> None:
     if recipe.method in choices():
         choice = choose(recipe.method)
         choice.settings(assignments(stored["set"], choice.method.Settings, "set"))
+
+
+def test_the_rows_of_the_ablation_prompt_the_same_layers_and_have_one_head() -> None:
+    shape = PRESETS["clip-vit-large-patch14"]
+    for data in ("food101", "mm_imdb", "snli_ve"):
+        rows = {recipe.name: recipe for recipe in tables()["table2"] if recipe.dataset == data}
+        prompted = []
+        for name in ("model-1", "model-2", "model-3"):
+            choice = choose(rows[name].method)
+            given = assignments(rows[name].options()["set"], choice.method.Settings, "set")
+            prompted.append(choice.build(shape, given).schedule.prompted)  # type: ignore[attr-defined]
+            assert rows[name].options()["head"] == rows["baseline"].options()["head"]
+        assert prompted[0] == prompted[1] == prompted[2]
+        trained_head = "start=probe" in rows["baseline"].options()["head"]
+        assert rows["baseline"].method == ("head_only" if trained_head else "linear_probe")
 
 
 def test_the_papers_settings_stand_in_the_recipes() -> None:

@@ -14,6 +14,7 @@ from interplay.data.schema import PairTable
 from interplay.data.splits import unit_hash
 from interplay.errors import InterplayError
 from interplay.tasks.stream import sessions_of
+from tests.published import write_coco_set
 
 CATEGORIES = {
     1: ("person", "person"),
@@ -39,71 +40,11 @@ VAL: dict[int, list[tuple[int, float]]] = {
 }
 
 
-def captions_of(image: int, count: int = 5) -> list[str]:
-    return [f"Caption {number} of {image}. \n" for number in range(count)]
-
-
 def write_set(root: Path, name: str, objects: dict[int, list[tuple[int, float]]], folder: str = "") -> None:
-    """One set in the structure of the published files, numbers and all."""
-    year = int(name[-4:])
-
-    def file_name(image: int) -> str:
-        return f"{image:012}.jpg" if year == 2017 else f"COCO_{name}_{image:012}.jpg"
-
-    head: dict[str, Any] = {
-        "info": {
-            "description": f"COCO {year} Dataset",
-            "url": "http://cocodataset.org",
-            "version": "1.0",
-            "year": year,
-            "contributor": "COCO Consortium",
-            "date_created": "2017/09/01",
-        },
-        "licenses": [
-            {"url": "http://creativecommons.org/licenses/by/2.0/", "id": 4, "name": "Attribution License"}
-        ],
-        "images": [
-            {
-                "license": 4,
-                "file_name": file_name(image),
-                "coco_url": f"http://images.cocodataset.org/{name}/{file_name(image)}",
-                "height": 14,
-                "width": 20,
-                "date_captured": "2013-11-14 17:02:52",
-                "flickr_url": "http://farm7.staticflickr.com/6116/1_z.jpg",
-                "id": image,
-            }
-            for image in objects
-        ],
-    }
-    numbered = enumerate(
-        ((image, text) for image in reversed(objects) for text in captions_of(image)), start=48
+    """One set in the structure of the published files, its pictures noise."""
+    write_coco_set(
+        root, name, objects, CATEGORIES, lambda image: encoded(picture(image), "JPEG"), folder=folder
     )
-    captions = [{"image_id": image, "id": number, "caption": text} for number, (image, text) in numbered]
-    boxes = enumerate(((image, *one) for image, found in objects.items() for one in found), start=900)
-    instances = [
-        {
-            "segmentation": [[1.5, 2.0, 3.0, 4.0, 5.0, 6.0]],
-            "area": area,
-            "iscrowd": 0,
-            "image_id": image,
-            "bbox": [1.0, 2.0, 3.0, 4.0],
-            "category_id": category,
-            "id": number,
-        }
-        for number, (image, category, area) in boxes
-    ]
-    categories = [
-        {"supercategory": above, "id": number, "name": named} for number, (above, named) in CATEGORIES.items()
-    ]
-    (root / "annotations").mkdir(parents=True, exist_ok=True)
-    (root / "annotations" / f"captions_{name}.json").write_text(json.dumps({**head, "annotations": captions}))
-    (root / "annotations" / f"instances_{name}.json").write_text(
-        json.dumps({**head, "annotations": instances, "categories": categories})
-    )
-    (root / folder / name).mkdir(parents=True)
-    for image in objects:
-        (root / folder / name / file_name(image)).write_bytes(encoded(picture(image), "JPEG"))
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import statistics
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,6 +15,7 @@ from interplay.commands.values import assignments, given
 from interplay.comparison.recipes import Recipe, digest
 from interplay.errors import InterplayError
 from interplay.files import write_text
+from interplay.metrics.recall import DIRECTIONS
 from interplay.training.settings import NO_COURSE
 
 if TYPE_CHECKING:
@@ -29,7 +32,7 @@ class Cell:
 
     Attributes:
         recipe: what is reproduced.
-        options: of `interplay train`: the recipe's, with what was changed, and the seed.
+        options: of the paper's command: the recipe's, with what was changed, and the seed.
     """
 
     recipe: Recipe
@@ -79,15 +82,35 @@ def measured(cell: Cell, backbone: Backbone, table: PairTable, out: Path) -> dic
         out: the result goes to `cells/`, the run to `runs/`.
 
     Raises:
-        InterplayError: as `Classifier.fit`.
+        InterplayError: as `Classifier.fit` or `run_stream`.
     """
+    options, training = cell.options, training_of(cell.options)
+    folder = out / "runs" / cell.key
+    begin_run(folder, dict(options) | given(training), resume=True)
+    train = _stream if cell.recipe.paper.command == "continual" else _classifier
+    result = {
+        "table": f"{cell.recipe.paper.prefix}{cell.recipe.table}",
+        "cell": cell.recipe.title,
+        "options": dict(options),
+        "split": SPLIT,
+        **train(cell, backbone, table, folder, training),
+        "left_out": len(table.skipped),
+        "notes": list(table.notes),
+        "backbone_digest": backbone.digest,
+    }
+    write_text(cell.file(out), json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    return result
+
+
+def _classifier(
+    cell: Cell, backbone: Backbone, table: PairTable, folder: Path, training: TrainSettings
+) -> dict[str, Any]:
+    """One classifier, trained and measured."""
     from interplay.classification.classifier import Classifier
     from interplay.methods.base import choose
     from interplay.parts.heads import HeadSettings
 
-    options, training = cell.options, training_of(cell.options)
-    folder = out / "runs" / cell.key
-    begin_run(folder, dict(options) | given(training), resume=True)
+    options = cell.options
     classifier = Classifier(
         backbone,
         cell.recipe.method,
@@ -98,22 +121,46 @@ def measured(cell: Cell, backbone: Backbone, table: PairTable, out: Path) -> dic
     )
     drawn = table.with_share(options["share"], cell.seed)
     report = classifier.fit(drawn, settings=training, run=folder, resume=True)
-    result = {
-        "table": cell.recipe.table,
-        "cell": cell.recipe.title,
-        "options": dict(options),
-        "split": SPLIT,
+    return {
         "metrics": classifier.evaluate(drawn, SPLIT),
         "pairs": drawn.splits(),
-        "left_out": len(table.skipped),
-        "notes": list(table.notes),
-        "backbone_digest": backbone.digest,
         "trained_parameters": report.parameters,
         "best_epoch": report.best_epoch,
         "seconds": report.seconds,
     }
-    write_text(cell.file(out), json.dumps(result, indent=2, ensure_ascii=False) + "\n")
-    return result
+
+
+def _stream(
+    cell: Cell, backbone: Backbone, table: PairTable, folder: Path, training: TrainSettings
+) -> dict[str, Any]:
+    """One retriever that learned the tasks of a stream, measured after each of them."""
+    from interplay.methods.base import choose
+    from interplay.retrieval.continual import StreamEvaluation, run_stream
+    from interplay.retrieval.retriever import Retriever
+    from interplay.tasks.stream import sessions_of
+
+    method = choose(cell.recipe.method)
+    settings = assignments(cell.options["set"], method.method.Settings, "set")
+    retriever = Retriever(backbone, cell.recipe.method, settings=settings, seed=cell.seed)
+    trained = [parameter.numel() for parameter in retriever.method.parameters() if parameter.requires_grad]
+    sessions = sessions_of(table)
+    evaluation = StreamEvaluation(backbone, sessions, SPLIT, reserve=retriever.method.reserve)
+    begun = time.monotonic()
+    _, matrix = run_stream(retriever, sessions, folder, settings=training, resume=True, evaluation=evaluation)
+    summary = matrix.summary()
+    average, forgetting = summary["task_average"], summary["forgetting"]
+    metrics = {f"{d}_recall_{k}": average[d][str(k)] for d in DIRECTIONS for k in matrix.ks}
+    for direction in DIRECTIONS:
+        lost = [value for value in forgetting[direction].values() if value is not None]
+        metrics[f"{direction}_forgetting"] = statistics.fmean(lost) if lost else 0.0
+    return {
+        "metrics": metrics,
+        "tasks": list(matrix.tasks),
+        "summary": summary,
+        "pairs": table.splits(),
+        "trained_parameters": sum(trained) if method.method.solver == "gradient" else 0,
+        "seconds": time.monotonic() - begun,
+    }
 
 
 def training_of(options: Mapping[str, Any]) -> TrainSettings:

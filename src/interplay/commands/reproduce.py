@@ -29,38 +29,40 @@ def reproduce(
     list: bool = False,
     settings: Mapping[str, Any] | None = None,
 ) -> Result:
-    """Train and test the cells of a table of the MITP paper, and set them beside the published values.
+    """Train and test the cells of a published table, and set them beside the published values.
 
     Examples:
 
       interplay reproduce table1 --list
       interplay reproduce table1 --only mitp,maple,food101 --root data --seeds 3
       interplay reproduce table3 --backbone clip-vit-base-patch32 --precision bf16-mixed
+      interplay reproduce lpi-table1 --only lpi-m,s_prompts --root data
 
-    Tables: table1 (the main results), table2 (the ablation), table3 (shares of the training data), figure4 (interaction
-    layers and similarities). Each cell is trained on `train`, chosen on `validation` and measured once on `test`. A
+    Of the MITP paper: table1 (the main results), table2 (the ablation), table3 (shares of the training data), figure4
+    (interaction layers and similarities). Of the LPI paper: lpi-table1 (retrieval on MS-COCO, 12 tasks one after the
+    other). Each cell is trained on `train`, chosen on `validation` and measured once on `test`. A
     finished cell is kept in OUT/cells as JSON, so that a run that was stopped goes on where it was. The data are not
     downloaded: `--list` needs none of them, and what is missing is said with where to get it.
 
     Training options change the recipes' own; what was changed is written into every cell.
 
     Args:
-        table: table1, table2, table3 or figure4.
+        table: table1, table2, table3, figure4 or lpi-table1.
         only: data sets, methods or rows to choose, separated by commas; words of one kind widen the choice, words of
             different kinds narrow it.
-        root: folder with the benchmarks' folders food101, mm_imdb and snli_ve.
+        root: folder with the benchmarks' folders food101, mm_imdb, snli_ve and coco.
         out: folder for results and runs.
         seeds: runs of each cell, with seeds that count up from --seed.
-        backbone: another one than the paper's clip-vit-large-patch14.
+        backbone: another one than the paper's.
         on_bad_row: what to do with a row that cannot be used: `error` stops and names it, `skip` leaves it out and
             lists it; by default as the recipes say.
         list: only list the cells with published values, estimated costs and commands.
     """
     if seeds < 1:
         raise InterplayError(f"--seeds must be at least 1, not {seeds}.")
-    from interplay.comparison.mitp_tables import tables
+    from interplay.comparison import lpi_tables, mitp_tables
 
-    known = tables()
+    known = mitp_tables.tables() | lpi_tables.tables()
     if table not in known:
         raise unknown("table", table, known)
     recipes = chosen(known[table], [word.strip() for word in only.split(",") if word.strip()])
@@ -90,17 +92,18 @@ def _listed(recipes: Sequence[Recipe], root: str) -> Result:
             "method": recipe.method,
             "published": dict(recipe.published),
             "estimated_gpu_hours": recipe.hours,
-            "recipe": f"recipes/mitp/{recipe.file}",
+            "recipe": f"recipes/{recipe.file}",
             "command": recipe.command(root),
         }
         for recipe in recipes
     ]
     rows = [(recipe.title, recipe.outcome, f"{recipe.hours:.1f}", recipe.command(root)) for recipe in recipes]
-    hours = sum(recipe.hours for recipe in recipes)
+    hours, speed = sum(recipe.hours for recipe in recipes), recipes[0].paper.speed // 1000
     text = columns(("cell", "published", "GPU hours (estimate)", "command"), rows)
     return Result(
         data,
-        f"{text}\n\n{len(recipes)} cells, about {hours:.0f} GPU hours a seed: an estimate at 20 TFLOP/s, not measured.",
+        f"{text}\n\n{len(recipes)} cells, about {hours:.0f} GPU hours a seed: an estimate at {speed} TFLOP/s, not "
+        "measured.",
     )
 
 
@@ -110,12 +113,13 @@ def _require(recipes: Sequence[Recipe], root: str) -> None:
     Raises:
         InterplayError: for each data set what is missing, where it is from and where it goes.
     """
+    from interplay.data.coco import MS_COCO
     from interplay.data.readers import BENCHMARKS
 
     needed = dict.fromkeys(recipe.dataset for recipe in recipes)
     absent = {
         benchmark.name: sentence
-        for benchmark, _ in BENCHMARKS
+        for benchmark in (*(known for known, _ in BENCHMARKS), MS_COCO)
         if benchmark.name in needed and (sentence := benchmark.missing(Path(root) / benchmark.name))
     }
     if not absent:
@@ -159,7 +163,7 @@ def _compared(cells: Sequence[Cell], results: Mapping[str, dict[str, Any]], out:
     for title, group in by_recipe.items():
         found = [results[cell.key]["metrics"] for cell in group]
         recipe = group[0].recipe
-        for metric in recipe.published or _metrics_of(found[0]):
+        for metric in recipe.metrics:
             values = [100 * metrics[metric] for metrics in found]
             mean = statistics.mean(values)
             deviation = statistics.stdev(values) if len(values) > 1 else None
@@ -194,8 +198,3 @@ def _compared(cells: Sequence[Cell], results: Mapping[str, dict[str, Any]], out:
         {"backbone": backbone, "split": "test", "rows": data, "cells": [*dict.fromkeys(files)]},
         f"{text}\n\nPercent on test, backbone {backbone}; the deviation is over seeds. Every run is in {out}/cells.",
     )
-
-
-def _metrics_of(metrics: Mapping[str, float]) -> tuple[str, ...]:
-    """What a cell without a published value is measured by."""
-    return ("accuracy",) if "accuracy" in metrics else ("f1_micro", "f1_macro")

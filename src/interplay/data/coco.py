@@ -15,14 +15,25 @@ from typing import Any, Literal, get_args
 
 import datasets
 
-from interplay.data.benchmarks import with_settings
+from interplay.data.benchmarks import Benchmark, with_settings
 from interplay.data.checks import OnBadRow, checked
 from interplay.data.formats import Raw
 from interplay.data.schema import PairTable
 from interplay.data.splits import Split, unit_hash
 from interplay.errors import InterplayError, unknown
 
-PREFIX = "coco:"
+MS_COCO = Benchmark(
+    name="coco",
+    title="MS-COCO captions",
+    origin="cocodataset.org (train and val images, train/val annotations, of 2014 or 2017)",
+    layout=(
+        ("annotations", "captions_train2014.json", "captions_train2017.json"),
+        ("train2014", "train2017", "images"),
+        ("val2014", "val2017", "images"),
+    ),
+    page="docs/data.md",
+)
+PREFIX = MS_COCO.prefix
 
 SUPERCATEGORIES = (
     "appliance",
