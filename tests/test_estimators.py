@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from interplay import AdapterBank, Classifier, InterplayError, Retriever, TrainSettings, load_backbone
-from interplay.classification.classifier import encode_inputs, encode_table
+from interplay.classification.inputs import encode_inputs, encode_table
 from interplay.data.schema import PairTable
 from interplay.towers.backbone import Backbone
 

@@ -232,7 +232,7 @@ def test_what_a_user_can_do_wrong(towers: Backbone, tmp_path: Path) -> None:
     unchecked = pairs(1).select([*range(8), 8, 12, 13])
     with pytest.raises(InterplayError, match=r"'unchecked' has 1 picture in 'validation'; .* at least 2"):
         retriever.learn("unchecked", unchecked, settings=QUICK)
-    with pytest.raises(InterplayError, match="Text 2 is empty"):
+    with pytest.raises(InterplayError, match="texts: number 2 is an empty text"):
         retriever.encode_texts(["cat", " "])
     with pytest.raises(InterplayError, match=r"there\.png"):
         retriever.encode_images([tmp_path / "not there.png"])

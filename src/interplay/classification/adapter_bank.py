@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from interplay.classification.classifier import Classifier, encode_inputs
+from interplay.classification.classifier import Classifier
+from interplay.classification.inputs import pairs_of
 from interplay.data.batches import Texts
-from interplay.data.images import ImageSource
+from interplay.data.picture_sources import Images, Words, text_list
 from interplay.errors import InterplayError, unknown
 from interplay.methods.base import Method
 from interplay.tasks.trainable import PairBatch
@@ -66,9 +67,7 @@ class AdapterBank:
             raise unknown("attached adapter", name, self._attached)
         return self._attached[name]
 
-    def predict_proba(
-        self, images: Sequence[ImageSource], texts: Sequence[str], adapters: Sequence[str]
-    ) -> list[Tensor]:
+    def predict_proba(self, images: Images, texts: Words, adapters: str | Sequence[str]) -> list[Tensor]:
         """Probabilities of a batch that mixes adapters: one (classes,) a pair, as its adapter alone gives them.
 
         The layers in front of every adapter's first prompted one run once for the whole batch; behind them each
@@ -81,8 +80,11 @@ class AdapterBank:
             InterplayError: an adapter that is not attached; one whose class texts continue the sample's text; else
                 as `Classifier.predict_proba`.
         """
-        if len(adapters) != len(images):
-            raise InterplayError(f"Every pair needs an adapter: got {len(adapters)} for {len(images)} pairs.")
+        inputs, adapters = pairs_of(images, texts), text_list(adapters, "adapters")
+        if len(adapters) != len(inputs.ids):
+            raise InterplayError(
+                f"Every pair needs an adapter: got {len(adapters)} for {len(inputs.ids)} pairs."
+            )
         if not adapters:
             return []
         models = {name: self[name]._ready() for name in dict.fromkeys(adapters)}
@@ -91,13 +93,13 @@ class AdapterBank:
                 raise InterplayError(
                     f"The adapter '{name}' has class_text = joint, which a mixed batch cannot serve."
                 )
-        table = encode_inputs(images, texts, self.backbone)
+        table = inputs.encode(self.backbone)
         rows = range(len(table))
         used = [model.method for model in models.values()]
         image = self._entered("image", torch.from_numpy(table.pixels(rows)), used)
         text = {
             reserve: self._entered(
-                "text", Texts.tokenized(self.backbone, texts, reserve=reserve).batch(rows), used
+                "text", Texts.tokenized(self.backbone, inputs.texts or (), reserve=reserve).batch(rows), used
             )
             for reserve in {model.reserve for model in models.values()}
         }

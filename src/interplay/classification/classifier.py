@@ -2,91 +2,48 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, Literal, Self, get_args, overload
 
-import numpy as np
+import pandas
 import torch
 from torch import Tensor
 
 from interplay import artifacts
+from interplay.classification.inputs import encode_table, few, pairs_of
 from interplay.classification.predict import evaluate, predict
-from interplay.classification.probe import fit_probe, fit_threshold
-from interplay.data.batches import EncodedTable
-from interplay.data.image_cache import ImageCache
-from interplay.data.images import ImageSource, decode
-from interplay.data.readers import load
+from interplay.classification.probe import fit_closed, fit_probe
+from interplay.classification.report import Report, report
+from interplay.data.picture_sources import Images, Words, text_list
+from interplay.data.readers import Source, as_table
 from interplay.data.schema import PairTable, Split
-from interplay.errors import InterplayError, unknown
+from interplay.devices import device_of
+from interplay.errors import InterplayError, unknown, wrong_type
 from interplay.methods.base import choose, make_settings
 from interplay.metrics.calibration import Calibration, CalibrationReport, fit_calibration
 from interplay.metrics.classification import Kind, classification_metrics, negative_log_likelihood
 from interplay.parts.heads import HeadSettings
 from interplay.tasks.classify import MultiLoss, PairClassifier
 from interplay.towers.backbone import Backbone, as_backbone
-from interplay.towers.preprocessing import to_square
 from interplay.training.settings import TrainSettings
 from interplay.training.train import FitReport, fit
 
-_log = logging.getLogger(__name__)
-
-Data = str | PairTable
+Part = Split | Literal["all"]
+"""A split of a table, or all its rows."""
 ABSTAINED = ""
 """The answer of a classifier that abstains."""
 _CALIBRATED = ("nll", "calibration_error")
 """What the model card tells of the calibrated probabilities, on the pairs that they were calibrated on."""
 
 
-def as_table(data: Data) -> PairTable:
-    """A table from its name, path or itself."""
-    return load(data) if isinstance(data, str) else data
-
-
-def encode_table(table: PairTable, backbone: Backbone, *, reserve: int = 0) -> EncodedTable:
-    """The pairs of a table as a backbone reads them, pictures through the image cache; says how many texts were cut."""
-    before = backbone.truncated
-    encoded = EncodedTable.from_table(table, backbone, ImageCache(square=backbone.square), reserve=reserve)
-    if cut := backbone.truncated - before:
-        room = backbone.text.shape.positions - reserve
-        _log.warning("%s: %d of %d texts were cut to %d tokens.", table.name, cut, len(table), room)
-    return encoded
-
-
-def encode_inputs(
-    images: Sequence[ImageSource], texts: Sequence[str], backbone: Backbone, *, reserve: int = 0
-) -> EncodedTable:
-    """Pairs from memory or single files as a backbone reads them.
-
-    Raises:
-        InterplayError: not as many images as texts, an image that cannot be read, an empty text.
-    """
-    if len(images) != len(texts):
-        raise InterplayError(
-            f"Every pair needs an image and a text: got {len(images)} images, {len(texts)} texts."
-        )
-    for at, text in enumerate(texts):
-        if not text.strip():
-            raise InterplayError(f"Pair {at + 1} has an empty text.")
-    size = backbone.image_size
-    pixels = np.empty((len(images), 3, size, size), dtype=np.uint8)
-    for at, source in enumerate(images):
-        name = str(source) if isinstance(source, (str, Path)) else f"image {at + 1}"
-        pixels[at] = to_square(decode(source, name), backbone.square)
-    return EncodedTable.from_arrays(
-        backbone, pixels, list(texts), kind="pairs", name="input", reserve=reserve
-    )
-
-
 class Classifier(artifacts.Pretrained, library_name="interplay"):
     """Classify image-text pairs with a small trained method on a frozen dual encoder.
 
     Args:
-        backbone: a name as `load_backbone` takes it, or a loaded backbone to share.
+        backbone: a name or folder as `load_backbone` takes it, or a loaded backbone to share.
         method: a method or variant (`interplay methods` lists them).
         labels: class names in the order of the logits; by default those of the training data.
         kind: `single` label or `multi` label; by default that of the training data.
@@ -101,7 +58,7 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
 
     def __init__(
         self,
-        backbone: str | Backbone = "tiny",
+        backbone: str | Path | Backbone = "tiny",
         method: str = "mitp",
         labels: Sequence[str] | None = None,
         *,
@@ -111,6 +68,9 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
         multi_loss: MultiLoss = "bce",
         seed: int = 0,
     ) -> None:
+        for argument, given in (("settings", settings), ("head", head)):
+            if not isinstance(given, Mapping | None):
+                raise wrong_type(argument, "a mapping of names to values", given)
         choice = choose(method)
         choice.settings(settings)  # contradictions come out before anything is loaded
         self.method_name = choice.name
@@ -119,9 +79,9 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
         self.kind = kind
         self.multi_loss: MultiLoss = multi_loss
         self.seed = seed
-        self.labels = None if labels is None else tuple(labels)
-        for given in (self.head, self._head_settings()):
-            make_settings(HeadSettings, given, "the head")
+        self.labels = None if labels is None else tuple(text_list(labels, "labels"))
+        for changes in (self.head, self._head_settings()):
+            make_settings(HeadSettings, changes, "the head")
         if multi_loss not in get_args(MultiLoss):
             raise unknown("multi_loss", multi_loss, get_args(MultiLoss))
         self.backbone = as_backbone(backbone)
@@ -159,8 +119,8 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
         self.kind = kind = self._kind_of(table)
         if self.labels is not None and set(self.labels) != set(table.classes):
             raise InterplayError(
-                f"{table.name} has the classes {', '.join(table.classes)}; the classifier was made for "
-                f"{', '.join(self.labels)}."
+                f"{table.name} has the classes {few(table.classes)}; the classifier was made for "
+                f"{few(self.labels)}."
             )
         if self.labels is not None:
             table = replace(table, classes=self.labels)
@@ -186,9 +146,9 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
 
     def fit(
         self,
-        data: Data,
+        data: Source,
         *,
-        settings: TrainSettings | None = None,
+        settings: TrainSettings | Mapping[str, Any] | None = None,
         run: str | Path | None = None,
         resume: bool = False,
     ) -> FitReport:
@@ -198,7 +158,7 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
 
         Args:
             data: a table, or what `interplay.data.load` takes.
-            settings: how to train; probes and zero-shot need none of it.
+            settings: how to train, or the changes to how it is done by default; probes and zero-shot need none of it.
             run: folder for checkpoints, logs and the trained method; by default a temporary one.
             resume: go on in `run` where a killed training stopped.
 
@@ -207,10 +167,21 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
         """
         before = self.model, self.card, self.labels, self.kind
         try:
-            return self._fit(as_table(data), settings or TrainSettings(seed=self.seed), run, resume=resume)
+            return self._fit(as_table(data), self._training(settings), run, resume=resume)
         except BaseException:
             self.model, self.card, self.labels, self.kind = before
             raise
+
+    def _training(self, settings: TrainSettings | Mapping[str, Any] | None) -> TrainSettings:
+        """How to train, from what was given."""
+        if isinstance(settings, TrainSettings):
+            return settings
+        if not isinstance(settings, Mapping | None):
+            raise wrong_type("settings", "TrainSettings, or a mapping of some of them", settings)
+        made: TrainSettings = make_settings(
+            TrainSettings, {"seed": self.seed, **(settings or {})}, "training"
+        )
+        return made
 
     def _fit(
         self, table: PairTable, settings: TrainSettings, run: str | Path | None, *, resume: bool
@@ -232,7 +203,7 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
                     fit_probe(self.model, self.backbone, train, validation, inverse_penalty=penalty)
                 report = fit(self.model, self.backbone, train, validation, settings, folder, resume=resume)
             else:
-                report = self._fit_closed(train, validation)
+                report = fit_closed(self.model, self.backbone, train, validation)
             self.model.eval()
             self.card = replace(
                 self.card,
@@ -251,24 +222,27 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
             raise InterplayError(
                 "This Classifier is not trained yet: call fit, or load one with from_pretrained."
             )
-        return self.model
+        return self.model.to(self.backbone.device)
 
-    def _fit_closed(self, train: EncodedTable, validation: EncodedTable) -> FitReport:
-        """Fit what is not trained by gradient: a probe, or for zero-shot with several labels a threshold."""
-        model = self._ready()
-        start, monitor = time.perf_counter(), model.monitors[0]
-        if model.method.solver == "logistic":
-            probe = fit_probe(model, self.backbone, train, validation)
-            value, parameters = probe.value, probe.parameters
-        elif model.kind == "multi":
-            value, parameters, monitor = fit_threshold(model, self.backbone, validation), 1, "f1_micro"
-        else:
-            value, parameters = evaluate(model, self.backbone, validation)["accuracy"], 0
-        seconds = time.perf_counter() - start
-        return FitReport(1, value, monitor, [], seconds, seconds, 0, parameters)
+    def to(self, device: str | torch.device) -> Self:
+        """Move to a device, where it predicts, measures and calibrates from then on; returns itself.
 
-    def logits(self, data: Data, split: Split = "test") -> tuple[Tensor, Tensor]:
-        """Logits (N, K) of one split, before any calibration, and its targets.
+        The backbone moves for all that share it, and they follow. Training chooses its own device
+        (`TrainSettings.accelerator`) and comes back.
+
+        Raises:
+            InterplayError: there is no such device on this machine.
+        """
+        self.backbone.to(device_of(device))
+        return self
+
+    def logits(self, data: Source, split: Part = "test", *, batch_size: int = 64) -> tuple[Tensor, Tensor]:
+        """Logits (N, K) of one split, before any calibration, and its targets, both on the CPU.
+
+        Args:
+            data: a table, or what `interplay.data.load` takes.
+            split: a split, or `all` of the rows.
+            batch_size: pairs at a time.
 
         Raises:
             InterplayError: no such split, no labels, labels of the other kind, or classes other than those that were
@@ -279,28 +253,38 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
         self._kind_of(table)
         if self.labels is None or not {*table.classes} <= {*self.labels}:
             raise InterplayError(
-                f"{table.name} has the classes {', '.join(table.classes)}, this classifier knows "
-                f"{', '.join(self.labels or ())}."
+                f"{table.name} has the classes {few(table.classes)}, this classifier knows "
+                f"{few(self.labels or ())}."
             )
-        table = replace(table.split(split), classes=self.labels)
+        part = table if split == "all" else table.split(split)
+        table = replace(part, classes=self.labels)
         encoded = encode_table(table, self.backbone, reserve=model.reserve)
         assert encoded.targets is not None
-        return predict(model, self.backbone, encoded), encoded.targets
+        return predict(model, self.backbone, encoded, batch_size), encoded.targets
 
-    def evaluate(self, data: Data, split: Split = "test") -> dict[str, float]:
-        """Metrics on one split (`interplay.metrics.classification.classification_metrics`).
+    def evaluate(self, data: Source, split: Part = "test", *, batch_size: int = 64) -> dict[str, float]:
+        """Metrics on one split (`interplay.metrics.classification.classification_metrics`); arguments as `logits`.
 
         Raises:
-            InterplayError: no such split, or classes other than those that were trained.
+            InterplayError: as `logits`.
         """
-        logits, targets = self.logits(data, split)
+        logits, targets = self.logits(data, split, batch_size=batch_size)
         return classification_metrics(self.probabilities(logits), targets, self._ready().kind)
+
+    def report(self, data: Source, split: Part = "test", *, batch_size: int = 64) -> Report:
+        """What `evaluate` gives, the figures of every class, and for one label a pair the confusion matrix.
+
+        Raises:
+            InterplayError: as `logits`.
+        """
+        logits, targets = self.logits(data, split, batch_size=batch_size)
+        return report(self.labels or (), self.probabilities(logits), targets, self._ready().kind)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Logits (N, K) as of `logits` → probabilities, calibrated where the classifier is."""
         return self._ready().probabilities(logits)
 
-    def calibrate(self, data: Data) -> CalibrationReport:
+    def calibrate(self, data: Source, *, batch_size: int = 64) -> CalibrationReport:
         """Choose the temperature of the probabilities on the `validation` split; no other split is read.
 
         From then on `predict_proba`, `evaluate` and what is saved use it. Calibrating again starts from the bare
@@ -308,13 +292,14 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
 
         Args:
             data: a table, or what `interplay.data.load` takes.
+            batch_size: pairs at a time.
 
         Raises:
             InterplayError: as `evaluate`; no temperature is the best (`fit_calibration`).
         """
         model = self._ready()
         assert self.card is not None
-        logits, targets = self.logits(data, "validation")
+        logits, targets = self.logits(data, "validation", batch_size=batch_size)
 
         def figures() -> dict[str, float]:
             nll = negative_log_likelihood(model.calibration(logits), targets)
@@ -333,34 +318,77 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
         )
         return CalibrationReport(found, len(targets), before, after)
 
-    def predict_proba(self, images: Sequence[ImageSource], texts: Sequence[str]) -> Tensor:
+    @overload
+    def predict_proba(
+        self,
+        images: Images | Source | None = None,
+        texts: Words | None = None,
+        *,
+        batch_size: int = 64,
+        frame: Literal[False] = False,
+    ) -> Tensor: ...
+
+    @overload
+    def predict_proba(
+        self,
+        images: Images | Source | None = None,
+        texts: Words | None = None,
+        *,
+        batch_size: int = 64,
+        frame: Literal[True],
+    ) -> pandas.DataFrame: ...
+
+    def predict_proba(
+        self,
+        images: Images | Source | None = None,
+        texts: Words | None = None,
+        *,
+        batch_size: int = 64,
+        frame: bool = False,
+    ) -> Tensor | pandas.DataFrame:
         """Probabilities of the classes: (pairs, classes).
 
         Args:
-            images: paths, bytes or PIL images, one a pair.
-            texts: one a pair.
+            images: one picture or several: paths, bytes, PIL images, arrays, tensors or open files; or, without texts,
+                a table of pairs, as `interplay.data.load` takes it, whose labels and splits are not read. Where the
+                head reads the text alone it can be left out.
+            texts: one or several, one a picture. Where the head reads the picture alone they can be left out.
+            batch_size: pairs at a time.
+            frame: answer with a DataFrame, a column a class; its index are the ids of a table, or else numbers.
 
         Raises:
-            InterplayError: as many images as texts are needed; an image that cannot be read; an empty text.
+            InterplayError: as many images as texts are needed; an image that cannot be read; an empty text; a side
+                that the head reads is missing.
         """
         model = self._ready()
-        table = encode_inputs(images, texts, self.backbone, reserve=model.reserve)
-        return model.probabilities(predict(model, self.backbone, table))
+        pairs = pairs_of(images, texts, model.reads, self.method_name)
+        table = pairs.encode(self.backbone, reserve=model.reserve)
+        found = model.probabilities(predict(model, self.backbone, table, batch_size))
+        if not frame:
+            return found
+        return pandas.DataFrame(found.numpy(), index=list(pairs.ids), columns=list(self.labels or ()))
 
     def predict(
-        self, images: Sequence[ImageSource], texts: Sequence[str], *, abstain_below: float | None = None
+        self,
+        images: Images | Source | None = None,
+        texts: Words | None = None,
+        *,
+        abstain_below: float | None = None,
+        batch_size: int = 64,
     ) -> list[str] | list[list[str]]:
         """The most probable class of each pair; for several labels, all classes above one half.
 
         Args:
-            images, texts: as `predict_proba`.
+            images, texts, batch_size: as `predict_proba`; of a single pair the answer is a list of one.
             abstain_below: answer an empty text where even the highest probability is smaller, in (0, 1].
 
         Raises:
             InterplayError: as `predict_proba`; `abstain_below` with several labels, or outside (0, 1].
         """
         self.check_abstaining(abstain_below)
-        return self.decide(self.predict_proba(images, texts), abstain_below=abstain_below)
+        return self.decide(
+            self.predict_proba(images, texts, batch_size=batch_size), abstain_below=abstain_below
+        )
 
     def check_abstaining(self, abstain_below: float | None) -> None:
         """Whether a classifier can abstain there.

@@ -23,7 +23,12 @@ def predict(model: Trainable, backbone: Backbone, source: BatchSource, batch_siz
         model, backbone: on one device; the model is used as in evaluation.
         source: an `EncodedTable`, or one behind its prefix.
         batch_size: pairs at a time; batches hold texts of about one length.
+
+    Raises:
+        InterplayError: `batch_size` is not at least 1.
     """
+    if batch_size < 1:
+        raise InterplayError(f"batch_size must be at least 1, not {batch_size}.")
     outputs = torch.zeros(len(source), model.output_width)
     was_training = model.training
     model.eval()

@@ -120,7 +120,7 @@ def training_of(cell: Cell, shape: Shape, changes: Mapping[str, Any]) -> TrainSe
 
 
 def _measured(cell: Cell, resources: Resources) -> Record:
-    from interplay.classification.classifier import encode_table
+    from interplay.classification.inputs import encode_table
     from interplay.classification.predict import predict
     from interplay.metrics.classification import classification_metrics
 

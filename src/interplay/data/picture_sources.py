@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from interplay.errors import InterplayError
+from interplay.errors import InterplayError, wrong_type
 
 
 @runtime_checkable
@@ -38,6 +38,10 @@ ImageSource: TypeAlias = (
     | Readable
 )
 """Whatever a picture may be given as."""
+Images: TypeAlias = ImageSource | Iterable[ImageSource]
+"""One picture or several."""
+Words: TypeAlias = str | Iterable[str]
+"""One text or several."""
 
 _KINDS = "a path, bytes, a Pillow image, an array, a tensor or a file opened with 'rb'"
 _CHANNELS = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -82,16 +86,27 @@ def plain(source: ImageSource) -> PlainSource:
     raise Unusable(f"a picture is {_KINDS}, not {_kind(source)}")
 
 
-def picture_list(images: ImageSource | Iterable[ImageSource], argument: str) -> list[ImageSource]:
-    """One picture or several, of any kind and from any iterable, as a list.
+def picture_list(images: Images, argument: str) -> list[ImageSource]:
+    """One picture or several, of any kind and from any iterable, as a list; open files are read here.
 
     Args:
         images: an array or tensor of four axes holds several.
         argument: what the caller calls it, for the message.
 
     Raises:
-        InterplayError: it is neither a picture nor a collection.
+        InterplayError: it is neither a picture nor a collection, or an open file cannot be read.
     """
+    pictures = _listed(images, argument)
+    for at, picture in enumerate(pictures):
+        if isinstance(picture, Readable):
+            try:
+                pictures[at] = _from_file(picture)
+            except Unusable as problem:
+                raise InterplayError(f"{argument}, number {at + 1}: {problem}.") from None
+    return pictures
+
+
+def _listed(images: Images, argument: str) -> list[ImageSource]:
     if isinstance(images, (np.ndarray, torch.Tensor)):
         several = images.ndim == 4 or (isinstance(images, np.ndarray) and images.dtype == object)
         return list(images) if several else [images]
@@ -99,10 +114,10 @@ def picture_list(images: ImageSource | Iterable[ImageSource], argument: str) -> 
         return [images]
     if isinstance(images, Iterable):
         return list(images)
-    raise InterplayError(f"{argument} takes a picture ({_KINDS}) or several, not {_kind(images)}.")
+    raise wrong_type(argument, f"a picture ({_KINDS}) or several", images)
 
 
-def text_list(texts: str | Iterable[str], argument: str) -> list[str]:
+def text_list(texts: Words, argument: str) -> list[str]:
     """One text or several, from any iterable, as a list.
 
     Args:
@@ -115,7 +130,7 @@ def text_list(texts: str | Iterable[str], argument: str) -> list[str]:
     if isinstance(texts, str):
         return [*_texts([texts], argument)]
     if not isinstance(texts, Iterable) or isinstance(texts, (bytes, bytearray, memoryview, Mapping)):
-        raise InterplayError(f"{argument} takes a text or several, not {_kind(texts)}.")
+        raise wrong_type(argument, "a text or several", texts)
     return [*_texts(texts, argument)]
 
 
@@ -165,6 +180,8 @@ def _from_file(file: Readable) -> bytes:
         raise Unusable(f"the open file cannot be read ({problem})") from None
     if not isinstance(data, bytes):
         raise Unusable("the file was opened as text; open it with 'rb'")
+    if not data:
+        raise Unusable("the open file is at its end, or empty")
     return data
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +22,9 @@ from interplay.data.records import memory_name, memory_records
 from interplay.data.schema import PairTable
 from interplay.data.snli_ve import SNLI_VE, load_snli_ve
 from interplay.data.splits import SHARES, Split, check_shares
-from interplay.errors import InterplayError, unknown
+from interplay.errors import InterplayError, unknown, wrong_type
+
+_log = logging.getLogger(__name__)
 
 BENCHMARKS = ((FOOD101, load_food101), (MM_IMDB, load_mm_imdb), (SNLI_VE, load_snli_ve))
 """The published benchmarks of classification, each with its reader."""
@@ -118,7 +121,7 @@ def load(
 
 
 def as_table(data: Source, argument: str = "data") -> PairTable:
-    """A table from whatever data may be given as.
+    """A table from whatever data may be given as; what the reader decided by itself is logged.
 
     Args:
         argument: what the caller calls it, for the message.
@@ -126,8 +129,13 @@ def as_table(data: Source, argument: str = "data") -> PairTable:
     Raises:
         InterplayError: as `load`.
     """
+    if isinstance(data, PairTable):
+        return data
     _name_of(data, argument)
-    return load(data)
+    table = load(data)
+    for note in table.notes:
+        _log.warning("%s", note)
+    return table
 
 
 def is_table(data: Any) -> bool:
@@ -155,9 +163,8 @@ def _name_of(source: Any, argument: str) -> str:
     if isinstance(source, (bytes, bytearray, os.PathLike)) or not isinstance(
         source, (pandas.DataFrame, datasets.Dataset, Iterable)
     ):
-        raise InterplayError(
-            f"{argument} takes a path or name, a table, a DataFrame, a Dataset or rows as mappings, not something of "
-            f"the type {type(source).__name__}."
+        raise wrong_type(
+            argument, "a path or name, a table, a DataFrame, a Dataset or rows as mappings", source
         )
     return memory_name(source)
 

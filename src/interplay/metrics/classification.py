@@ -55,17 +55,52 @@ def f1(probabilities: Tensor, targets: Tensor, average: Average) -> float:
         targets: (N,) class indices: the prediction is the most probable class; or (N, K) of zeros and ones: the
             predictions are the classes with a probability above 0.5.
     """
-    if targets.dim() == 2:
-        predicted, true = probabilities > 0.5, targets > 0.5
-    else:
-        classes = probabilities.shape[1]
-        predicted, true = (F.one_hot(x, classes).bool() for x in (probabilities.argmax(dim=1), targets))
+    predicted, true = _decisions(probabilities, targets)
     hits = (predicted & true).sum(dim=0).double()
     both = (predicted.sum(dim=0) + true.sum(dim=0)).double()  # 2·TP + FP + FN
     if average == "micro":
         hits, both = hits.sum(dim=0, keepdim=True), both.sum(dim=0, keepdim=True)
     occurring = both > 0
     return (2 * hits / both)[occurring].mean().item() if occurring.any() else 0.0
+
+
+def _decisions(probabilities: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Which classes were predicted and which are true, both (N, K) of truth values; arguments as `f1`."""
+    if targets.dim() == 2:
+        return probabilities > 0.5, targets > 0.5
+    classes = probabilities.shape[1]
+    predicted, true = (F.one_hot(x, classes).bool() for x in (probabilities.argmax(dim=1), targets))
+    return predicted, true
+
+
+def per_class(probabilities: Tensor, targets: Tensor) -> dict[str, list[float]]:
+    """Figures of every class; arguments as `f1`.
+
+    Returns:
+        Five lists of K: `rows` with the class, rows that it was `predicted` for, `precision` = TP / predicted,
+        `recall` = TP / rows, `f1` = 2·TP / (rows + predicted); NaN where there is nothing to divide by.
+    """
+    predicted, true = _decisions(probabilities, targets)
+    hits, found, rows = ((x).sum(dim=0).double() for x in (predicted & true, predicted, true))
+    return {
+        "rows": rows.long().tolist(),
+        "predicted": found.long().tolist(),
+        "precision": (hits / found).tolist(),
+        "recall": (hits / rows).tolist(),
+        "f1": (2 * hits / (rows + found)).tolist(),
+    }
+
+
+def confusion_matrix(probabilities: Tensor, targets: Tensor) -> Tensor:
+    """How many samples of each true class (row) were predicted as each class (column): (K, K) int64.
+
+    Args:
+        probabilities: (N, K).
+        targets: (N,) class indices.
+    """
+    classes = probabilities.shape[1]
+    cells = targets * classes + probabilities.argmax(dim=1)
+    return torch.bincount(cells, minlength=classes * classes).reshape(classes, classes)
 
 
 def expected_calibration_error(probabilities: Tensor, targets: Tensor) -> float:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from interplay import artifacts
-from interplay.classification.classifier import encode_table
+from interplay.classification.inputs import encode_table
 from interplay.data.schema import PairTable, Split
 from interplay.errors import InterplayError
 from interplay.locks import writing

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from interplay.data.batches import EncodedTable, Integers, OrderedSampler, Texts
-from interplay.data.images import ImageSource, decode
-from interplay.errors import InterplayError
+from interplay.data.images import decode, source_name
+from interplay.data.picture_sources import Images, Words, picture_list, text_list
 from interplay.methods.base import Method
 from interplay.towers.backbone import Backbone
 from interplay.towers.preprocessing import to_square
@@ -48,38 +47,33 @@ class SideInputs:
         )
 
 
-def image_inputs(sources: Sequence[ImageSource], backbone: Backbone) -> SideInputs:
-    """Pictures from paths, bytes or memory, decoded when a batch asks for them.
+def image_inputs(images: Images, backbone: Backbone) -> SideInputs:
+    """One picture or several, from paths, bytes or memory, decoded when a batch asks for them.
 
     Raises:
-        InterplayError: (in `read`) a picture that cannot be read.
+        InterplayError: no pictures; (in `read`) a picture that cannot be read.
     """
-    size = backbone.image_size
+    size, sources = backbone.image_size, picture_list(images, "images")
 
     def read(rows: Sequence[int]) -> Tensor:
         pixels = np.empty((len(rows), 3, size, size), dtype=np.uint8)
         for at, row in enumerate(rows):
-            source = sources[row]
-            name = str(source) if isinstance(source, (str, Path)) else f"image {row + 1}"
-            pixels[at] = to_square(decode(source, name), backbone.square)
+            pixels[at] = to_square(decode(sources[row], source_name(sources[row], row + 1)), backbone.square)
         return torch.from_numpy(pixels)
 
     return SideInputs("image", read, np.zeros(len(sources), dtype=np.int64))
 
 
-def text_inputs(texts: Sequence[str], backbone: Backbone, *, reserve: int = 0) -> SideInputs:
+def text_inputs(texts: Words, backbone: Backbone, *, reserve: int = 0) -> SideInputs:
     """Texts, tokenised.
 
     Args:
         reserve: positions to leave free for a method's prompts.
 
     Raises:
-        InterplayError: an empty text.
+        InterplayError: no texts, or an empty one.
     """
-    for at, text in enumerate(texts):
-        if not text.strip():
-            raise InterplayError(f"Text {at + 1} is empty.")
-    encoded = Texts.tokenized(backbone, texts, reserve=reserve)
+    encoded = Texts.tokenized(backbone, text_list(texts, "texts"), reserve=reserve)
     return SideInputs("text", encoded.batch, encoded.lengths)
 
 

@@ -16,9 +16,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from interplay import artifacts
-from interplay.classification.classifier import Data, as_table, encode_table
+from interplay.classification.inputs import encode_table
 from interplay.data.batches import EncodedTable
-from interplay.data.images import ImageSource
+from interplay.data.picture_sources import Images, Words
+from interplay.data.readers import Source, as_table
 from interplay.data.schema import PairTable, Split
 from interplay.errors import InterplayError
 from interplay.locks import writing
@@ -122,7 +123,7 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
     def learn(
         self,
         name: str,
-        pairs: Data,
+        pairs: Source,
         *,
         settings: TrainSettings | None = None,
         run: str | Path | None = None,
@@ -153,7 +154,7 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
             raise InterplayError(
                 f"The task '{name}' was learned already; forget it first, or choose another name."
             )
-        table = as_table(pairs)
+        table = as_table(pairs, "pairs")
         settings = settings or replace(RETRIEVAL_TRAINING, seed=self.seed)
         if self.method.solver == "gradient" and settings.batch_size < SMALLEST_BATCH:
             raise InterplayError(
@@ -223,7 +224,7 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
         del self._data[at]
         self._forgotten.add(name)
 
-    def prepare(self, side: Side, items: Sequence[Any]) -> SideInputs:
+    def prepare(self, side: Side, items: Any) -> SideInputs:
         """Image sources or texts as the towers read them."""
         if side == "image":
             return image_inputs(items, self.backbone)
@@ -303,11 +304,11 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
             state.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return state.hexdigest()
 
-    def encode_images(self, images: Sequence[ImageSource], *, task: str | None = None) -> Tensor:
+    def encode_images(self, images: Images, *, task: str | None = None) -> Tensor:
         """Pictures to vectors, (N, joint), normalised.
 
         Args:
-            images: paths, bytes or PIL images.
+            images: one picture or several: paths, bytes, PIL images, arrays, tensors or open files.
             task: encode all of them by one task's prompts; by default each by those of the task it belongs to. Where
                 tasks have no prompts of their own it changes nothing.
 
@@ -316,11 +317,11 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
         """
         return self._encode_alone("image", images, task)
 
-    def encode_texts(self, texts: Sequence[str], *, task: str | None = None) -> Tensor:
+    def encode_texts(self, texts: Words, *, task: str | None = None) -> Tensor:
         """Texts to vectors, (N, joint), normalised; arguments as `encode_images`."""
         return self._encode_alone("text", texts, task)
 
-    def _encode_alone(self, side: Side, items: Sequence[Any], task: str | None) -> Tensor:
+    def _encode_alone(self, side: Side, items: Any, task: str | None) -> Tensor:
         prepared = self.prepare(side, items)
         if task and task not in self.sessions:
             raise self._unknown(task)

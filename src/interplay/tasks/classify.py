@@ -114,6 +114,19 @@ class PairClassifier(Trainable):
         return None if self.class_prompts is None or asked == "image+text" else asked
 
     @property
+    def reads(self) -> tuple[Side, ...]:
+        """The sides of a pair that the logits depend on: one, where its vector alone is asked for and none crosses.
+
+        Where all that crosses is the route, it is the image's (`Method.pair_routes` of CoCoOp).
+        """
+        settings: HeadSettings = self.head.settings
+        asked = self.head.features if settings.kind in ("pair", "linear") else settings.query
+        crosses = self.method.coupled and not (self.method.coupled_by_route and asked == "image")
+        if asked == "image+text" or asked not in SIDES or crosses or self.suffix is not None:
+            return SIDES
+        return (asked,)
+
+    @property
     def reserve(self) -> int:
         """Text positions that a sample's own text has to leave free."""
         return self.method.reserve + (0 if self.suffix is None else self.suffix.shape[1])

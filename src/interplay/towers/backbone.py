@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import AutoTokenizer, CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 
-from interplay.errors import InterplayError, unknown
+from interplay.errors import InterplayError, unknown, wrong_type
 from interplay.towers.checkpoint import end_token, pools_highest_id, read_checkpoint, read_config
 from interplay.towers.clip import ImageTower, TextTower, load_image_tower, load_text_tower
 from interplay.towers.preprocessing import CLIP_PIXELS, Normalisation, Square
@@ -299,6 +299,14 @@ def load_backbone(
     return from_clip(found.model, found.tokenizer, name, found.normalisation, found.square)
 
 
-def as_backbone(backbone: str | Backbone) -> Backbone:
-    """A backbone from its name (`load_backbone`) or itself."""
-    return load_backbone(backbone) if isinstance(backbone, str) else backbone
+def as_backbone(backbone: str | Path | Backbone) -> Backbone:
+    """A backbone from its name or folder (`load_backbone`) or itself.
+
+    Raises:
+        InterplayError: as `load_backbone`; it is none of these.
+    """
+    if isinstance(backbone, Backbone):
+        return backbone
+    if not isinstance(backbone, (str, Path)):
+        raise wrong_type("backbone", "a name, a folder or a loaded Backbone", backbone)
+    return load_backbone(str(backbone))

@@ -11,7 +11,8 @@ from typing import Any
 import datasets
 import torch
 
-from interplay.classification.classifier import Classifier, Data, as_table
+from interplay.classification.classifier import Classifier
+from interplay.data.readers import Source, as_table
 from interplay.data.schema import PairTable
 from interplay.errors import InterplayError
 from interplay.methods.base import MethodChoice, choose, make_settings
@@ -100,7 +101,7 @@ def _part(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 def search(
     backbone: str | Backbone,
     method: str,
-    data: Data,
+    data: Source,
     folder: str | Path,
     *,
     minutes: float,

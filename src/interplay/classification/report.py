@@ -1,0 +1,38 @@
+"""What an evaluation tells of every class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas
+from torch import Tensor
+
+from interplay.metrics.classification import Kind, classification_metrics, confusion_matrix, per_class
+
+
+@dataclass(frozen=True)
+class Report:
+    """Figures of one split.
+
+    Attributes:
+        metrics: as `interplay.metrics.classification.classification_metrics`.
+        classes: a row a class: `rows` (pairs that have it), `predicted` (pairs that it was predicted for), `precision`,
+            `recall`, `f1`; NaN where there is nothing to divide by.
+        confusion: for one label a pair: how many pairs of the class of the row were predicted as that of the column.
+    """
+
+    metrics: dict[str, float]
+    classes: pandas.DataFrame
+    confusion: pandas.DataFrame | None
+
+
+def report(labels: Sequence[str], probabilities: Tensor, targets: Tensor, kind: Kind) -> Report:
+    """The report of probabilities (N, K) on targets, (N,) or (N, K), of the K classes `labels`."""
+    names = list(labels)
+    confusion = None
+    if kind == "single":
+        counts = confusion_matrix(probabilities, targets).numpy()
+        confusion = pandas.DataFrame(counts, index=names, columns=names)
+    classes = pandas.DataFrame(per_class(probabilities, targets), index=names)
+    return Report(classification_metrics(probabilities, targets, kind), classes, confusion)
