@@ -127,7 +127,7 @@ def test_one_or_several() -> None:
         picture(0),
         PIXELS,
         torch.zeros(3, 4, 4),
-        io.BytesIO(),
+        io.BytesIO(b"x"),
         {"path": "a"},
     ):
         assert len(picture_list(one, "images")) == 1
@@ -142,8 +142,8 @@ def test_one_or_several() -> None:
 @pytest.mark.parametrize(
     ("texts", "reason"),
     [
-        (7, "^texts takes a text or several, not of the type int"),
-        (b"x", "not of the type bytes"),
+        (7, "^texts takes a text or several, not something of the type int"),
+        (b"x", "not something of the type bytes"),
         (None, "not nothing"),
         (["a", 7], "number 2 is not a text but of the type int"),
         (["a", " "], "number 2 is an empty text"),
@@ -153,5 +153,5 @@ def test_one_or_several() -> None:
 def test_what_are_no_texts(texts: object, reason: str) -> None:
     with pytest.raises(InterplayError, match=reason):
         text_list(texts, "texts")  # type: ignore[arg-type]
-    with pytest.raises(InterplayError, match=r"^images takes a picture .*not of the type int"):
+    with pytest.raises(InterplayError, match=r"^images takes a picture .*not something of the type int"):
         picture_list(7, "images")  # type: ignore[arg-type]
