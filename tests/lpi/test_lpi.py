@@ -15,7 +15,7 @@ from interplay.methods.lpi import Lpi, LpiPrompts
 from interplay.towers.backbone import Backbone
 from interplay.towers.presets import PRESETS
 from interplay.towers.tokens import SIDES, Shape, Side, TowerShape
-from interplay.towers.walk import encode, encode_pair
+from interplay.towers.walk import Routes, encode, encode_pair
 
 GLIP = Shape(
     image=TowerShape(width=96, depth=12, heads=3, hidden=384, joint=96, image_size=448, patch_size=4),
@@ -67,12 +67,149 @@ def written_out(weights: Any, i: int) -> Tensor:
     )
 
 
-@pytest.mark.parametrize("fusion", ["none", "own"])
+def shaken_norms(prompts: LpiPrompts) -> None:
+    """Norms that are no longer as they start."""
+    for module in prompts.modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            torch.nn.init.normal_(module.weight, 1, 0.5)
+            torch.nn.init.normal_(module.bias)
+
+
+def released_module(p: dict[str, Tensor], image: Tensor, text: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+    """The released fusion of two slots, entry by entry: each side's sum of old and new, then its LayerNorm."""
+    found = []
+    for side, own, across, maps in (("image", image, text, "to_image"), ("text", text, image, "to_text")):
+        d1, d2, d3 = (p[f"{maps}.{name}"] for name in ("layers", "inputs", "outputs"))
+        rank, width = d1.shape[1], own.shape[1]
+        new = torch.zeros_like(own)
+        for row in range(len(own)):
+            for b in range(width):
+                weight = [
+                    sum(d1[layer, r] * d2[a, r] * d3[b, r] for r in range(rank)) / rank
+                    for a in range(len(d2))
+                ]
+                new[row, b] = sum(across[row, a] * weight[a] for a in range(across.shape[1])) + weight[-1]
+        mixed = 0.9 * own + 0.1 * new
+        centred = mixed - mixed.mean(dim=1, keepdim=True)
+        scaled = centred / (centred.square().mean(dim=1, keepdim=True) + 1e-5).sqrt()
+        found.append(scaled * p[f"norms.{side}.weight"] + p[f"norms.{side}.bias"])
+    return found[0], found[1]
+
+
+def test_the_released_fusion_is_the_released_module(backbone: Backbone) -> None:
+    """Its i-th map serves layer i, and the LayerNorm stands behind the sum."""
+    method = method_of(backbone, fusion="pair", fusion_profile="released").double()
+    prompts = newest(method)
+    shaken_norms(prompts)
+    torch.manual_seed(11)
+    image = torch.randn(2, backbone.shape.image.width, dtype=torch.double)
+    text = torch.randn(2, backbone.shape.text.width, dtype=torch.double)
+    with torch.no_grad():
+        for layer in (1, 2):
+            slow = released_module(prompts.state_dict(), image, text, layer)
+            for side, own, across, expected in (
+                ("image", image, text, slow[0]),
+                ("text", text, image, slow[1]),
+            ):
+                found = prompts.fused(side, layer, own, across)  # type: ignore[arg-type]
+                assert (found - expected).abs().max() < 1e-9
+                paper = 0.9 * own + 0.1 * prompts.seen(side, layer, across)  # type: ignore[arg-type]
+                assert (found - paper).abs().max() > 0.5
+
+
+def test_the_released_maps_start_from_a_uniform_distribution(backbone: Backbone) -> None:
+    """U(±1/√rank), kaiming's with a = √5 for a factor (rows, rank); the prompts' factors stay normal."""
+    method = choose("lpi").build(
+        PRESETS["clip-vit-base-patch16"], {"fusion": "own", "fusion_profile": "released", "fusion_rank": 4}
+    )
+    for maps in (newest(method).to_image, newest(method).to_text):
+        for factor in (maps.inputs, maps.outputs):
+            assert 0.49 < float(factor.detach().abs().max()) < 0.5
+            assert float(factor.detach().std()) == pytest.approx(1 / 12**0.5, abs=0.01)
+        assert maps.layers.shape == (12, 4)
+    assert float(newest(method).prompts.image_channels.detach().abs().max()) > 1  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("fusion", ["own", "pair"])
+def test_every_released_tensor_is_trained(
+    fusion: str, backbone: Backbone, pixels: Tensor, texts: list[str]
+) -> None:
+    method = method_of(backbone, fusion=fusion, fusion_profile="released")
+    vectors = encode_pair(backbone, pixels, backbone.tokenize(texts), method)
+    torch.nn.functional.cosine_similarity(vectors.image, vectors.text).sum().backward()
+    for name, parameter in method.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().max() > 0, name
+
+
+def test_each_sample_has_the_norm_of_its_own_session(backbone: Backbone, pixels: Tensor) -> None:
+    method = method_of(backbone, fusion="own", fusion_profile="released")
+    for name in ("a", "b", "c"):
+        method.begin_session(name, torch.zeros(16))
+        shaken_norms(newest(method))
+    route = torch.tensor([2, 0, 1, 1, 0, 2, 1])
+    mixed = encode(backbone.image, "image", pixels, method, route=route)
+    for row in range(len(route)):
+        alone = encode(backbone.image, "image", pixels[row : row + 1], method, route=route[row : row + 1])
+        torch.testing.assert_close(mixed[row], alone[0], atol=2e-5, rtol=1e-4)
+    trained = encode(backbone.image, "image", pixels, method)
+    torch.testing.assert_close(mixed[route == 2], trained[route == 2], atol=2e-5, rtol=1e-4)
+    assert (mixed[route != 2] - trained[route != 2]).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("fusion", ["own", "pair"])
+def test_sets_of_version_0_1_0_stay_what_they_were(
+    fusion: str, backbone: Backbone, pixels: Tensor, texts: list[str]
+) -> None:
+    """They had a LayerNorm in front of each map, under other names, and the first map served layer 1."""
+
+    def begun() -> Lpi:
+        method = method_of(backbone, fusion=fusion, fusion_profile="released")
+        for name in ("a", "b"):
+            method.begin_session(name, torch.zeros(16))
+        return method
+
+    method = begun()
+    for prompts in method.bank.sets:  # type: ignore[union-attr]
+        shaken_norms(prompts)  # type: ignore[arg-type]
+    stored = {
+        key.replace(".norms.image.", ".image_norm."): value for key, value in method.state_dict().items()
+    }
+    stored = {key.replace(".norms.text.", ".text_norm."): value for key, value in stored.items()}
+    assert sum("_norm." in key for key in stored) == 2 * 4
+    opened = begun()
+    opened.load_state_dict(stored, strict=True)
+    old = newest(opened)
+    assert not old.normed
+    slots = torch.randn(2, backbone.shape.image.width), torch.randn(2, backbone.shape.text.width)
+    norm, weight = newest(method).norms["text"], written_out(old.to_image, 0)
+    expected = 0.9 * slots[0] + 0.1 * (norm(slots[1]) @ weight[:-1] + weight[-1])
+    torch.testing.assert_close(old.fused("image", 1, *slots), expected)
+    again = begun()
+    again.load_state_dict(opened.state_dict(), strict=True)
+    again.begin_session("c", torch.zeros(16))  # another one on the same retriever is alike
+    route = torch.zeros(len(pixels), dtype=torch.long)
+    routes = Routes(route, route)
+    ids = backbone.tokenize(texts)
+    found = encode_pair(backbone, pixels, ids, opened, routes=routes)
+    repeated = encode_pair(backbone, pixels, ids, again, routes=routes)
+    assert torch.equal(found.image, repeated.image)
+    assert torch.equal(found.text, repeated.text)
+
+
+@pytest.mark.parametrize("fusion", ["none", "own", "own released"])
 @pytest.mark.parametrize("text_positions", [False, True])
 def test_prompts_are_added_to_their_slots_in_front_of_the_first_layers(
     fusion: str, text_positions: bool, backbone: Backbone, pixels: Tensor, texts: list[str]
 ) -> None:
-    method = method_of(backbone, fusion=fusion, text_positions=text_positions)
+    fusion, released = fusion.split()[0], fusion.endswith("released")
+    method = method_of(
+        backbone,
+        fusion=fusion,
+        text_positions=text_positions,
+        fusion_profile="released" if released else "paper",
+    )
+    shaken_norms(newest(method))
     ids = backbone.tokenize(texts, reserve=2)
     prompts = {side: newest(method).prompts(side) for side in SIDES}
     for side, inputs in zip(SIDES, (pixels, ids), strict=True):
@@ -86,9 +223,11 @@ def test_prompts_are_added_to_their_slots_in_front_of_the_first_layers(
                 slots = tokens.slots + prompts[side][i]
                 if i and fusion == "own":
                     maps = newest(method).to_image if side == "image" else newest(method).to_text
-                    weight = written_out(maps, i - 1)
+                    weight = written_out(maps, i if released else i - 1)
                     seen = sum(other[j] for j in range(i + 1))
                     slots = 0.9 * slots + 0.1 * (seen @ weight[:-1] + weight[-1])
+                    if released:
+                        slots = newest(method).norms[side](slots)
                 tokens = tokens.put(slots)
             tokens = tower.layer(i, tokens)
         torch.testing.assert_close(

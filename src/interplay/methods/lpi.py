@@ -6,6 +6,7 @@ modality's prompt slots are fused with the other's. Every task has a set of its 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -50,7 +51,8 @@ class LpiSettings:
             task has on the other side, so the sides can be encoded apart; `pair`: with the slots of the sample that it
             is paired with (paper-literal; needs pairs).
         fusion_rank: rank of the maps between the modalities.
-        fusion_profile: `paper`, or `released`: a LayerNorm in front of each map, and room for 12 layers.
+        fusion_profile: `paper`, eq. 6 as printed; `released`: Ĩ_m = LayerNorm_m(λ I_m + (1 − λ)·map_i(I_m')), as in the
+            released code, with room for 12 maps of which the i-th serves layer i, their factors from U(±1/√r').
         momentum: λ, what a slot keeps of itself in the fusion.
         modal_temperature, task_temperature: τ of HPA and CPA.
         weights: of base loss, HPA and CPA.
@@ -103,7 +105,10 @@ class LpiPrompts(nn.Module):
 
     Called with a side it gives what is added to the slots: the prompts themselves, or for `fusion = own`
     λ·P_i + (1 − λ)·map_i(Σ_{j ≤ i} P'_j) with the other side's prompts P', what its slots would hold if the
-    frozen layers left them alone; the factor λ on the slots is the method's.
+    frozen layers left them alone; the factor λ on the slots, and the norm behind the sum, are the method's to apply.
+
+    Sets of version 0.1.0 with `fusion_profile = released` had a norm in front of each map in place of the released one
+    behind the sum. They are known by the names of its tensors, and stay what they were.
     """
 
     def __init__(self, shape: Shape, settings: LpiSettings, depth: int) -> None:
@@ -117,21 +122,34 @@ class LpiPrompts(nn.Module):
         )
         if s.fusion == "none":
             return
-        layers = RELEASED_LAYERS if s.fusion_profile == "released" else depth - 1
-        image, text = shape.image.width, shape.text.width
-        self.to_image = LowRankMaps(layers, text, image, s.fusion_rank, s.deviation)
-        self.to_text = LowRankMaps(layers, image, text, s.fusion_rank, s.deviation)
         released = s.fusion_profile == "released"
-        self.text_norm = nn.LayerNorm(text) if released else nn.Identity()
-        self.image_norm = nn.LayerNorm(image) if released else nn.Identity()
+        layers, deviation = (RELEASED_LAYERS, None) if released else (depth - 1, s.deviation)
+        image, text = shape.image.width, shape.text.width
+        self.to_image = LowRankMaps(layers, text, image, s.fusion_rank, deviation)
+        self.to_text = LowRankMaps(layers, image, text, s.fusion_rank, deviation)
+        self.norms = nn.ModuleDict(
+            {"image": nn.LayerNorm(image), "text": nn.LayerNorm(text)} if released else {}
+        )
+        self.norms_in_front = nn.ModuleDict()
 
-    def fused(self, side: Side, layer: int, across: Tensor) -> Tensor:
+    @property
+    def normed(self) -> bool:
+        """Whether a LayerNorm stands behind the sum of eq. 6."""
+        return self.settings.fusion != "none" and len(self.norms) > 0
+
+    def seen(self, side: Side, layer: int, across: Tensor) -> Tensor:
         """VIS (to the image side) or TEXT of what the other side's slots hold in front of `layer`, from 1."""
-        if side == "image":
-            seen: Tensor = self.to_image(layer - 1, self.text_norm(across))
-        else:
-            seen = self.to_text(layer - 1, self.image_norm(across))
-        return seen
+        if len(self.norms_in_front):
+            across = self.norms_in_front[other(side)](across)
+        maps = self.to_image if side == "image" else self.to_text
+        found: Tensor = maps(layer if self.normed else layer - 1, across)
+        return found
+
+    def fused(self, side: Side, layer: int, slots: Tensor, across: Tensor) -> Tensor:
+        """Eq. 6: what a side's slots become in front of `layer`, given what the other side's hold."""
+        keep = self.settings.momentum
+        mixed = keep * slots + (1 - keep) * self.seen(side, layer, across)
+        return self.norms[side](mixed) if self.normed else mixed
 
     def forward(self, side: Side) -> Tensor:
         """What is added to the slots of a side, (layers, length, width)."""
@@ -142,8 +160,21 @@ class LpiPrompts(nn.Module):
         across: Tensor = self.prompts(other(side)).cumsum(dim=0)
         added = [own[0]]
         for layer in range(1, len(own)):
-            added.append(keep * own[layer] + (1 - keep) * self.fused(side, layer, across[layer]))
+            added.append(keep * own[layer] + (1 - keep) * self.seen(side, layer, across[layer]))
         return torch.stack(added)
+
+    def norm_in_front(self) -> None:
+        """Make it a set of version 0.1.0."""
+        self.norms_in_front, self.norms = self.norms, nn.ModuleDict()
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """As every module's; tensors of version 0.1.0 make it a set of that version."""
+        for side, kind in itertools.product(SIDES, ("weight", "bias")):
+            if (old := f"{prefix}{side}_norm.{kind}") in state_dict:
+                state_dict[f"{prefix}norms_in_front.{side}.{kind}"] = state_dict.pop(old)
+        if f"{prefix}norms_in_front.text.weight" in state_dict and self.normed:
+            self.norm_in_front()
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 class Lpi(Method):
@@ -212,8 +243,23 @@ class Lpi(Method):
         added = tokens.held_for(i, self.settings.length)
         if tokens.prompts == 0:
             return tower.put(tokens, added)
-        kept = self.settings.momentum if i and self.settings.fusion == "own" else 1.0
-        return tower.put(tokens, kept * tokens.slots + added)
+        if not i or self.settings.fusion != "own":
+            return tower.put(tokens, tokens.slots + added)
+        slots = self.settings.momentum * tokens.slots + added
+        if self._newest().normed:
+            weight, bias = self._norm(side, tokens.route)
+            slots = F.layer_norm(slots, slots.shape[-1:]) * weight + bias
+        return tower.put(tokens, slots)
+
+    def _norm(self, side: Side, route: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the norm behind the sum: of the newest set, or (batch, 1, width) of each sample's own."""
+        assert self.bank is not None
+        sets: list[LpiPrompts] = [self._newest()] if route is None else list(self.bank.sets)  # type: ignore[arg-type]
+        norms = [prompts.norms[side] for prompts in sets]
+        weights, biases = (
+            torch.stack([norm.get_parameter(p)[None] for norm in norms]) for p in ("weight", "bias")
+        )
+        return (weights[0], biases[0]) if route is None else (weights[route], biases[route])
 
     def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
         """Prompts are added in front of the first D layers."""
@@ -225,12 +271,11 @@ class Lpi(Method):
         """With `fusion = pair`, the slots of true pairs are fused in front of layers 1 … D−1 (eq. 6)."""
         if self.settings.fusion != "pair" or step.image is None or not 0 < step.image < self.depth:
             return super().pair_layer(step, backbone, pair)
-        keep, i = self.settings.momentum, step.image
-        chosen = self._set_of(pair)
+        i, chosen = step.image, self._set_of(pair)
         image = self._prompted("image", i, backbone.image, pair.image)
         text = self._prompted("text", i, backbone.text, pair.text)
-        image_slots = keep * image.slots + (1 - keep) * chosen.fused("image", i, text.slots)
-        text_slots = keep * text.slots + (1 - keep) * chosen.fused("text", i, image.slots)
+        image_slots = chosen.fused("image", i, image.slots, text.slots)
+        text_slots = chosen.fused("text", i, text.slots, image.slots)
         return Pair(
             backbone.image.layer(i, backbone.image.put(image, image_slots)),
             backbone.text.layer(i, backbone.text.put(text, text_slots)),
@@ -252,6 +297,8 @@ class Lpi(Method):
         """A fresh set; what CPA needs of the older ones is computed once."""
         super().begin_session(name, meaning)
         assert self.bank is not None
+        if not all(old.normed for old in self.bank.sets) and self._newest().normed:  # all of one version
+            self._newest().norm_in_front()
         self._older = {}
         if not (self.bank.own and self.settings.task_alignment):
             return

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from interplay.towers.tokens import Shape, Side
 
 
-def factor(rows: int, rank: int, deviation: float) -> nn.Parameter:
-    """A factor (rows, rank), N(0, deviation²)."""
+def factor(rows: int, rank: int, deviation: float | None) -> nn.Parameter:
+    """A factor (rows, rank), N(0, deviation²); without a deviation U(±1/√rank), a linear layer's start in PyTorch."""
+    if deviation is None:
+        return nn.Parameter((2 * torch.rand(rows, rank) - 1) * rank**-0.5)
     return nn.Parameter(torch.randn(rows, rank) * deviation)
 
 
@@ -79,10 +81,10 @@ class LowRankMaps(nn.Module):
         layers: how many maps.
         inputs, outputs: widths.
         rank: r.
-        deviation: of the factors' normal distribution.
+        deviation: as `factor`.
     """
 
-    def __init__(self, layers: int, inputs: int, outputs: int, rank: int, deviation: float) -> None:
+    def __init__(self, layers: int, inputs: int, outputs: int, rank: int, deviation: float | None) -> None:
         super().__init__()
         self.layers = factor(layers, rank, deviation)
         self.inputs = factor(inputs + 1, rank, deviation)
