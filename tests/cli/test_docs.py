@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 import shutil
 from dataclasses import replace
@@ -14,8 +13,9 @@ import interplay.methods
 import interplay.retrieval.retriever
 from interplay.commands import COMMANDS
 from interplay.commands.parsing import CommandLine
-from interplay.methods.base import choices
-from tests import test_contract
+from interplay.methods.base import choices, choose
+from tests.contract.rules import RULES, Rule
+from tests.contract.world import Subject, towers
 
 from .conftest import write_stream, write_toy
 
@@ -27,6 +27,7 @@ GUIDES = [
     "docs/calibration.md",
     "docs/search.md",
     "docs/export.md",
+    "docs/backbones.md",
     "docs/data/food101.md",
     "docs/data/mm_imdb.md",
     "docs/data/snli_ve.md",
@@ -89,21 +90,9 @@ def shift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "shift"
 
 
-RULES = [
-    name
-    for name, rule in vars(test_contract).items()
-    if name.startswith("test_") and "name" in inspect.signature(rule).parameters
-]
-
-
-@pytest.mark.parametrize("rule", RULES)
-def test_the_method_of_the_contributing_guide_passes_the_contract(
-    rule: str, shift: str, request: pytest.FixtureRequest
-) -> None:
-    function = getattr(test_contract, rule)
-    cases = {"name": shift, "depths": (5, 4), "geometry": "clip-vit-base-patch32"}
-    parameters = inspect.signature(function).parameters
-    function(**{key: cases[key] if key in cases else request.getfixturevalue(key) for key in parameters})
+@pytest.mark.parametrize("rule", RULES, ids=[rule.__name__ for rule in RULES])
+def test_the_method_of_the_contributing_guide_passes_the_contract(rule: Rule, shift: str) -> None:
+    rule(Subject(choose(shift), towers()))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

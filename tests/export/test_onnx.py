@@ -23,9 +23,8 @@ from interplay.methods.base import choices, choose
 from interplay.retrieval.retriever import Retriever
 from interplay.towers.backbone import Backbone, from_clip
 from tests.conftest import LetterTokenizer, random_clip, small_shape
+from tests.contract.world import Subject
 from tests.lpi.toy import QUICK, picture, stream
-from tests.test_contract import classifier as contract_model
-from tests.test_contract import tiny_preset
 from tests.train.toy import toy_table
 
 TEXTS = ["cat", "a dog", "green apple pie", "x", "the moon tonight"]
@@ -56,10 +55,10 @@ def padded(ids: Tensor, by: int, end: int) -> Tensor:
 
 def classifier_of(name: str, backbone: Backbone) -> Classifier:
     """A classifier as if it had been trained: the contract's method under a head with random weights."""
-    model = contract_model(name, backbone).eval()
-    settings = {**choose(name).method.tiny(), **tiny_preset(name)}
+    subject = Subject(choose(name), backbone)
+    settings = subject.settings
     made = Classifier(backbone, name, ["one", "two", "three"], kind="single", settings=settings)
-    made.model = model
+    made.model = subject.classifier().eval()
     made.card = artifacts.Card(
         method=name,
         settings=settings,
@@ -104,7 +103,7 @@ def check_classifier(name: str, folder: Path, *, encoders: bool, backbone: Backb
 
 def retriever_of(name: str, sessions: int, backbone: Backbone | None = None) -> Retriever:
     """A retriever behind some sessions, its prompts large enough to be seen."""
-    settings = {**choose(name).method.tiny(), **tiny_preset(name)}
+    settings = Subject(choose(name), backbone).settings
     made = Retriever(backbone or towers(), name, settings=settings)
     for task in stream(sessions):
         made.learn(task.name, task.table, settings=QUICK)
