@@ -75,7 +75,6 @@ def test_the_nearest_name_is_told(words: str, nearest: str, run: Run) -> None:
         ("data show missing/folder.csv", "missing/folder.csv"),
         ("evaluate no-such-run", "no-such-run"),
         ("predict no-such-run", "--image and --text"),
-        ("predict no-such-run --image a.png", "--image and --text"),
         ("predict no-such-run --table a.csv --out a.xlsx", ".csv or .jsonl"),
         ("predict no-such-run --image a.png --text b --out a.csv", "--out"),
         ("demo --epochs 0", "--epochs"),

@@ -7,7 +7,9 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from interplay.commands.output import Result, columns
+from interplay.commands.output import Result
+from interplay.commands.output import columns as aligned
+from interplay.commands.reading import Reading
 from interplay.commands.runs import changing, open_run, open_table
 
 if TYPE_CHECKING:
@@ -21,6 +23,9 @@ def calibrate(
     run: str,
     *,
     data: str | None = None,
+    columns: tuple[str, ...] = (),
+    device: str = "cpu",
+    batch_size: int = 64,
     backbone: str | None = None,
     on_bad_row: Literal["error", "skip"] = "error",
 ) -> Result:
@@ -39,15 +44,21 @@ def calibrate(
     Args:
         run: the folder that 'interplay train --out' wrote.
         data: whose validation split to use; by default what the method was trained on.
+        columns: what the columns are called in your data, key=value each, as `image=path text=title label=kind`;
+            `captions=title` says that a cell holds several texts, separated by `|`.
+        device: where to compute, as PyTorch spells it: cpu, cuda, cuda:1, mps.
+        batch_size: pairs at a time.
         backbone: where to load the backbone from, if not from where the run says; its weights must be the same.
         on_bad_row: what to do with a row that cannot be used: `error` stops and names it, `skip` leaves it out and
             lists it.
     """
+    reading = Reading.for_run(run, data, columns)
     with changing(run):
         classifier = open_run(run, backbone)
         assert classifier.card is not None
         source = data or classifier.card.data
-        report = classifier.calibrate(open_table(source, on_bad_row))
+        table = open_table(source, on_bad_row, reading)
+        report = classifier.to(device).calibrate(table, batch_size=batch_size)
         classifier.save_pretrained(run)
     found = {
         "run": run,
@@ -61,7 +72,7 @@ def calibrate(
     shift = f", shift {report.calibration.shift:.4g}" if report.calibration.shift else ""
     text = (
         f"Temperature {report.calibration.temperature:.4g}{shift}, chosen on the {report.rows:,} validation rows of "
-        f"{source}:\n\n{columns(('validation', 'before', 'after'), rows)}\n\n"
+        f"{source}:\n\n{aligned(('validation', 'before', 'after'), rows)}\n\n"
         "These rows chose it, so they flatter it; the test split was not read: 'interplay evaluate' measures there. "
         f"The temperature is in {run} now, and is used from there."
     )
@@ -105,7 +116,7 @@ def draw_risk_coverage(
     rows = [
         (f"{p['coverage']:.0%}", p["risk"], f"{math.floor(p['threshold'] * 1e6) / 1e6:.6f}") for p in points
     ]
-    table = columns(("answered", "wrong of these", "--abstain-below"), rows)
+    table = aligned(("answered", "wrong of these", "--abstain-below"), rows)
     return found, (
         f"{table}\n\nArea under the risk-coverage curve: {curve.area:.4f}. The curve is in {picture} and {numbers}."
     )

@@ -6,7 +6,9 @@ from dataclasses import asdict
 from inspect import cleandoc
 from typing import TYPE_CHECKING, Any, Literal
 
-from interplay.commands.output import Result, columns, note
+from interplay.commands.output import Result, note
+from interplay.commands.output import columns as aligned
+from interplay.commands.reading import Reading
 from interplay.errors import InterplayError
 
 if TYPE_CHECKING:
@@ -54,7 +56,7 @@ def methods() -> Result:
     ]
     width = max(len(row["name"]) for row in rows)
     summaries = "\n".join(f"{row['name']:<{width}}  {row['summary']}" for row in rows)
-    return Result(rows, columns(("method", "trained", "coupled", "variants"), shown) + "\n\n" + summaries)
+    return Result(rows, aligned(("method", "trained", "coupled", "variants"), shown) + "\n\n" + summaries)
 
 
 def info(
@@ -156,7 +158,7 @@ def data_list() -> Result:
     from interplay.data.openmoji import OPENMOJI
 
     rows = [{"name": name, "summary": EMBEDDED[name]} for name in OPENMOJI]
-    text = columns(("data set", "what it asks"), [(row["name"], row["summary"]) for row in rows])
+    text = aligned(("data set", "what it asks"), [(row["name"], row["summary"]) for row in rows])
     return Result(
         rows,
         text
@@ -170,6 +172,10 @@ def data_show(
     name: str,
     *,
     out: str | None = None,
+    columns: tuple[str, ...] = (),
+    validation: str | None = None,
+    test: str | None = None,
+    split: str | None = None,
     on_bad_row: Literal["error", "skip"] = "error",
     seed: int = 0,
 ) -> Result:
@@ -183,13 +189,19 @@ def data_show(
     Args:
         name: an embedded data set ('interplay data list'), a file, a folder, or a hub id.
         out: PNG file for a sheet of 24 pictures with their texts and labels; without it none is drawn.
+        columns: what the columns are called in your data, key=value each, as `image=path text=title label=kind`;
+            `captions=title` says that a cell holds several texts, separated by `|`.
+        validation: data whose rows are the validation split; those of --data are then train.
+        test: data whose rows are the test split.
+        split: shares of train, validation and test for data without a split, as 80/10/10.
         on_bad_row: what to do with a row that cannot be used: `error` stops and names it, `skip` leaves it out and
             lists it.
         seed: of the choice of pictures.
     """
     from interplay.data import contact_sheet, load, summary
 
-    table = load(name, on_bad_row=on_bad_row)
+    reading = Reading.of(columns, validation, test, split)
+    table = load(name, on_bad_row=on_bad_row, **reading.options())
     counts = summary(table)
     if out is not None:
         counts["sheet"] = str(contact_sheet(table, out, seed=seed))
@@ -206,9 +218,9 @@ def _described(counts: dict[str, Any]) -> str:
         rows = [
             (label, *(count.get(split, 0) for split in used)) for label, count in counts["classes"].items()
         ]
-        parts.append(columns(("class", *used), rows))
+        parts.append(aligned(("class", *used), rows))
     if counts["tasks"]:
-        parts.append(columns(("task", "rows"), list(counts["tasks"].items())))
+        parts.append(aligned(("task", "rows"), list(counts["tasks"].items())))
     parts += [f"note: {sentence}" for sentence in counts["notes"]]
     parts += [f"left out: {sentence}" for sentence in counts["skipped"]]
     return "\n\n".join(parts)

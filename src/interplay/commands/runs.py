@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from interplay.commands.output import note
+from interplay.commands.reading import Reading
 from interplay.errors import InterplayError
 from interplay.files import write_text
 from interplay.locks import writing
@@ -63,11 +64,22 @@ def open_backbone(name: str, *, random_weights: bool = False, seed: int = 0) -> 
     return load_backbone(name, random_weights=random_weights, seed=seed)
 
 
-def open_table(data: str, on_bad_row: Literal["error", "skip"] = "error") -> PairTable:
-    """Load data, and tell what the reader decided and left out."""
+def open_table(
+    data: str, on_bad_row: Literal["error", "skip"] = "error", reading: Reading | None = None
+) -> PairTable:
+    """Load data, and tell what the reader decided and left out.
+
+    Args:
+        reading: what was said of the data beside their name.
+
+    Raises:
+        InterplayError: as `interplay.data.load`.
+    """
     from interplay.data import load
 
-    table = load(data, on_bad_row=on_bad_row)
+    if not data.strip():
+        raise InterplayError("--data is empty: name a file, a folder or a data set.")
+    table = load(data, on_bad_row=on_bad_row, **(reading or Reading()).options())
     for sentence in (*table.notes, *(f"Left out: {row}." for row in table.skipped)):
         note(sentence)
     return table

@@ -8,7 +8,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from interplay.commands.output import Result, columns
+from interplay.commands.output import Result
+from interplay.commands.output import columns as aligned
+from interplay.commands.reading import Reading
 from interplay.commands.runs import open_backbone, open_table, recorded_run
 from interplay.commands.values import assignments, given, spelled
 from interplay.errors import InterplayError
@@ -29,6 +31,10 @@ def train(
     head: tuple[str, ...] = (),
     multi_loss: Literal["bce", "zlpr"] = "bce",
     share: float = 1.0,
+    columns: tuple[str, ...] = (),
+    validation: str | None = None,
+    test: str | None = None,
+    split: str | None = None,
     seeds: int = 1,
     resume: bool = False,
     random_weights: bool = False,
@@ -41,6 +47,7 @@ def train(
 
       interplay train --method mitp --data openmoji/subgroup --backbone tiny --out runs/subgroup
       interplay train --data pairs.csv --out runs/mine --set layers=4,5,6 length=3 --head kind=pair --epochs 5
+      interplay train --data train.csv --test test.csv --split 90/10/0 --columns text=title --out runs/mine
       interplay train --config runs/subgroup/config.yaml --out runs/again --seed 1
 
     Trains on the `train` split and chooses everything on `validation`; the `test` split is only read by
@@ -57,6 +64,11 @@ def train(
             class_text=separate|joint|prompted, template, features.
         multi_loss: loss for data with several labels a row.
         share: share of the training rows to use, above 0 and up to 1, drawn within each class by the seed.
+        columns: what the columns are called in your data, key=value each, as `image=path text=title label=kind`;
+            `captions=title` says that a cell holds several texts, separated by `|`.
+        validation: data whose rows are the validation split; those of --data are then train.
+        test: data whose rows are the test split.
+        split: shares of train, validation and test for data without a split, as 80/10/10.
         seeds: how many runs, with seeds that count up from --seed, each in its own folder OUT/seed-N.
         resume: go on in OUT where a run with the same options was interrupted.
         random_weights: random weights for the backbone, to measure speed and memory; results mean nothing.
@@ -71,6 +83,7 @@ def train(
         raise InterplayError(f"--seeds must be at least 1, not {seeds}.")
     if not 0 < share <= 1:
         raise InterplayError(f"--share must lie in (0, 1], not {share}.")
+    reading = Reading.of(columns, validation, test, split)
     choice = choose(method)
     changes = assignments(set, choice.method.Settings, "--set")
     head_changes = assignments(head, HeadSettings, "--head")
@@ -85,9 +98,10 @@ def train(
         "share": share,
         "random_weights": random_weights,
         "on_bad_row": on_bad_row,
+        **reading.given,
     }
     loaded = open_backbone(backbone, random_weights=random_weights)
-    table = open_table(data, on_bad_row)
+    table = open_table(data, on_bad_row, reading)
     runs = []
     for seed in range(training.seed, training.seed + seeds):
         folder = Path(out) / f"seed-{seed}" if seeds > 1 else Path(out)
@@ -131,7 +145,7 @@ def _summed(runs: list[dict[str, Any]], out: str) -> Result:
     first = runs[0]
     if len(runs) == 1:
         rows: list[tuple[object, ...]] = list(first["validation"].items())
-        text = columns(("validation", "value"), rows)
+        text = aligned(("validation", "value"), rows)
         text += f"\n\n{first['trained_parameters']:,} trained parameters, {first['seconds']:.0f} seconds."
         return Result(first, f"{text}\nThe trained method is in {out}. Measure it on test: {_next(out)}")
     summary = {
@@ -143,7 +157,7 @@ def _summed(runs: list[dict[str, Any]], out: str) -> Result:
         (name, f"{value['mean']:.3f} ± {value['deviation']:.3f}", *(run["validation"][name] for run in runs))
         for name, value in summary.items()
     ]
-    text = columns(("validation", "mean ± deviation", *(f"seed {run['seed']}" for run in runs)), rows)
+    text = aligned(("validation", "mean ± deviation", *(f"seed {run['seed']}" for run in runs)), rows)
     text += f"\n\nThe trained methods are in {out}/seed-*. Measure one on test: {_next(first['run'])}"
     return Result({"runs": runs, "validation": summary}, text)
 

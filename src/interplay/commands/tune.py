@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from interplay.commands.output import Result, columns, note
+from interplay.commands.output import Result, note
+from interplay.commands.output import columns as aligned
+from interplay.commands.reading import Reading
 from interplay.commands.runs import open_backbone, open_table
 from interplay.commands.values import assignments, given, spelled
 from interplay.errors import InterplayError
@@ -34,6 +36,10 @@ def tune(
     head: tuple[str, ...] = (),
     multi_loss: Literal["bce", "zlpr"] = "bce",
     trials: int | None = None,
+    columns: tuple[str, ...] = (),
+    validation: str | None = None,
+    test: str | None = None,
+    split: str | None = None,
     on_bad_row: Literal["error", "skip"] = "error",
     settings: Mapping[str, Any] | None = None,
 ) -> Result:
@@ -59,6 +65,11 @@ def tune(
         head: changes to the head's settings, key=value each, as for 'interplay train'; the head is not searched.
         multi_loss: loss for data with several labels a row.
         trials: a bound on the number of trials, those before a resume included.
+        columns: what the columns are called in your data, key=value each, as `image=path text=title label=kind`;
+            `captions=title` says that a cell holds several texts, separated by `|`.
+        validation: data whose rows are the validation split; those of --data are then train.
+        test: data whose rows are the test split.
+        split: shares of train, validation and test for data without a split, as 80/10/10.
         on_bad_row: what to do with a row that cannot be used: `error` stops and names it, `skip` leaves it out and
             lists it.
     """
@@ -70,6 +81,7 @@ def tune(
     from interplay.training.settings import TrainSettings
     from interplay.tuning.search import search
 
+    reading = Reading.of(columns, validation, test, split)
     choice = choose(method)
     changes = assignments(set, choice.method.Settings, "--set")
     head_changes = assignments(head, HeadSettings, "--head")
@@ -97,6 +109,7 @@ def tune(
             "head": spelled(asdict(head_settings)),
             "multi_loss": multi_loss,
             "on_bad_row": on_bad_row,
+            **reading.given,
             **given(report.training),
         }
         write_text(folder / BEST, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
@@ -104,7 +117,7 @@ def tune(
     report = search(
         open_backbone(backbone),
         choice.name,
-        open_table(data, on_bad_row),
+        open_table(data, on_bad_row, reading),
         folder,
         minutes=minutes,
         trials=trials,
@@ -125,6 +138,7 @@ def tune(
     words += ["--head", *spelled(head_changes)] if head_changes else []
     words += ["--multi-loss", multi_loss] if multi_loss != "bce" else []
     words += ["--on-bad-row", on_bad_row] if on_bad_row != "error" else []
+    words += reading.words()
     command = shlex.join(
         ["interplay", "train", *words, *_flags(report.training), "--out", str(folder / "best")]
     )
@@ -172,7 +186,7 @@ def _told(report: SearchReport, folder: Path, command: str) -> Result:
     rows = [(trial.number, trial.value, _short(trial.values)) for trial in ranked[:_SHOWN]]
     counted = ", ".join(f"{count:,} {state}" for state, count in counts.items() if count)
     text = (
-        f"{columns(('trial', report.monitor, 'settings'), rows)}\n\n"
+        f"{aligned(('trial', report.monitor, 'settings'), rows)}\n\n"
         f"{len(report.trials):,} trials ({counted}) in {report.seconds / 60:.1f} minutes, on validation; the best "
         f"of many flatters itself there. All are in {folder}/trials.jsonl. To train with the best:\n\n{command}\n\n"
         f"or: interplay train --config {shlex.quote(str(folder / BEST))} --out {shlex.quote(str(folder / 'best'))}"

@@ -9,13 +9,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from interplay.commands.output import Result, columns, note
+from interplay.commands.class_report import class_report
+from interplay.commands.output import Result, note
+from interplay.commands.output import columns as aligned
+from interplay.commands.reading import Reading
 from interplay.commands.runs import open_run, open_table, task_of
 from interplay.errors import InterplayError
 
 if TYPE_CHECKING:
     from interplay.classification.classifier import Classifier
 
+_BATCH = 64
+"""Pairs at a time, by default."""
 _BLOCK = 256
 """Rows of a table that are decoded at a time."""
 
@@ -24,8 +29,12 @@ def evaluate(
     run: str,
     *,
     data: str | None = None,
-    split: Literal["train", "validation", "test"] = "test",
+    split: Literal["train", "validation", "test", "all"] = "test",
+    columns: tuple[str, ...] = (),
+    per_class: bool = False,
     risk_coverage: str | None = None,
+    device: str = "cpu",
+    batch_size: int = _BATCH,
     backbone: str | None = None,
     on_bad_row: Literal["error", "skip"] = "error",
 ) -> Result:
@@ -35,15 +44,21 @@ def evaluate(
 
       interplay evaluate runs/subgroup
       interplay evaluate runs/mine --data pairs.csv --split validation --json
+      interplay evaluate runs/mine --data more.csv --split all --columns text=title --per-class
       interplay evaluate runs/mine --risk-coverage risk.png
 
     Args:
         run: the folder that 'interplay train --out' or 'interplay continual --out' wrote.
         data: what to measure on; by default what it was trained on. Of a retriever every task of the data is
             measured, in the gallery of them all.
-        split: which rows.
+        split: which rows; `all` of them, whatever split they are in, is for classifiers.
+        columns: what the columns are called in your data, key=value each, as `image=path text=title label=kind`;
+            `captions=title` says that a cell holds several texts, separated by `|`.
+        per_class: show precision, recall and F1 of every class, and the confusion matrix; for classifiers.
         risk_coverage: a .png file for the share of wrong answers among the surest ones, over the share that is
             answered, with the numbers in a .json file beside it; for classifiers with one label a pair.
+        device: where to compute, as PyTorch spells it: cpu, cuda, cuda:1, mps.
+        batch_size: pairs at a time; these two are for classifiers.
         backbone: where to load the backbone from, if not from where the run says; its weights must be the same.
         on_bad_row: what to do with a row that cannot be used: `error` stops and names it, `skip` leaves it out and
             lists it.
@@ -51,8 +66,15 @@ def evaluate(
     if risk_coverage is not None and Path(risk_coverage).suffix != ".png":
         raise InterplayError(f"--risk-coverage writes .png, not '{risk_coverage}'.")
     if task_of(run) == "retrieval":
-        if risk_coverage is not None:
-            raise InterplayError("--risk-coverage is for classifiers, and this run holds a retriever.")
+        asked = {"--risk-coverage": risk_coverage, "--per-class": per_class, "--split all": split == "all"}
+        asked |= {
+            "--device": device != "cpu",
+            "--batch-size": batch_size != _BATCH,
+            "--columns": bool(columns),
+        }
+        if refused := [name for name, given in asked.items() if given]:
+            raise InterplayError(f"{refused[0]} is for classifiers, and this run holds a retriever.")
+        assert split != "all"
         from interplay.commands.measure import measure
 
         return measure(run, data, split, backbone, on_bad_row)
@@ -60,18 +82,23 @@ def evaluate(
     assert classifier.card is not None
     if risk_coverage is not None and classifier.kind != "single":
         raise InterplayError("--risk-coverage is for classifiers with one label a pair.")
-    from interplay.metrics.classification import classification_metrics
+    from interplay.classification.report import report
 
     source = data or classifier.card.data
-    table = open_table(source, on_bad_row)
-    logits, targets = classifier.logits(table, split)
+    table = open_table(source, on_bad_row, Reading.for_run(run, data, columns))
+    logits, targets = classifier.to(device).logits(table, split, batch_size=batch_size)
     probabilities = classifier.probabilities(logits)
-    metrics = classification_metrics(probabilities, targets, classifier.card.kind)
+    figures = report(classifier.labels or (), probabilities, targets, classifier.card.kind)
+    metrics = figures.metrics
     found = {"run": run, "data": source, "split": split, "rows": len(targets), "metrics": metrics}
     if table.skipped:
         found["left_out"] = [str(row) for row in table.skipped]
     title = f"{classifier.method_name} on {source}, {split} ({len(targets):,} rows)"
-    text = f"{title}\n\n{columns(('metric', 'value'), list(metrics.items()))}"
+    text = f"{title}\n\n{aligned(('metric', 'value'), list(metrics.items()))}"
+    if per_class:
+        more_of, classes = class_report(figures)
+        found |= more_of
+        text += f"\n\n{classes}"
     if risk_coverage is not None:
         from interplay.commands.calibrate import draw_risk_coverage
 
@@ -87,11 +114,14 @@ def predict(
     text: str | None = None,
     table: str | None = None,
     out: str | None = None,
+    columns: tuple[str, ...] = (),
     abstain_below: float | None = None,
+    device: str = "cpu",
+    batch_size: int = _BATCH,
     backbone: str | None = None,
     on_bad_row: Literal["error", "skip"] = "error",
 ) -> Result:
-    """Classify one pair of picture and text, or a table of them.
+    """Classify one pair of picture and text, one of the two where that is enough, or a table of pairs.
 
     Examples:
 
@@ -105,44 +135,54 @@ def predict(
 
     Args:
         run: the folder that 'interplay train --out' wrote.
-        image: a picture file.
-        text: the text beside it.
-        table: a .csv, .jsonl or .parquet file, or a folder, with pairs.
+        image: a picture file; alone, where the classifier reads nothing else.
+        text: the text beside it, or alone.
+        table: a file or folder with pairs, as 'interplay train' takes them.
         out: a .csv or .jsonl file for the predictions of a table; without it they are printed.
+        columns: what the columns are called in your data, key=value each, as `image=path text=title label=kind`;
+            `captions=title` says that a cell holds several texts, separated by `|`.
         abstain_below: leave the prediction empty where even the highest probability is below this, above 0 and up to 1;
             'interplay calibrate' makes probabilities worth comparing with it. For one label a pair.
+        device: where to compute, as PyTorch spells it: cpu, cuda, cuda:1, mps.
+        batch_size: pairs at a time.
         backbone: where to load the backbone from, if not from where the run says; its weights must be the same.
         on_bad_row: what to do with a row of the table that cannot be used: `error` stops and names it, `skip` leaves
             it out and lists it.
     """
-    if (table is None) == (image is None and text is None) or (image is None) != (text is None):
+    if (table is None) == (image is None and text is None):
         raise InterplayError("interplay predict needs --image and --text, or --table alone.")
+    if columns and table is None:
+        raise InterplayError("--columns says what the columns of a --table are called.")
+    reading = Reading.of(columns)
     if out is not None and table is None:
         raise InterplayError(
             "--out is where the predictions for a --table go: with --image they are printed."
         )
     if out is not None and Path(out).suffix not in (".csv", ".jsonl"):
         raise InterplayError(f"--out writes .csv or .jsonl, not '{out}'.")
-    classifier = open_run(run, backbone)
+    classifier = open_run(run, backbone).to(device)
     classifier.check_abstaining(abstain_below)
     if table is not None:
-        return _predict_table(classifier, table, out, on_bad_row, abstain_below)
-    assert image is not None
-    assert text is not None
-    if not Path(image).is_file():
+        return _predict_table(classifier, table, reading, out, on_bad_row, abstain_below, batch_size)
+    if image is not None and not Path(image).is_file():
         raise InterplayError(f"There is no picture '{image}'.")
-    (found,) = _predictions(classifier, [image], [text], abstain_below)
+    images, texts = None if image is None else [image], None if text is None else [text]
+    (found,) = _predictions(classifier, images, texts, abstain_below, batch_size)
     ranked = sorted(found["probabilities"].items(), key=lambda item: -item[1])
     title = f"{'abstained' if found.get('abstained') else _worded(found['prediction'])}\n\n"
-    return Result({"image": image, "text": text} | found, title + columns(("class", "probability"), ranked))
+    return Result({"image": image, "text": text} | found, title + aligned(("class", "probability"), ranked))
 
 
 def _predictions(
-    classifier: Classifier, images: Sequence[Any], texts: Sequence[str], abstain_below: float | None
+    classifier: Classifier,
+    images: Sequence[Any] | None,
+    texts: Sequence[str] | None,
+    abstain_below: float | None,
+    batch_size: int,
 ) -> Iterator[dict[str, Any]]:
     """For each pair the prediction and the probability of each class, and whether it abstained where it may."""
     assert classifier.labels is not None
-    probabilities = classifier.predict_proba(images, texts)
+    probabilities = classifier.predict_proba(images, texts, batch_size=batch_size)
     decisions = classifier.decide(probabilities, abstain_below=abstain_below)
     for decision, row in zip(decisions, probabilities.tolist(), strict=True):
         may = {} if abstain_below is None else {"abstained": decision == ""}
@@ -156,22 +196,26 @@ def _predictions(
 def _predict_table(
     classifier: Classifier,
     source: str,
+    reading: Reading,
     out: str | None,
     on_bad_row: Literal["error", "skip"],
     abstain_below: float | None,
+    batch_size: int,
 ) -> Result:
     from datasets.utils import tqdm
 
     from interplay.data import load
 
-    pairs = load(source, on_bad_row=on_bad_row, labelled=False)
+    pairs = load(source, on_bad_row=on_bad_row, labelled=False, **reading.options())
     for row in pairs.skipped:
         note(f"Left out: {row}.")
     texts, ids = pairs.texts(), pairs.ids()
     found: list[dict[str, Any]] = []
-    for start in tqdm(range(0, len(pairs), _BLOCK), desc="Predicting", delay=2, leave=False):
-        rows = range(start, min(start + _BLOCK, len(pairs)))
-        block = _predictions(classifier, pairs.sources(rows), texts[start : rows.stop], abstain_below)
+    block_size = max(_BLOCK, batch_size)
+    for start in tqdm(range(0, len(pairs), block_size), desc="Predicting", delay=2, leave=False):
+        rows = range(start, min(start + block_size, len(pairs)))
+        parts = pairs.sources(rows), texts[start : rows.stop]
+        block = _predictions(classifier, *parts, abstain_below, batch_size)
         found += [{"id": ids[at], "text": texts[at]} | one for at, one in zip(rows, block, strict=True)]
     left_out = [str(row) for row in pairs.skipped]
     if out is None:
