@@ -16,7 +16,7 @@ from interplay.locks import writing
 from interplay.metrics.recall import Recall, RetrievalRanks, retrieval_ranks
 from interplay.retrieval.embedding import SideInputs, embed, table_inputs
 from interplay.retrieval.retriever import Retriever
-from interplay.retrieval.run_folder import MATRIX, SESSIONS
+from interplay.retrieval.run_folder import MATRIX, SESSIONS, tidy
 from interplay.retrieval.score_matrix import ScoreMatrix, Stage
 from interplay.tasks.stream import Session, check_sessions, explode, joint, seen
 from interplay.towers.backbone import Backbone
@@ -225,6 +225,7 @@ def run_stream(
                 matrix.save(folder / MATRIX)
             if report is not None:
                 report(matrix)
+        tidy(folder, retriever.sessions)
     return retriever, matrix
 
 
@@ -248,6 +249,7 @@ def run_joint(
             place = folder / SESSIONS / "01"
             retriever.learn(whole.name, whole.table, settings=settings, run=place, resume=resume)
             retriever.save_pretrained(folder)
+        tidy(folder, retriever.sessions)
     return retriever
 
 

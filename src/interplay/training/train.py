@@ -191,7 +191,11 @@ def _run(
     model.train()
     try:
         with _quiet(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            _trainer(recorder, settings).fit(module, ckpt_path=checkpoint, weights_only=True)
+            trainer = _trainer(recorder, settings)
+            try:
+                trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
+            finally:
+                vars(trainer).clear()  # its parts hold each other, and with them backbone and data
     except SIGTERMException:  # Lightning's own would end the process as if all were well
         raise SystemExit(128 + signal.SIGTERM) from None
     except SystemExit as ended:  # Lightning's answer to an interrupt, which it ignores from then on
