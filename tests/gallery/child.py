@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import milvus_lite.adapter.grpc.server  # noqa: F401  (before the first fork)
+import milvus_lite.adapter.grpc.servicer  # noqa: F401  (before the first fork)
 import pymilvus  # noqa: F401
 from torch import Tensor
 
@@ -24,9 +24,11 @@ TEXTS = [f"text number {number}" for number in range(40)]
 class Slow(Fake):
     """Takes time to encode, so that a kill can fall between two writes."""
 
-    def encode(self, side: Side, items: Sequence[Any], routes: Sequence[str]) -> Tensor:
+    def encode(
+        self, side: Side, items: Sequence[Any], routes: Sequence[str], *, apart: bool = False
+    ) -> Tensor:
         time.sleep(PAUSE * len(items))
-        return super().encode(side, items, routes)
+        return super().encode(side, items, routes, apart=apart)
 
 
 def ingest(place: Path, pictures: Path, report: Path) -> None:

@@ -14,7 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from interplay.data.images import decode
-from interplay.gallery.store import Card, Store
+from interplay.gallery.address import Address
+from interplay.gallery.entry import Card
+from interplay.gallery.store import Store
 from interplay.towers.tokens import Side
 
 WIDTH = 16
@@ -58,14 +60,18 @@ class Fake:
         self.encoded: list[object] = []
         self.keyed = 0
 
-    def keys(self, side: Side, items: Sequence[Any]) -> Tensor:
+    def keys(self, side: Side, items: Sequence[Any], *, apart: bool = False) -> Tensor:
+        assert apart
         self.keyed += len(items)
         return self._stack([vector("key", side, content_of(side, item), joint=self.joint) for item in items])
 
     def routes(self, side: Side, keys: Tensor) -> list[str]:
         return ["even" if key[self.routing] >= 0 else "odd" for key in keys]
 
-    def encode(self, side: Side, items: Sequence[Any], routes: Sequence[str]) -> Tensor:
+    def encode(
+        self, side: Side, items: Sequence[Any], routes: Sequence[str], *, apart: bool = False
+    ) -> Tensor:
+        assert apart
         contents = [content_of(side, item) for item in items]
         self.encoded += contents
         return self._stack(
@@ -77,6 +83,9 @@ class Fake:
 
     def version_of(self, route: str) -> str:
         return self.prompts[route]
+
+    def state(self) -> str:
+        return repr((self.routing, self.prompts))
 
     def one(self, side: Side, item: Any) -> tuple[str, np.ndarray]:
         """The route and embedding of one item, uncounted."""
@@ -104,7 +113,7 @@ Row = tuple[Side, str, str, str, bytes, bytes, dict[str, Any]]
 def snapshot(retriever: Fake, place: Path) -> dict[str, Row]:
     """Everything that a closed gallery holds, by id; fails where the gallery gives an entry twice."""
     card = Card(retriever.backbone_digest, retriever.identity, retriever.joint)
-    store = Store.open(str(place), "interplay", None, card)
+    store = Store.open(Address.of(str(place)), "interplay", card, create=False)
     try:
         ids = [entry.id for block in store.scan() for entry in block]
         assert len(ids) == len(set(ids)) == store.count()

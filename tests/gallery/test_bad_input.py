@@ -18,7 +18,9 @@ import pytest
 from milvus_lite.adapter.grpc.server import start_server_in_thread
 
 from interplay.errors import InterplayError
+from interplay.gallery import calls, entry
 from interplay.gallery import store as gallery_store
+from interplay.gallery.address import Address, ServerSettings
 from interplay.gallery.add import Skipped
 from interplay.gallery.gallery import Gallery
 from tests.gallery.conftest import Opener
@@ -34,7 +36,7 @@ def test_a_filter_that_milvus_does_not_understand(
     gallery.add_images(pictures[:2], progress=False)
     with pytest.raises(InterplayError) as caught:
         gallery.search("cat", where=where)
-    assert f"with the filter '{where}'" in str(caught.value)
+    assert f"he filter '{where}'" in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
     assert capfd.readouterr() == ("", "")
 
@@ -47,8 +49,8 @@ def test_what_cannot_be_searched(gallery: Gallery, pictures: list[Path]) -> None
     gallery.add_texts(TEXTS, progress=False)
     with pytest.raises(InterplayError, match="has no images yet"):
         gallery.search("cat")
-    for k in (0, -1, 2.5, True):
-        with pytest.raises(InterplayError, match="k must be a whole number of at least 1"):
+    for k in (0, -1, 2.5, True, 16_385, 10**5000):
+        with pytest.raises(InterplayError, match="k must be a whole number from 1 to 16,384"):
             gallery.search("cat", k=k, find="text")  # type: ignore[arg-type]
     for options in ({"by": "sound"}, {"find": "sound"}):
         with pytest.raises(InterplayError, match="'sound' is no side"):
@@ -122,7 +124,13 @@ def test_slips_in_what_is_added(gallery: Gallery, pictures: list[Path]) -> None:
         ([{"my price": 1}], "'my price' cannot name a metadata column"),
         ([{"_x": 1}], "'_x' cannot name a metadata column"),
         ([{3: 1}], "'3' cannot name a metadata column"),
-        ([{"price": float("nan")}], "metadata cannot be kept"),
+        ([{"price": float("nan")}], "the value of 'price' cannot be kept"),
+        ([{"price": 2**63}], "the value of 'price' cannot be kept"),
+        ([{"price": -(2**63) - 1}], "the value of 'price' cannot be kept"),
+        ([{"deep": [{"a": [2**63]}]}], "the value of 'deep' cannot be kept"),
+        ([{"brand": "\ud800"}], "the value of 'brand' cannot be kept"),
+        ([{"deep": {"\ud800": 1}}], "the value of 'deep' cannot be kept"),
+        ([{"brand": "x" * 70_000}], "longer than 65,535"),
         ([{"price": object()}], "metadata cannot be kept"),
     ],
 )
@@ -153,8 +161,7 @@ def test_a_gallery_of_another_format_is_refused(
     opened: Opener, retriever: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(gallery_store, "FORMAT", 99)
-        patch.setattr(gallery_store.Card.__init__, "__defaults__", (99,))
+        patch.setattr(entry.Card.__init__, "__defaults__", (99,))
         opened(retriever).close()
     with pytest.raises(InterplayError, match="has format 99; this version of interplay reads 1"):
         opened(retriever)
@@ -172,9 +179,7 @@ def test_a_collection_that_is_no_gallery_is_refused(server: str, retriever: Fake
         Gallery.open(retriever, server, "no name")
 
 
-@pytest.mark.parametrize(
-    "uri", ["http://127.0.0.1:9", "http://", "ftp://127.0.0.1", "http://no.such.host.invalid"]
-)
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "http://no.such.host.invalid", "tcp://127.0.0.1:9/db"])
 def test_an_address_that_does_not_answer(
     retriever: Fake, uri: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,6 +188,76 @@ def test_an_address_that_does_not_answer(
         Gallery.open(retriever, uri)
     assert len(str(caught.value).splitlines()) == 1
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://",
+        "http://:19530",
+        "ftp://127.0.0.1",
+        "://127.0.0.1",
+        "http://127.0.0.1:0",
+        "http://127.0.0.1:99999",
+        "http://127.0.0.1:-1",
+        "http://127.0.0.1:port",
+        "http://[::1",
+        "http://a b",
+        "http://\udcff",
+        "http://" + "a" * 70 + ".com",
+        "http://host\n",
+        "localhost:19530",
+        "127.0.0.1:19530",
+        "",
+        " ",
+        "a\0b",
+    ],
+)
+@pytest.mark.parametrize("login", ["", "root:Milvus123@"])
+def test_what_is_no_address(retriever: Fake, uri: str, login: str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    uri = uri.replace("://", f"://{login}")
+    with pytest.raises(InterplayError, match=r"address|place") as caught:
+        Gallery.open(retriever, uri)
+    message = str(caught.value)
+    assert "Milvus123" not in message
+    assert len(message) < 400
+    assert message.isprintable()
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_message_shows_a_password(retriever: Fake, capfd: pytest.CaptureFixture[str]) -> None:
+    for uri, token in (("http://root:Milvus123@127.0.0.1:9", None), ("http://127.0.0.1:9", "root:Milvus123")):
+        with pytest.raises(InterplayError, match=r"Milvus at http://127\.0\.0\.1:9 cannot") as caught:
+            Gallery.open(retriever, uri, token=token, settings=ServerSettings(timeout=1.0))
+        assert "Milvus123" not in str(caught.value)
+        assert len(str(caught.value)) < 400
+    assert "Milvus123" not in repr(Address.of("http://root:Milvus123@host"))
+    assert Address.of("http://root:Milvus123@host:1/db").shown == "http://host:1/db"
+    with pytest.raises(InterplayError, match="plain ASCII"):
+        Gallery.open(retriever, "http://127.0.0.1:9", token="ü")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_settings_of_a_server() -> None:
+    for wrong in ({"timeout": 0}, {"timeout": float("nan")}, {"consistency": "Weak"}, {"index": "flat index"}):
+        with pytest.raises(InterplayError, match=next(iter(wrong))):
+            ServerSettings(**wrong)  # type: ignore[arg-type]
+    assert ServerSettings(index="HNSW").looking(100) == {"ef": 200}
+
+
+def test_a_mistyped_collection_is_not_created(opened: Opener, retriever: Fake) -> None:
+    opened(retriever).close()
+    with pytest.raises(InterplayError, match=r"no collection .* called 'interplai'. Did you mean 'interplay'"):
+        opened(retriever, collection="interplai", create=False)
+    with pytest.raises(InterplayError, match="no collection"):
+        opened(retriever, collection="interplai", create=False)
+
+
+def test_a_folder_that_is_not_there_is_not_created(retriever: Fake, tmp_path: Path) -> None:
+    with pytest.raises(InterplayError, match="There is no gallery"):
+        Gallery.open(retriever, tmp_path / "gallery.db", create=False)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_server_that_keeps_silent(
@@ -240,14 +315,14 @@ def test_threads_leave_the_loggers_as_they_were() -> None:
     barrier = threading.Barrier(2)
 
     def first() -> None:
-        with gallery_store._calling("here", "answer"):
+        with calls.calling("here", "answer"):
             barrier.wait()
             barrier.wait()
 
     thread = threading.Thread(target=first)
     thread.start()
     barrier.wait()
-    with gallery_store._calling("here", "answer"):
+    with calls.calling("here", "answer"):
         barrier.wait()
         thread.join()
         assert logger.level == logging.CRITICAL
@@ -257,9 +332,9 @@ def test_threads_leave_the_loggers_as_they_were() -> None:
 def test_a_server_that_goes_away(
     tmp_path: Path, retriever: Fake, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gallery_store, "_PATIENCE", 1.0)
     server, database, port = start_server_in_thread(str(tmp_path / "server"))
-    gallery = Gallery.open(retriever, f"http://127.0.0.1:{port}")
+    settings = ServerSettings(timeout=1.0)
+    gallery = Gallery.open(retriever, f"http://127.0.0.1:{port}", settings=settings)
     gallery.add_texts(TEXTS, progress=False)
     server.stop(grace=0).wait()
     database.close()

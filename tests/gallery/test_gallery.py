@@ -101,7 +101,6 @@ def test_a_string_is_a_picture_when_it_names_one(
         ("price < 6 or price > 30", [0, 1, 11]),
         ("brand in ['y', 'z'] and price >= 30", [10, 11]),
         ("price > 1000", []),
-        ("colour == 'red'", []),
     ],
 )
 def test_a_filter_over_metadata(
@@ -113,6 +112,99 @@ def test_a_filter_over_metadata(
     for hit in hits:
         number = pictures.index(Path(hit.source))
         assert hit.metadata == {"price": 3 * number, "brand": "xyz"[number % 3]}
+
+
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        ("prise < 20", "no column of metadata called 'prise'. Did you mean 'price'"),
+        ("price > 3 and brnd == 'price'", "called 'brnd'. Did you mean 'brand'"),
+        ("colour == 'red'", "called 'colour'.*Known: brand, price"),
+    ],
+)
+def test_a_filter_over_a_column_that_is_not_there(
+    gallery: Gallery, pictures: list[Path], where: str, told: str
+) -> None:
+    fill(gallery, pictures)
+    with pytest.raises(InterplayError, match=told):
+        gallery.search("cat", where=where)
+
+
+def test_many_queries_find_what_each_finds(gallery: Gallery, pictures: list[Path]) -> None:
+    fill(gallery, pictures)
+    queries = ["a dog", str(pictures[2]), pictures[5].read_bytes(), "x"]
+    for find in ("image", "text"):
+        together = gallery.search_many(queries, k=4, find=find)
+        assert together == [gallery.search(query, k=4, find=find) for query in queries]
+    assert gallery.search_many([]) == []
+    with pytest.raises(InterplayError, match="takes a list of queries"):
+        gallery.search_many("cat")
+
+
+def test_metadata_can_be_changed(opened: Opener, retriever: Fake, pictures: list[Path]) -> None:
+    gallery = opened(retriever)
+    fill(gallery, pictures)
+    encoded = len(retriever.encoded)
+    new = [{"price": 1000}, {}, {"price": 6, "brand": "z"}]
+    report = gallery.add_images(pictures[:3], new, progress=False)
+    assert (report.added, report.updated, report.present) == (0, 1, 2)
+    report = gallery.add_texts(["cat", "new"], [{"stars": 5}, {"stars": 6}], progress=False)
+    assert (report.added, report.updated, report.present) == (1, 1, 0)
+    assert len(retriever.encoded) == encoded + 1
+    gallery.close()
+    gallery = opened(retriever)
+    found = {hit.source: hit.metadata for hit in gallery.search("cat", k=20)}
+    assert [found[str(path)] for path in pictures[:3]] == [{"price": 1000}, {"price": 3, "brand": "y"}, new[2]]
+    assert [hit.source for hit in gallery.search("cat", find="text", where="stars == 5")] == ["cat"]
+
+
+def test_ids_of_ones_own(gallery: Gallery, retriever: Fake, pictures: list[Path]) -> None:
+    gallery.add_images(pictures[:3], [{"n": at} for at in range(3)], ids=["a", "", "c"], progress=False)
+    gallery.add_texts(["cat", "cat", "dog"], ids=["a", "b", ""], progress=False)
+    assert gallery.count() == 6
+    assert sorted(hit.id for hit in gallery.search("cat", find="text")) == ["", "a", "b"]
+    assert [hit.source for hit in gallery.search("cat", where="_id == 'c'")] == [str(pictures[2])]
+    encoded = len(retriever.encoded)
+    again = gallery.add_images(pictures[:3], progress=False)  # what was said once need not be said again
+    assert (again.present, gallery.count(), len(retriever.encoded)) == (3, 6, encoded)
+    report = gallery.add_images([pictures[7]], ids=["a"], progress=False)
+    assert (report.added, report.replaced, gallery.count()) == (1, 1, 6)
+    (hit,) = gallery.search(pictures[7], k=1)
+    assert (hit.id, hit.source, hit.metadata) == ("a", str(pictures[7]), {})
+    retriever.prompts.update(even="2", odd="2")
+    gallery.refresh(progress=False)
+    (hit,) = gallery.search(pictures[7], k=1)
+    assert (hit.id, hit.score) == ("a", pytest.approx(1, abs=1e-6))
+    gallery.add_images([pictures[1]], ids=["b"], progress=False)  # named later: still one entry
+    assert gallery.count() == 6
+    assert gallery.remove(ids=["a", "nobody"]) == 2  # the picture and the text
+    assert gallery.remove([pictures[2]]) == 1
+    assert gallery.count() == 3
+    for wrong, told in ((["x"], "got 2 items, 1 ids"), (["x", "x"], "that of item 1"), (["x", 3], "Item 2")):
+        with pytest.raises(InterplayError, match=told):
+            gallery.add_texts(["1", "2"], ids=wrong, progress=False)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_a_copy_with_metadata_of_its_own_is_an_entry_of_its_own(
+    gallery: Gallery, retriever: Fake, pictures: list[Path], batch_size: int
+) -> None:
+    twin, third = pictures[0].with_name("twin.png"), pictures[0].with_name("third.png")
+    shutil.copy(pictures[0], twin)
+    shutil.copy(pictures[0], third)
+    options: dict[str, Any] = {"batch_size": batch_size, "progress": False}
+    report = gallery.add_images([pictures[0], twin, third], [{"n": 1}, {"n": 2}, {}], **options)
+    assert (report.added, report.present) == (2, 1)
+    expected = {str(pictures[0]): {"n": 1}, str(twin): {"n": 2}}
+    for again in (None, [{"n": 1}, {"n": 2}]):
+        report = gallery.add_images([pictures[0], twin], again, **options)
+        assert (report.added, report.present, report.replaced) == (0, 2, 0)
+        assert {hit.source: hit.metadata for hit in gallery.search("cat")} == expected
+    retriever.prompts.update(even="2", odd="2")
+    assert gallery.refresh(progress=False).reencoded == 2
+    assert gallery.remove([twin]) == 1
+    with pytest.raises(InterplayError, match="twice with different metadata"):
+        gallery.add_texts(["x", "x"], [{"n": 1}, {"n": 2}], progress=False)
 
 
 def test_what_is_there_is_neither_encoded_nor_written_again(

@@ -96,11 +96,11 @@ def test_a_refresh_that_stopped_in_the_middle_is_finished_by_the_next(
     retriever.encoded.clear()
     encode, calls = retriever.encode, []
 
-    def stumble(*arguments: object) -> object:
+    def stumble(*arguments: object, **options: object) -> object:
         calls.append(arguments)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return encode(*arguments)  # type: ignore[arg-type]
+        return encode(*arguments, **options)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
         patch.setattr(retriever, "encode", stumble)
@@ -145,3 +145,52 @@ def test_a_route_that_was_forgotten(gallery: Gallery, retriever: Fake, pictures:
     report = gallery.refresh(progress=False)
     assert report.rerouted == report.reencoded == routes(retriever, pictures).count("odd")
     assert {hit.route for hit in gallery.search("cat", k=50)} == {"even"}
+
+
+def test_it_is_told_how_many_entries_wait(opened: Opener, retriever: Fake, pictures: list[Path]) -> None:
+    gallery = opened(retriever)
+    fill(gallery, pictures)
+    keyed = retriever.keyed
+    assert gallery.waiting() == 0
+    retriever.prompts["odd"] = "2"
+    odd = routes(retriever, pictures).count("odd")
+    assert gallery.waiting() == odd
+    found = gallery.search("query", k=50)
+    assert {hit.source: hit.stale for hit in found} == {hit.source: hit.route == "odd" for hit in found}
+    gallery.add_texts(["one more"], progress=False)  # encoded as the retriever is now
+    assert gallery.waiting() == odd
+    retriever.prompts["odd"] = "1"
+    assert gallery.waiting() == int(retriever.one("text", "one more")[0] == "odd")
+    retriever.prompts["odd"] = "2"
+    gallery.close()
+    gallery = opened(retriever)
+    assert gallery.waiting() == odd
+    gallery.refresh(progress=False)
+    assert gallery.waiting() == 0
+    assert not any(hit.stale for hit in gallery.search("query", k=50))
+    assert retriever.keyed == keyed + 3  # two queries and the new text
+
+
+def test_a_picture_that_cannot_be_refreshed_does_not_wait(
+    gallery: Gallery, retriever: Fake, pictures: list[Path]
+) -> None:
+    fill(gallery, pictures)
+    retriever.prompts.update(even="2", odd="2")
+    pictures[0].unlink()
+    assert gallery.waiting() == 41
+    gallery.refresh(progress=False)
+    assert gallery.waiting() == 0
+
+
+def test_a_file_that_changed_is_told(gallery: Gallery, retriever: Fake, pictures: list[Path]) -> None:
+    fill(gallery, pictures)
+    pictures[3].write_bytes(picture_bytes("another"))
+    pictures[4].unlink()
+    hits = {hit.source: (hit.missing, hit.changed) for hit in gallery.search("query", k=50)}
+    assert {source: state for source, state in hits.items() if any(state)} == {
+        str(pictures[3]): (False, True),
+        str(pictures[4]): (True, False),
+    }
+    assert gallery.prune() == (str(pictures[3]), str(pictures[4]))
+    assert gallery.prune() == ()
+    assert gallery.count() == 40

@@ -3,53 +3,35 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-import torch
-from datasets.utils import tqdm
-
-from interplay.errors import InterplayError
+from interplay.errors import InterplayError, unknown
 from interplay.gallery.add import AddReport, OnBad, add
+from interplay.gallery.address import Address, ServerSettings
+from interplay.gallery.entry import Card, Entry, Vector
+from interplay.gallery.filters import columns_of
 from interplay.gallery.items import (
     Encodes,
+    Files,
     Query,
     array,
-    batches,
     can_be_kept,
-    check_size,
-    content_of,
     identity_of,
-    is_gone,
+    key_of,
     read_query,
     several,
 )
-from interplay.gallery.store import Card, Entry, Store
+from interplay.gallery.refresh import RefreshReport, refresh, stale, waiting
+from interplay.gallery.store import Store
 from interplay.towers.tokens import SIDES, Side
 
 
-@dataclass(frozen=True)
-class RefreshReport:
-    """What one call of `refresh` did.
-
-    Attributes:
-        scanned: entries that were looked at.
-        rerouted: those that take another route than before.
-        reencoded: those that were encoded again, for another route or for new prompts of the same.
-        missing: pictures that are no longer on the disk. Their entries stay, as they were encoded last.
-        seconds: how long it took.
-    """
-
-    scanned: int
-    rerouted: int
-    reencoded: int
-    missing: tuple[str, ...]
-    seconds: float
+MOST = 16_384
+"""Milvus gives at most so many hits."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +45,9 @@ class Hit:
         side: `image` or `text`.
         metadata: what was given when it was added.
         missing: the picture's file is gone.
+        changed: the picture's file holds something else now: the hit is what it held when it was added.
+        stale: the retriever would encode it otherwise now, having learned or forgotten: `refresh` does.
+        id: the user's own id; empty where there is none.
     """
 
     source: str
@@ -71,6 +56,9 @@ class Hit:
     side: Side
     metadata: Mapping[str, Any]
     missing: bool
+    changed: bool
+    stale: bool
+    id: str
 
 
 class Gallery:
@@ -87,6 +75,7 @@ class Gallery:
     def __init__(self, retriever: Encodes, store: Store) -> None:
         self._retriever = retriever
         self._store = store
+        self._files = Files()
 
     @classmethod
     def open(
@@ -95,6 +84,9 @@ class Gallery:
         uri: str | Path = "gallery.db",
         collection: str = "interplay",
         token: str | None = None,
+        *,
+        create: bool = True,
+        settings: ServerSettings | None = None,
     ) -> Gallery:
         """Open a gallery, or create an empty one.
 
@@ -103,14 +95,20 @@ class Gallery:
             uri: a folder for Milvus Lite, by default `gallery.db`, or the address of a Milvus server or cluster
                 (`http://host:19530`). Everything else is the same.
             collection: the collection's name: several galleries may share a folder or a server.
-            token: for a server that wants one (`user:password` or an API key).
+            token: for a server that wants one (`user:password` or an API key). An address may hold `user:password@`
+                too; no message shows it.
+            create: create it where there is none; otherwise that is an error.
+            settings: time limit, index and consistency of a server.
 
         Raises:
             InterplayError: a gallery of another backbone or retriever, something that is no gallery, a damaged or
-                occupied folder, or a server that does not answer.
+                occupied folder, a server that does not answer, or no gallery where none is to be created.
         """
         card = Card(retriever.backbone_digest, retriever.identity, retriever.joint)
-        return cls(retriever, Store.open(str(uri), collection, token, card))
+        address = Address.of(str(uri), token)
+        if not create and address.folder is not None and not address.folder.exists():
+            raise InterplayError(f"There is no gallery '{uri}'.")
+        return cls(retriever, Store.open(address, collection, card, settings, create=create))
 
     def __enter__(self) -> Gallery:
         return self
@@ -133,6 +131,7 @@ class Gallery:
         paths: Iterable[str | Path],
         metadata: Sequence[Mapping[str, Any]] | None = None,
         *,
+        ids: Sequence[str] | None = None,
         batch_size: int = 64,
         on_bad: OnBad = "raise",
         progress: bool = True,
@@ -140,12 +139,16 @@ class Gallery:
         """Add picture files.
 
         Where the gallery has an entry of the same file and the file holds another picture now, the new one takes
-        its place. An entry that is there keeps its metadata: remove it first to change them.
+        its place. One that is there is not encoded again; metadata that are given take the place of those that it
+        has, and empty ones leave them. A copy of a picture is the same entry, unless it comes with metadata of its
+        own.
 
         Args:
             paths: the files. A hit gives the absolute path back.
             metadata: for each one, values by column, to filter by: texts, numbers, truth values, lists of them.
-            batch_size: how many are encoded and written at a time.
+            ids: for each one an id of your own, or an empty text; an entry with the same id gives way. The filter
+                knows them as `_id`.
+            batch_size: how many are written at a time.
             on_bad: at one that cannot be read: `raise`, or `skip` and list it in the report.
             progress: show a bar.
 
@@ -164,6 +167,7 @@ class Gallery:
             "image",
             sources,
             metadata,
+            ids,
             batch_size=batch_size,
             on_bad=on_bad,
             progress=progress,
@@ -174,6 +178,7 @@ class Gallery:
         texts: Iterable[str],
         metadata: Sequence[Mapping[str, Any]] | None = None,
         *,
+        ids: Sequence[str] | None = None,
         batch_size: int = 64,
         on_bad: OnBad = "raise",
         progress: bool = True,
@@ -190,6 +195,7 @@ class Gallery:
             "text",
             sources,
             metadata,
+            ids,
             batch_size=batch_size,
             on_bad=on_bad,
             progress=progress,
@@ -212,113 +218,122 @@ class Gallery:
             k: how many; all where there are fewer.
             by: what the query is, `image` or `text`, where its type should not decide.
             find: what to find, `image` or `text`.
-            where: a Milvus filter over metadata, such as `price < 20 and brand == 'x'`.
+            where: a Milvus filter over metadata, such as `price < 20 and brand == 'x'`. It can only narrow what is
+                found: it holds inside `find`.
 
         Raises:
-            InterplayError: `k` below 1, nothing to be found in the gallery, a query that cannot be read, or a
-                filter that Milvus does not understand.
+            InterplayError: `k` below 1, nothing to be found in the gallery, a query that cannot be read, a filter
+                that is not closed in itself, that Milvus does not understand, or with a column that no entry has.
         """
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise InterplayError(f"k must be a whole number of at least 1, not {k!r}.")
+        return self.search_many([query], k, by=by, find=find, where=where)[0]
+
+    def search_many(
+        self,
+        queries: Iterable[Query],
+        k: int = 10,
+        *,
+        by: Side | None = None,
+        find: Side = "image",
+        where: str | None = None,
+    ) -> list[list[Hit]]:
+        """What `search` finds for each of several queries, in their order; arguments and errors are the same."""
+        if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MOST:
+            raise InterplayError(f"k must be a whole number from 1 to {MOST:,}.")
         for value in (find, *(() if by is None else (by,))):
             if value not in SIDES:
                 raise InterplayError(f"'{value}' is no side of a pair: choose image or text.")
-        side, content = read_query(query, by)
-        keys = self._retriever.keys(side, [content])
-        embedding = self._retriever.encode(side, [content], self._retriever.routes(side, keys))
-        found = self._store.search(array(embedding)[0], k, find, where)
-        if not found and (where is None or not self.count()):
-            raise InterplayError(f"The gallery {self._store.uri} has no {find}s yet: add some first.")
-        hits = [
-            Hit(entry.source, score, entry.route, entry.side, entry.metadata, is_gone(entry))
-            for entry, score in found
-        ]
-        return sorted(hits, key=lambda hit: (-hit.score, hit.source))
+        read = [read_query(query, by) for query in several(queries, "search_many", "queries")]
+        found: list[list[Hit]] = []
+        for side, content in read:
+            hits = self._store.search(self._vector(side, content), k, find, where)
+            if not hits:
+                self._explain_nothing(find, where)
+            old = stale(self._retriever, [entry for entry, _ in hits])
+            found.append([self._hit(entry, score, entry.id in old) for entry, score in hits])
+        return [sorted(hits, key=lambda hit: (-hit.score, hit.source, hit.id)) for hits in found]
+
+    def _vector(self, side: Side, content: Query) -> Vector:
+        """A query's embedding: (joint,)."""
+        keys = self._retriever.keys(side, [content], apart=True)
+        routes = self._retriever.routes(side, keys)
+        vector: Vector = array(self._retriever.encode(side, [content], routes, apart=True))[0]
+        return vector
+
+    def _hit(self, entry: Entry, score: float, old: bool) -> Hit:
+        file = self._files.state(entry.source, entry.content) if entry.side == "image" else "there"
+        return Hit(
+            entry.source,
+            score,
+            entry.route,
+            entry.side,
+            entry.metadata,
+            missing=file == "missing",
+            changed=file == "changed",
+            stale=old,
+            id=entry.name,
+        )
+
+    def _explain_nothing(self, find: Side, where: str | None) -> None:
+        """Raises where nothing could be found: there is nothing on that side, or the filter names no column."""
+        if where is None or not self.count():
+            raise InterplayError(f"The gallery {self._store.place} has no {find}s yet: add some first.")
+        known = self._store.columns()
+        for name in columns_of(where):
+            if name not in known:
+                raise unknown("column of metadata", name, known)
+
+    def waiting(self) -> int:
+        """How many entries `refresh` would encode again, because the retriever has learned or forgotten since."""
+        return waiting(self._retriever, self._store)
 
     def refresh(self, *, batch_size: int = 64, progress: bool = True) -> RefreshReport:
         """Bring the gallery up to date with a retriever that has learned or forgotten.
 
         Entries are read without their embeddings; routes are chosen again from the stored keys, which never
-        change; and only entries whose route changed, or whose route's prompts did, are encoded again. Killed, it
-        is simply called again. A picture whose file is gone keeps its entry and is named in the report.
+        change; and only entries whose route changed, or whose route's prompts did, are encoded again. What was
+        before is gone from a Milvus Lite folder then. Killed, it is simply called again. A picture whose file is
+        gone keeps its entry and is named in the report.
 
         Args:
-            batch_size: how many are encoded and written at a time.
+            batch_size: how many are written at a time.
             progress: show a bar.
 
         Raises:
             InterplayError: Milvus cannot be reached.
         """
-        check_size(batch_size)
-        began = time.monotonic()
-        scanned = rerouted = reencoded = 0
-        missing: set[str] = set()
-        versions: dict[str, str] = {}
-        with tqdm(total=self.count(), desc="Refreshing", disable=not progress, leave=False) as bar:
-            for block in self._store.scan():
-                missing.update(entry.source for entry in block if is_gone(entry))
-                for side in SIDES:
-                    entries = [entry for entry in block if entry.side == side]
-                    stale, changed = self._stale(side, entries, versions)
-                    rerouted += changed
-                    for batch in batches(stale, batch_size):
-                        lost = self._reencode(side, batch, versions)
-                        reencoded += len(batch) - len(lost)
-                        missing.update(lost)
-                scanned += len(block)
-                bar.update(len(block))
-        if reencoded:
-            self._store.settle()
-        return RefreshReport(scanned, rerouted, reencoded, tuple(sorted(missing)), time.monotonic() - began)
+        return refresh(self._retriever, self._store, batch_size=batch_size, progress=progress)
 
-    def remove(self, sources: Iterable[str | Path]) -> int:
-        """Take entries out by their sources: paths of pictures, or texts.
+    def remove(self, sources: Iterable[str | Path] = (), *, ids: Iterable[str] = ()) -> int:
+        """Take entries out by their sources, paths of pictures or texts, or by ids of your own.
 
         Returns:
-            How many entries were removed; a source that is not there counts 0.
+            How many entries were removed; a source or id that is not there counts 0.
         """
         names = [name for name in map(str, several(sources, "remove", "sources")) if can_be_kept(name)]
-        texts = self._store.sources([identity_of("text", name) for name in names])
+        own = [name for name in several(ids, "remove", "ids") if can_be_kept(name)]
+        keys = [identity_of("text", name) for name in names]
+        keys += [key_of(side, name) for side in SIDES for name in own]
         images = self._store.find_images([os.path.abspath(name) for name in names])
-        ids = sorted(set(texts).union(*images.values()))
-        self._store.delete(ids)
-        if ids:
-            self._store.settle()
-        return len(ids)
+        return self._delete({*self._store.get(keys), *(old.id for known in images.values() for old in known)})
 
-    def _stale(
-        self, side: Side, entries: Sequence[Entry], versions: dict[str, str]
-    ) -> tuple[list[tuple[str, str]], int]:
-        """The (id, route) of the entries that must be encoded again, and how many of them change their route."""
-        if not entries:
-            return [], 0
-        keys = torch.from_numpy(np.stack([entry.key for entry in entries]))
-        stale, changed = [], 0
-        for entry, route in zip(entries, self._retriever.routes(side, keys), strict=True):
-            if route not in versions:
-                versions[route] = self._retriever.version_of(route)
-            if (entry.route, entry.version) != (route, versions[route]):
-                stale.append((entry.id, route))
-                changed += entry.route != route
-        return stale, changed
+    def prune(self) -> tuple[str, ...]:
+        """Take out pictures whose files are gone or hold something else now; every file is read for it.
 
-    def _reencode(
-        self, side: Side, batch: Sequence[tuple[str, str]], versions: Mapping[str, str]
-    ) -> list[str]:
-        """Encode entries again by their new routes, in one write; the sources of those that are gone."""
-        stored = self._store.get([identity for identity, _ in batch])
-        entries, contents, lost = [], [], []
-        for identity, route in batch:
-            entry = stored[identity]
-            content = content_of(entry)
-            if content is None:
-                lost.append(entry.source)
-            else:
-                entries.append(replace(entry, route=route, version=versions[route]))
-                contents.append(content)
-        if entries:
-            encoded = self._retriever.encode(side, contents, [entry.route for entry in entries])
-            self._store.upsert(
-                [replace(entry, embedding=row) for entry, row in zip(entries, array(encoded), strict=True)]
-            )
-        return lost
+        Returns:
+            The paths of those that were taken out.
+        """
+        gone = [
+            entry
+            for block in self._store.scan()
+            for entry in block
+            if entry.side == "image" and self._files.state(entry.source, entry.content) != "there"
+        ]
+        self._delete({entry.id for entry in gone})
+        return tuple(sorted(entry.source for entry in gone))
+
+    def _delete(self, keys: set[str]) -> int:
+        """Delete entries, and have nothing of them left in a Milvus Lite folder."""
+        self._store.delete(sorted(keys))
+        if keys:
+            self._store.compact()
+        return len(keys)

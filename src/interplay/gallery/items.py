@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
-import numpy as np
 from PIL import Image
 from torch import Tensor
 
 from interplay.data.images import fault
 from interplay.errors import InterplayError
-from interplay.gallery.store import COLUMNS, LONGEST, Entry, Vector
+from interplay.gallery.entry import LONGEST, Entry, Vector
+from interplay.gallery.metadata import is_unicode
 from interplay.towers.tokens import Side
 
 Query: TypeAlias = str | Path | bytes | Image.Image
+FileState: TypeAlias = Literal["there", "missing", "changed"]
 T = TypeVar("T")
 
 
@@ -38,14 +39,23 @@ class Encodes(Protocol):
     def joint(self) -> int:
         """Width of keys and embeddings."""
 
-    def keys(self, side: Side, items: Sequence[Any]) -> Tensor:
-        """(N, joint), L2-normalised: what the bare frozen tower makes of N image sources or texts."""
+    def state(self) -> str:
+        """A fingerprint that changes when what routes or encodes anything does."""
+
+    def keys(self, side: Side, items: Sequence[Any], *, apart: bool = False) -> Tensor:
+        """(N, joint), L2-normalised: what the bare frozen tower makes of N image sources or texts.
+
+        Args:
+            apart: one by one, so that nothing depends on the other items, not even the last bit.
+        """
 
     def routes(self, side: Side, keys: Tensor) -> list[str]:
         """The route of each of N keys (N, joint)."""
 
-    def encode(self, side: Side, items: Sequence[Any], routes: Sequence[str]) -> Tensor:
-        """(N, joint), L2-normalised: N items, each encoded by its route."""
+    def encode(
+        self, side: Side, items: Sequence[Any], routes: Sequence[str], *, apart: bool = False
+    ) -> Tensor:
+        """(N, joint), L2-normalised: N items, each encoded by its route; `apart` as in `keys`."""
 
     def version_of(self, route: str) -> str:
         """A fingerprint that changes exactly when what encodes this route does."""
@@ -53,12 +63,30 @@ class Encodes(Protocol):
 
 @dataclass(frozen=True)
 class Item:
-    """Something to be added: its content is what is hashed, and what is encoded."""
+    """Something to be added: its content is what is hashed, and what is encoded.
 
-    id: str
+    Attributes:
+        source: the absolute path of the picture, or the text.
+        content: what the file holds, or the text.
+        metadata: what the user said of it; empty where nothing.
+        name: the user's own id; empty where there is none.
+        hash: SHA-256 over the side and the content.
+        id: the entry's primary key.
+    """
+
+    side: Side
     source: str
     content: bytes | str
     metadata: Mapping[str, Any]
+    name: str = ""
+
+    @cached_property
+    def hash(self) -> str:
+        return identity_of(self.side, self.content)
+
+    @property
+    def id(self) -> str:
+        return key_of(self.side, self.name) if self.name else self.hash
 
 
 class Unusable(Exception):
@@ -78,37 +106,6 @@ def check_size(batch_size: int) -> None:
         raise InterplayError(f"batch_size must be at least 1, not {batch_size}.")
 
 
-def check_metadata(metadata: Sequence[Mapping[str, Any]] | None, count: int) -> list[Mapping[str, Any]]:
-    """Metadata as Milvus keeps them: one mapping an item, with plain values."""
-    if metadata is None:
-        return [{}] * count
-    if len(metadata) != count:
-        raise InterplayError(
-            f"Every item needs its metadata: got {count} items, {len(metadata)} sets of metadata."
-        )
-    plain: list[Mapping[str, Any]] = []
-    for at, notes in enumerate(metadata):
-        for name in notes:
-            if not isinstance(name, str) or not name.isidentifier() or name[0] == "_" or not name.isascii():
-                raise InterplayError(
-                    f"Item {at + 1}: '{name}' cannot name a metadata column: use letters, digits and underscores, "
-                    "a letter first."
-                )
-            if name in COLUMNS:
-                raise InterplayError(
-                    f"Item {at + 1}: the gallery has a column '{name}' of its own; give the metadata another name."
-                )
-        try:
-            values = {
-                name: value.item() if isinstance(value, np.generic) else value
-                for name, value in notes.items()
-            }
-            plain.append(json.loads(json.dumps(values, allow_nan=False)))
-        except (TypeError, ValueError) as problem:
-            raise InterplayError(f"Item {at + 1}: its metadata cannot be kept ({problem}).") from None
-    return plain
-
-
 def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """The items, so many at a time."""
     for start in range(0, len(items), size):
@@ -126,15 +123,17 @@ def identity_of(side: Side, content: bytes | str) -> str:
     return hashlib.sha256(side.encode() + b"\0" + data).hexdigest()
 
 
+def key_of(side: Side, name: str) -> str:
+    """The primary key of an entry with an id of the user's own."""
+    return hashlib.sha256(f"{side} id".encode() + b"\0" + name.encode()).hexdigest()
+
+
 def can_be_kept(source: str) -> bool:
     """Whether Milvus can keep this source: valid Unicode, and not too long."""
-    try:
-        return len(source.encode()) <= LONGEST
-    except UnicodeEncodeError:
-        return False
+    return is_unicode(source) and len(source.encode()) <= LONGEST
 
 
-def read_item(side: Side, source: str, metadata: Mapping[str, Any]) -> Item:
+def read_item(side: Side, source: str, metadata: Mapping[str, Any], name: str) -> Item:
     """An item with its content; raises `Unusable` where there is none."""
     if not can_be_kept(source):
         raise Unusable(
@@ -143,14 +142,22 @@ def read_item(side: Side, source: str, metadata: Mapping[str, Any]) -> Item:
     if side == "text":
         if not source.strip():
             raise Unusable("the text is empty")
-        return Item(identity_of(side, source), source, source, metadata)
+        return Item(side, source, source, metadata, name)
     try:
-        content = Path(source).read_bytes()
+        content = read_picture(source)
     except (OSError, ValueError) as problem:
         raise Unusable(f"the file cannot be read ({getattr(problem, 'strerror', None) or problem})") from None
     if not content:
         raise Unusable("the file is empty")
-    return Item(identity_of(side, content), source, content, metadata)
+    return Item(side, source, content, metadata, name)
+
+
+def read_picture(path: str) -> bytes:
+    """What a file holds; a pipe or a device, which may never end, is refused by `OSError`."""
+    file = Path(path)
+    if file.exists() and not file.is_file():
+        raise OSError("it is no plain file")
+    return file.read_bytes()
 
 
 def fault_of(item: Item) -> str | None:
@@ -163,18 +170,33 @@ def content_of(entry: Entry) -> bytes | str | None:
     if entry.side == "text":
         return entry.source
     try:
-        content = Path(entry.source).read_bytes()
+        content = read_picture(entry.source)
     except (OSError, ValueError):
         return None
-    return content if identity_of("image", content) == entry.id else None
+    return content if identity_of("image", content) == entry.content else None
 
 
-def holds(path: str, identity: str) -> bool:
-    """Whether a file still holds the picture with this id."""
-    try:
-        return identity_of("image", Path(path).read_bytes()) == identity
-    except (OSError, ValueError):
-        return False
+def holds(path: str, content: str) -> bool:
+    """Whether a file still holds the picture with this content's SHA-256."""
+    return Files().state(path, content) == "there"
+
+
+class Files:
+    """Which picture files still hold what was indexed; a file that did not change is read once."""
+
+    def __init__(self) -> None:
+        self._hashes: dict[tuple[str, int, int], str] = {}
+
+    def state(self, source: str, content: str) -> FileState:
+        """Whether the file at a path is there, and still has this content's SHA-256."""
+        try:
+            about = os.stat(source)
+            stamp = source, about.st_mtime_ns, about.st_size
+            if stamp not in self._hashes:
+                self._hashes[stamp] = identity_of("image", read_picture(source))
+        except (OSError, ValueError):
+            return "missing"
+        return "there" if self._hashes[stamp] == content else "changed"
 
 
 def is_gone(entry: Entry) -> bool:
@@ -185,8 +207,9 @@ def read_query(query: Query, by: Side | None) -> tuple[Side, Query]:
     """The side of a query, and what is to be encoded."""
     side = by or ("image" if not isinstance(query, str) or _names_picture(query) else "text")
     if side == "text":
-        if not isinstance(query, str):
-            raise InterplayError(f"A text to search by must be a string, not a {type(query).__name__}.")
+        if not isinstance(query, str) or not is_unicode(query):
+            kind = "text that is no Unicode" if isinstance(query, str) else type(query).__name__
+            raise InterplayError(f"A text to search by must be a string, not a {kind}.")
         if not query.strip():
             raise InterplayError("The text to search by is empty.")
         return side, query

@@ -20,11 +20,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from interplay.errors import InterplayError
+from interplay.gallery.inside import Inside
 
 _SCHEMA = "schema.json"
 _MANIFEST = "manifest.json"
@@ -32,16 +34,40 @@ _MANIFEST = "manifest.json"
 
 @dataclass(frozen=True)
 class Lite:
-    """A running Milvus Lite, and the address at which this process reaches it."""
+    """A running Milvus Lite, and the channel by which this process reaches it: nothing listens."""
 
-    address: str
-    server: Any
+    channel: Inside
     database: Any
 
     def stop(self) -> None:
         """Write everything down and let go of the folder."""
-        self.server.stop(grace=2).wait()
         self.database.close()
+
+    def compact(self, name: str) -> None:
+        """Rewrite a collection's files without what was deleted or overwritten, where they hold such.
+
+        Milvus Lite by itself merges files only where it has four of about one size, and until then keeps deleted and
+        overwritten entries in them; its `compact` does nothing. What is done here is its own merging, of all files.
+        A kill leaves the files before or the files after, and of the others the next opening rids itself.
+        """
+        collection = self.database.get_collection(name)
+        collection.flush()
+        collection._wait_for_bg()
+        manifest, deleted = collection._manifest, collection._delta_index
+        with collection._maintenance_lock:
+            for partition in manifest.list_partitions():
+                folder = Path(collection.data_dir) / "partitions" / partition
+                files, gone = manifest.get_data_files(partition), manifest.get_delta_files(partition)
+                written = sum(_rows(folder / file) for file in files)
+                if not gone and written == collection.partition_num_entities(partition):
+                    continue
+                collection._compaction_mgr._compact_files(partition, str(folder), files, manifest, deleted)
+                manifest.remove_delta_files(partition, gone)
+                manifest.save()
+                for file in gone:
+                    (folder / file).unlink(missing_ok=True)
+            deleted.gc_below(sys.maxsize)
+            collection._refresh_segment_cache()
 
 
 def start_lite(folder: Path, collection: str) -> Lite:
@@ -53,7 +79,8 @@ def start_lite(folder: Path, collection: str) -> Lite:
     Raises:
         InterplayError: it is no Milvus Lite folder, damaged, in use, or cannot be written.
     """
-    from milvus_lite.adapter.grpc.server import start_server_in_thread
+    from milvus_lite.adapter.grpc.servicer import MilvusServicer
+    from milvus_lite.db import MilvusLite
     from milvus_lite.exceptions import DataDirLockedError
 
     try:
@@ -65,7 +92,7 @@ def start_lite(folder: Path, collection: str) -> Lite:
             raise InterplayError(
                 f"{folder} is a folder of something else: choose another place for the gallery."
             )
-        server, database, port = start_server_in_thread(str(folder.absolute()), host="127.0.0.1", port=0)
+        database = MilvusLite(str(folder.absolute()))
     except DataDirLockedError:
         raise InterplayError(
             f"The gallery {folder} is open already, in this program or in another: close it there first."
@@ -74,7 +101,7 @@ def start_lite(folder: Path, collection: str) -> Lite:
         raise InterplayError(
             f"The gallery {folder} cannot be opened ({problem.strerror or problem}): choose another place."
         ) from None
-    lite = Lite(f"http://127.0.0.1:{port}", server, database)
+    lite = Lite(Inside(MilvusServicer(database)), database)
     try:
         _inspect(folder / "collections" / collection, folder)
     except BaseException:
@@ -140,3 +167,10 @@ def _ends_whole(path: Path) -> bool:
         start = file.read(4)
         file.seek(-min(4, path.stat().st_size), 2)
         return start == file.read(4) == b"PAR1"
+
+
+def _rows(path: Path) -> int:
+    """The number of rows of a Parquet file, deleted and overwritten ones included."""
+    from pyarrow import parquet
+
+    return int(parquet.ParquetFile(path).metadata.num_rows)

@@ -230,18 +230,19 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
             return image_inputs(items, self.backbone)
         return text_inputs(items, self.backbone, reserve=self.method.reserve)
 
-    def keys(self, side: Side, items: Sequence[Any] | SideInputs) -> Tensor:
+    def keys(self, side: Side, items: Sequence[Any] | SideInputs, *, apart: bool = False) -> Tensor:
         """The bare tower's vectors: (N, joint), normalised.
 
         Args:
             side: `image` or `text`.
             items: image sources or texts, or the same prepared.
+            apart: one at a time (`embed`), so that none depends on the others.
 
         Raises:
             InterplayError: a picture that cannot be read, an empty text.
         """
         prepared = items if isinstance(items, SideInputs) else self.prepare(side, items)
-        return embed(prepared, self.backbone)
+        return embed(prepared, self.backbone, apart=apart)
 
     def routes(self, side: Side, keys: Tensor) -> list[str]:
         """Which prompts items take: the name of a task, or what stands for several or shared prompts."""
@@ -258,11 +259,14 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
         """How clear each choice of a task was, (N,) >= 0; None where no task is chosen."""
         return self.method.margin(side, keys) if self.sessions else None
 
-    def encode(self, side: Side, items: Sequence[Any] | SideInputs, routes: Sequence[str]) -> Tensor:
+    def encode(
+        self, side: Side, items: Sequence[Any] | SideInputs, routes: Sequence[str], *, apart: bool = False
+    ) -> Tensor:
         """Vectors by the prompts that the routes name: (N, joint), normalised.
 
         Args:
             routes: one an item, as `routes` gives them.
+            apart: as in `keys`.
 
         Raises:
             InterplayError: as `keys`; a route to a task that was not learned.
@@ -271,8 +275,8 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
         if not len(prepared):
             return torch.zeros(0, self.joint)
         if all(route == BARE for route in routes):
-            return embed(prepared, self.backbone)
-        return embed(prepared, self.backbone, self.method, self._numbers(routes))
+            return embed(prepared, self.backbone, apart=apart)
+        return embed(prepared, self.backbone, self.method, self._numbers(routes), apart=apart)
 
     def _numbers(self, routes: Sequence[str]) -> Tensor | None:
         """Routes as the method takes them: numbers of sessions, or of prompts; None where nothing is chosen."""
@@ -298,11 +302,11 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
             if route not in self.sessions:
                 return "gone"
             method = self.method.bank.sets[self.sessions.index(route)]
-        state = hashlib.blake2b(digest_size=8)
-        for key, tensor in sorted(method.state_dict().items()):
-            state.update(key.encode())
-            state.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        return state.hexdigest()
+        return fingerprint(method)
+
+    def state(self) -> str:
+        """A fingerprint that changes when anything that routes or encodes does."""
+        return fingerprint(self.method, *self.sessions)
 
     def encode_images(self, images: Images, *, task: str | None = None) -> Tensor:
         """Pictures to vectors, (N, joint), normalised.
@@ -458,6 +462,17 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
         retriever.identity = card.identity
         retriever._data, retriever._training = list(card.data), dict(card.training)
         return retriever
+
+
+def fingerprint(module: torch.nn.Module, *names: str) -> str:
+    """16 hexadecimal digits over the names and the values of a module's parameters and buffers."""
+    state = hashlib.blake2b(digest_size=8)
+    for name in names:
+        state.update(f"{len(name)} {name}".encode())
+    for key, tensor in sorted(module.state_dict().items()):
+        state.update(key.encode())
+        state.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return state.hexdigest()
 
 
 def seed_of(seed: int, task: str) -> int:
