@@ -20,8 +20,8 @@ from milvus_lite.adapter.grpc.server import start_server_in_thread
 from interplay.errors import InterplayError
 from interplay.gallery import calls, entry
 from interplay.gallery import store as gallery_store
-from interplay.gallery.address import Address, ServerSettings
 from interplay.gallery.add import Skipped
+from interplay.gallery.address import Address, ServerSettings
 from interplay.gallery.gallery import Gallery
 from tests.gallery.conftest import Opener
 from tests.gallery.fake import Fake
@@ -240,7 +240,12 @@ def test_no_message_shows_a_password(retriever: Fake, capfd: pytest.CaptureFixtu
 
 
 def test_settings_of_a_server() -> None:
-    for wrong in ({"timeout": 0}, {"timeout": float("nan")}, {"consistency": "Weak"}, {"index": "flat index"}):
+    for wrong in (
+        {"timeout": 0},
+        {"timeout": float("nan")},
+        {"consistency": "Weak"},
+        {"index": "flat index"},
+    ):
         with pytest.raises(InterplayError, match=next(iter(wrong))):
             ServerSettings(**wrong)  # type: ignore[arg-type]
     assert ServerSettings(index="HNSW").looking(100) == {"ef": 200}
@@ -248,7 +253,9 @@ def test_settings_of_a_server() -> None:
 
 def test_a_mistyped_collection_is_not_created(opened: Opener, retriever: Fake) -> None:
     opened(retriever).close()
-    with pytest.raises(InterplayError, match=r"no collection .* called 'interplai'. Did you mean 'interplay'"):
+    with pytest.raises(
+        InterplayError, match=r"no collection .* called 'interplai'. Did you mean 'interplay'"
+    ):
         opened(retriever, collection="interplai", create=False)
     with pytest.raises(InterplayError, match="no collection"):
         opened(retriever, collection="interplai", create=False)

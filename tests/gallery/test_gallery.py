@@ -154,7 +154,11 @@ def test_metadata_can_be_changed(opened: Opener, retriever: Fake, pictures: list
     gallery.close()
     gallery = opened(retriever)
     found = {hit.source: hit.metadata for hit in gallery.search("cat", k=20)}
-    assert [found[str(path)] for path in pictures[:3]] == [{"price": 1000}, {"price": 3, "brand": "y"}, new[2]]
+    assert [found[str(path)] for path in pictures[:3]] == [
+        {"price": 1000},
+        {"price": 3, "brand": "y"},
+        new[2],
+    ]
     assert [hit.source for hit in gallery.search("cat", find="text", where="stars == 5")] == ["cat"]
 
 

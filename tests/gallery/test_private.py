@@ -68,7 +68,9 @@ def every_byte(place: Path) -> bytes:
 def test_what_was_removed_is_in_no_file(tmp_path: Path) -> None:
     place = tmp_path / "gallery.db"
     with Gallery.open(Fake(), place) as gallery:
-        gallery.add_texts(["keep this", "a secret word"], [{"note": "kept"}, {"note": "hush"}], progress=False)
+        gallery.add_texts(
+            ["keep this", "a secret word"], [{"note": "kept"}, {"note": "hush"}], progress=False
+        )
         gallery.add_texts(["another"], [{"note": "whisper"}], ids=["mine"], progress=False)
     rows = snapshot(Fake(), place)
     secret = next(row for row in rows.values() if row[1] == "a secret word")
@@ -84,7 +86,10 @@ def test_what_was_removed_is_in_no_file(tmp_path: Path) -> None:
     after = snapshot(Fake(), place)
     gone = next(name for name, row in rows.items() if row is secret)
     assert gone.encode() not in left
-    assert {row[1]: row[6] for row in after.values()} == {"keep this": {"note": "kept"}, "another": {"note": "loud"}}
+    assert {row[1]: row[6] for row in after.values()} == {
+        "keep this": {"note": "kept"},
+        "another": {"note": "loud"},
+    }
 
 
 def test_what_was_encoded_anew_is_in_no_file(tmp_path: Path) -> None:
@@ -122,10 +127,9 @@ def test_a_refresh_that_was_killed_before_it_compacted_is_finished(
         gallery.add_texts(["cat", "dog"], progress=False)
     before = snapshot(retriever, place)
     retriever.prompts.update(even="2", odd="2")
-    with Gallery.open(retriever, place) as gallery:
-        with monkeypatch.context() as patch:
-            patch.setattr(gallery._store, "compact", lambda: None)
-            gallery.refresh(progress=False)
+    with Gallery.open(retriever, place) as gallery, monkeypatch.context() as patch:
+        patch.setattr(gallery._store, "compact", lambda: None)
+        gallery.refresh(progress=False)
     assert [row for row in before.values() if row[5] in every_byte(place)]
     with Gallery.open(retriever, place) as gallery:
         assert gallery.refresh(progress=False).reencoded == 0

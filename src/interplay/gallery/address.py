@@ -82,9 +82,13 @@ class Address:
             InterplayError: it is neither.
         """
         if not place.strip():
-            raise InterplayError("The gallery's place is empty: give a folder, or an address such as http://HOST:19530.")
+            raise InterplayError(
+                "The gallery's place is empty: give a folder, or an address such as http://HOST:19530."
+            )
         if "\0" in place or ("://" in place and not place.isprintable()):
-            raise InterplayError("A gallery's place cannot hold control characters: give another folder or address.")
+            raise InterplayError(
+                "A gallery's place cannot hold control characters: give another folder or address."
+            )
         if "://" not in place:
             if re.fullmatch(r"[\w.-]+:\d+/?", place) and not Path(place).exists():
                 raise InterplayError(
@@ -96,7 +100,9 @@ class Address:
         login = ":".join(part for part in (parts.username, parts.password) if part)
         chosen = token or login
         if not chosen.isascii() or not chosen.isprintable():
-            raise InterplayError("The token for the Milvus server holds characters other than plain ASCII: set it anew.")
+            raise InterplayError(
+                "The token for the Milvus server holds characters other than ASCII: set it anew."
+            )
         return cls(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}", None, chosen)
 
 
@@ -121,7 +127,5 @@ def _split(place: str) -> SplitResult:
 def index_of(client: Any, settings: ServerSettings) -> Any:
     """The index of a collection on a server, as Milvus takes it."""
     index = client.prepare_index_params()
-    index.add_index(
-        "embedding", index_type=settings.index, metric_type="IP", params=dict(settings.building)
-    )
+    index.add_index("embedding", index_type=settings.index, metric_type="IP", params=dict(settings.building))
     return index

@@ -21,7 +21,22 @@ _PARTNERS = {")": "(", "]": "[", "}": "{"}
 _LONGEST = 16_384  # characters; Milvus Lite reads filters recursively
 _DEEPEST = 50
 _KEYWORDS = frozenset(
-    "and or not in like is null exists true false iso interval between contains".split()
+    [
+        "and",
+        "or",
+        "not",
+        "in",
+        "like",
+        "is",
+        "null",
+        "exists",
+        "true",
+        "false",
+        "iso",
+        "interval",
+        "between",
+        "contains",
+    ]
 )
 
 

@@ -29,7 +29,6 @@ from interplay.gallery.refresh import RefreshReport, refresh, stale, waiting
 from interplay.gallery.store import Store
 from interplay.towers.tokens import SIDES, Side
 
-
 MOST = 16_384
 """Milvus gives at most so many hits."""
 

@@ -45,9 +45,7 @@ def _plain(at: int, notes: Mapping[str, Any]) -> Mapping[str, Any]:
                 f"Item {at + 1}: the value of '{name}' cannot be kept: Milvus takes whole numbers of 64 bits, finite "
                 "numbers and Unicode; give it as a text."
             )
-    values = {
-        name: value.item() if isinstance(value, np.generic) else value for name, value in notes.items()
-    }
+    values = {name: value.item() if isinstance(value, np.generic) else value for name, value in notes.items()}
     try:
         text = json.dumps(values, allow_nan=False)
         if len(text) > LONGEST:

@@ -1,4 +1,4 @@
-"""The rows of a gallery: one Milvus collection, in a Milvus Lite folder or on a server; every call to Milvus is here."""
+"""The rows of a gallery: one Milvus collection, in a folder or on a server; every call to Milvus is here."""
 
 from __future__ import annotations
 
@@ -134,8 +134,10 @@ class Store:
     def delete(self, ids: Sequence[str]) -> None:
         """Delete entries."""
         for start in range(0, len(ids), _NAMES):
-            part = list(ids[start : start + _NAMES])
-            self._write(lambda part=part: self._client.delete(self.collection, ids=part, **self._wait))
+            self._delete(ids[start : start + _NAMES])
+
+    def _delete(self, ids: Sequence[str]) -> None:
+        self._write(lambda: self._client.delete(self.collection, ids=list(ids), **self._wait))
 
     def settle(self) -> None:
         """Have Milvus Lite turn its log into its own files, so that the gallery opens fast.
@@ -311,9 +313,7 @@ class Store:
 
     def _load(self) -> None:
         if not self._client.list_indexes(self.collection):
-            self._client.create_index(
-                self.collection, index_of(self._client, self._settings), **self._wait
-            )
+            self._client.create_index(self.collection, index_of(self._client, self._settings), **self._wait)
         self._client.load_collection(self.collection, **self._wait)
 
     def _create(self, card: Card) -> None:
