@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from interplay.methods.base import choices, choose
 from tests.contract.rules import RULES, Rule
 from tests.contract.world import Subject, towers
 
-from .conftest import write_stream, write_toy
+from .conftest import Outcome, Run, write_stream, write_toy
 
 ROOT = Path(__file__).parents[2]
 GUIDES = [
@@ -65,6 +66,35 @@ def test_the_python_of_the_retrieval_guide_runs(
     code = code.replace('["0.png", "1.png"]', '["squares-0.png", "circles-1.png"]')
     exec(compile(code, "docs/retrieval.md", "exec"), {})
     assert "circles-1.png" in capsys.readouterr().out
+
+
+def test_the_commands_of_the_retrieval_guide_work_from_top_to_bottom(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_stream(tmp_path).rename("pairs.csv")
+    further = write_stream(tmp_path / "further", ["triangles"])
+    further.rename(further.with_name("more.csv"))
+    shutil.copytree("further", ".", dirs_exist_ok=True)
+    Path("photos").mkdir()
+    for name, task in (("shoe", "squares"), ("boot", "circles"), ("hat", "stripes")):
+        shutil.copy(f"{task}-0.png", f"photos/{name}.png")
+    for name, words in (("captions", "a red square\na blue circle\n"), ("questions", "a shoe\na boot\n")):
+        Path(f"{name}.txt").write_text(words)
+    Path("prices.csv").write_text(blocks("docs/retrieval.md", "csv")[1])
+    found: dict[str, Outcome] = {}
+    guide = (ROOT / "docs/retrieval.md").read_text("utf-8")
+    for line in re.findall(r"^interplay .*$", guide, re.MULTILINE):
+        words = shlex.split(line)[1:]
+        quick = ["--epochs", "1", "--no-progress"] if words[0] in ("continual", "learn") else []
+        found[line] = run(*words, *quick)
+        assert found[line].code == 0, (line, found[line].err)
+    narrowed = next(done for line, done in found.items() if "--where" in line)
+    assert "photos/shoe.png" in narrowed.out
+    assert "sku-17" in narrowed.out
+    assert "boot" not in narrowed.out
+    assert not any("wait" in done.err for line, done in found.items() if "search" in line)
+    assert "2 entries were removed" in next(done.out for line, done in found.items() if "remove" in line)
 
 
 @pytest.mark.parametrize("document", GUIDES)

@@ -69,7 +69,8 @@ HOSTILE = [
 PIECES = [
     *"()[]{}'\"\\,-+*/=<>!&|$;#%\n\t \0",
     "==", "!=", "&&", "||", " or ", " and ", " not ", " in ", " like ", "side", "'text'", '"text"', "'image'",
-    "price", "brand", "$meta", "1", "2.5", "true", "null", " is ", "exists ", "\\'", '\\"', "r'", "1==1", "side=='text'",
+    "price", "brand", "$meta", "1", "2.5", "true", "null", " is ", "exists ", "\\'", '\\"', "r'",
+    "1==1", "side=='text'",
 ]  # fmt: skip
 
 

@@ -88,7 +88,12 @@ class Option:
         """Keywords of a positional option: one value, one that can be left out, or one and more."""
         place: dict[str, Any] = {"type": self.hint, "metavar": self.flag}
         if get_origin(self.hint) in (list, tuple):
-            return place | {"type": get_args(self.hint)[0], "nargs": "+"}
+            place |= {"type": get_args(self.hint)[0], "nargs": "+"}
+            return (
+                place
+                if self.default is inspect.Parameter.empty
+                else place | {"nargs": "*", "default": argparse.SUPPRESS}
+            )
         if self.default is not inspect.Parameter.empty:
             place |= {"nargs": "?", "default": argparse.SUPPRESS}
         return place
