@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from torch import nn
 
 from interplay import artifacts
 
@@ -57,3 +60,14 @@ Tasks, in the order in which they were learned:
 
 Use: `Retriever.from_pretrained("this folder").encode_images(images)`
 """
+
+
+def fingerprint(module: nn.Module, *names: str) -> str:
+    """16 hexadecimal digits over the names and the values of a module's parameters and buffers."""
+    state = hashlib.blake2b(digest_size=8)
+    for name in names:
+        state.update(f"{len(name)} {name}".encode())
+    for key, tensor in sorted(module.state_dict().items()):
+        state.update(key.encode())
+        state.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return state.hexdigest()

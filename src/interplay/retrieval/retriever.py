@@ -25,7 +25,7 @@ from interplay.errors import InterplayError
 from interplay.locks import writing
 from interplay.methods.base import Keys, Method, choose
 from interplay.retrieval import run_folder
-from interplay.retrieval.card import RetrieverCard, model_card
+from interplay.retrieval.card import RetrieverCard, fingerprint, model_card
 from interplay.retrieval.embedding import BATCH, SideInputs, embed, image_inputs, table_inputs, text_inputs
 from interplay.tasks.retrieve import PairRetriever
 from interplay.tasks.stream import FEWEST_PICTURES, Session, by_picture, check_sessions, explode
@@ -462,17 +462,6 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
         retriever.identity = card.identity
         retriever._data, retriever._training = list(card.data), dict(card.training)
         return retriever
-
-
-def fingerprint(module: torch.nn.Module, *names: str) -> str:
-    """16 hexadecimal digits over the names and the values of a module's parameters and buffers."""
-    state = hashlib.blake2b(digest_size=8)
-    for name in names:
-        state.update(f"{len(name)} {name}".encode())
-    for key, tensor in sorted(module.state_dict().items()):
-        state.update(key.encode())
-        state.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return state.hexdigest()
 
 
 def seed_of(seed: int, task: str) -> int:
