@@ -70,11 +70,11 @@ def search(
             f"{waiting:,} of {entries:,} entries wait: the retriever has learned or forgotten since they were encoded. "
             f"Run 'interplay refresh {run}'."
         )
-    searches = [
+    searches: list[dict[str, Any]] = [
         {"query": one, "by": by, "all_shown": len(some) < k, "hits": [asdict(hit) for hit in some]}
         for one, some in zip(asked, hits, strict=True)
     ]
-    data = {"find": find, "entries": entries, "waiting": waiting}
+    data: dict[str, Any] = {"find": find, "entries": entries, "waiting": waiting}
     data |= searches[0] if queries is None and len(asked) == 1 else {"searches": searches}
     shown = [_listed(some, k, find, where) for some in hits]
     if len(asked) > 1:
