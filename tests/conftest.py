@@ -9,7 +9,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Read when gRPC is imported, which a test module may do before `interplay.gallery.store` sets it.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
+from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +21,8 @@ from interplay.towers.backbone import Backbone, clip_config, from_clip
 from interplay.towers.tokens import Shape, TowerShape
 
 END = 99
+FUZZ = ("tried", "taken", "refused", "traceback", "silent", "hang", "message", "leftover")
+"""What the fuzz suite counts (`tests/fuzz/judge.py`)."""
 
 
 class LetterTokenizer:
@@ -86,3 +90,14 @@ def pixels() -> torch.Tensor:
 def texts() -> list[str]:
     """Seven texts of unequal length."""
     return ["cat", "a dog", "green apple pie", "x", "red car", "the moon tonight", "hat"]
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """How many inputs of `tests/fuzz` were tried, and how many of them ended badly."""
+    counts: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", "") == "teardown":
+                counts.update(dict(report.user_properties).get("fuzz", {}))
+    if counts["tried"]:
+        terminalreporter.write_line("fuzz: " + ", ".join(f"{name} {counts[name]}" for name in FUZZ))

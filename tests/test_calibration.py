@@ -18,7 +18,7 @@ from torch import Tensor
 from interplay import AdapterBank, Classifier, InterplayError, load_backbone
 from interplay.artifacts import CONFIG, WEIGHTS
 from interplay.metrics.calibration import Calibration, fit_calibration
-from interplay.metrics.classification import Kind, accuracy, negative_log_likelihood
+from interplay.metrics.classification import Kind, accuracy, f1, negative_log_likelihood
 from interplay.towers.backbone import Backbone
 
 from .test_estimators import QUICK, colour_table, some_pairs
@@ -110,6 +110,17 @@ def test_accuracy_and_the_order_of_classes_stay(seed: int) -> None:
     calibrated = found(logits).softmax(dim=1)
     assert torch.equal(calibrated.argsort(dim=1), logits.softmax(dim=1).argsort(dim=1))
     assert accuracy(calibrated, targets) == accuracy(logits.softmax(dim=1), targets)
+
+
+def test_a_shift_that_costs_micro_f1_is_left_out() -> None:
+    """Rare labels: the likelihood wants every probability low, and then nothing is predicted any more."""
+    generator = torch.Generator().manual_seed(3)
+    targets = (torch.rand(400, 8, generator=generator) < 0.08).float()
+    logits = 1.2 * targets + 0.9 * torch.randn(400, 8, generator=generator) - 0.6
+    found = fit_calibration(logits, targets, "multi")
+    before, after = (f1(one.sigmoid(), targets, "micro") for one in (logits, found(logits)))
+    assert before > 0.3
+    assert after == before
 
 
 def test_a_shift_joins_where_it_is_worth_its_place() -> None:

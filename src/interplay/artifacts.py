@@ -10,7 +10,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -18,10 +18,10 @@ import torch
 from huggingface_hub import ModelHubMixin
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
-from interplay.errors import InterplayError
-from interplay.files import write_atomically, write_text
+from interplay.errors import InterplayError, brief
+from interplay.files import parsed_json, write_atomically, write_text
 from interplay.locks import writing
 from interplay.methods.base import choose, make_settings
 from interplay.metrics.calibration import Calibration
@@ -34,6 +34,7 @@ WEIGHTS = "method.safetensors"
 CONFIG = "config.json"
 FORMAT = 1
 Task = Literal["classification", "retrieval"]
+_LOADERS = {"classification": "Classifier", "retrieval": "Retriever"}
 _Read = TypeVar("_Read")
 
 
@@ -69,6 +70,15 @@ class Card:
     shift: float = 0.0
     version: str = ""
     format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        if not self.labels or len({*self.labels}) < len(self.labels) or not all(self.labels):
+            raise InterplayError("A classifier's labels are names, none of them empty and none there twice.")
+        if len(self.class_texts) != len(self.labels):
+            raise InterplayError(
+                f"There are {len(self.labels)} labels and {len(self.class_texts)} class texts: every label needs one."
+            )
+        Calibration(self.temperature, self.shift)
 
 
 def build(card: Card, backbone: Backbone) -> PairClassifier:
@@ -109,12 +119,11 @@ def write_artifact(folder: Path, module: nn.Module, card: Mapping[str, Any], rea
     text = json.dumps(card, indent=2, ensure_ascii=False)
     tensors = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
     tensors = tensors or {"empty": torch.zeros(0)}
+    about = {"interplay": text, "checksum": checksum(text, tensors)}
     with writing(folder):
         write_text(folder / "README.md", readme)
         write_text(folder / CONFIG, text + "\n")
-        write_atomically(
-            folder / WEIGHTS, lambda path: save_file(tensors, path, metadata={"interplay": text})
-        )
+        write_atomically(folder / WEIGHTS, lambda path: save_file(tensors, path, metadata=about))
 
 
 def mark(folder: Path) -> str:
@@ -138,6 +147,15 @@ def unchanged(folder: Path, read: Callable[[], _Read]) -> tuple[_Read, str]:
         else:
             if mark(folder) == before:
                 return found, before
+
+
+def checksum(card: str, tensors: Mapping[str, Tensor]) -> str:
+    """BLAKE2b over the card and every tensor, in the order of its name: what a flipped bit changes."""
+    state = hashlib.blake2b(card.encode("utf-8", "surrogatepass"), digest_size=16)
+    for name, tensor in sorted(tensors.items()):
+        state.update(f"{name} {tensor.dtype} {[*tensor.shape]}".encode())
+        state.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return state.hexdigest()
 
 
 def read_header(folder: Path, task: Task | None = None) -> dict[str, Any]:
@@ -165,16 +183,50 @@ def read_header(folder: Path, task: Task | None = None) -> dict[str, Any]:
         raise InterplayError(f"{path} is damaged or no safetensors file ({error}).") from error
     if header is None:
         raise InterplayError(f"{path} was not written by interplay: its header does not say what it holds.")
-    raw: dict[str, Any] = json.loads(header)
+    raw = parsed_json(header, f"The header of {path}")
+    if not isinstance(raw, dict):
+        raise InterplayError(f"The header of {path} is damaged: it describes no trained method.")
     if raw.get("format") != FORMAT:
         raise InterplayError(
-            f"{path} is of format {raw.get('format')}, this version of interplay reads {FORMAT}: update interplay."
+            f"{path} is of format {_shown(raw.get('format'))}, this version of interplay reads {FORMAT}: update "
+            "interplay."
         )
     made_for = raw.get("task", "classification")
+    if made_for not in _LOADERS:
+        raise InterplayError(
+            f"{path} was made for {_shown(made_for)}, which this version of interplay does not know: update interplay."
+        )
     if task is not None and made_for != task:
-        loader = {"classification": "Classifier", "retrieval": "Retriever"}[made_for]
-        raise InterplayError(f"{folder} was made for {made_for}: open it with {loader}.from_pretrained.")
+        raise InterplayError(
+            f"{folder} was made for {made_for}: open it with {_LOADERS[made_for]}.from_pretrained."
+        )
     return raw
+
+
+def card_of(cls: type[Any], folder: Path, task: Task) -> Any:
+    """The card of an artefact as its dataclass.
+
+    Raises:
+        InterplayError: as `read_header`; a key that is missing, unknown (a newer version wrote it) or of another kind.
+    """
+    raw, path = read_header(folder, task), folder / WEIGHTS
+    known = {field.name: field for field in fields(cls)}
+    if more := [key for key in raw if key not in known]:
+        raise InterplayError(
+            f"{path} says '{more[0]}', which this version of interplay ({version()}) does not know: version "
+            f"{_shown(raw.get('version'))} wrote it; update interplay."
+        )
+    needed = [
+        name for name, one in known.items() if one.default is MISSING and one.default_factory is MISSING
+    ]
+    if less := [name for name in needed if name not in raw]:
+        raise InterplayError(f"The header of {path} is damaged: it does not say '{less[0]}'.")
+    return make_settings(cls, raw, f"the header of {path}")
+
+
+def _shown(value: Any) -> str:
+    """A value of a header in a message."""
+    return brief(json.dumps(value, ensure_ascii=False), 60)
 
 
 def read_card(folder: Path) -> Card:
@@ -183,8 +235,8 @@ def read_card(folder: Path) -> Card:
     Raises:
         InterplayError: as `read_header`.
     """
-    raw = read_header(folder, "classification")
-    return Card(**{**raw, "labels": tuple(raw["labels"]), "class_texts": tuple(raw["class_texts"])})
+    card: Card = card_of(Card, folder, "classification")
+    return card
 
 
 def check_backbone(folder: Path, name: str, digest: str, backbone: Backbone) -> None:
@@ -206,14 +258,22 @@ def fill(folder: Path, module: nn.Module) -> None:
     Raises:
         InterplayError: they do not fit.
     """
-    with safe_open(folder / WEIGHTS, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys() if name != "empty"}  # noqa: SIM118
+    path = folder / WEIGHTS
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        about = file.metadata()
+    # Artefacts from before there was a checksum have none.
+    if about.get("checksum") not in (None, checksum(about["interplay"], tensors)):
+        raise InterplayError(
+            f"{path} is damaged: it does not hold what was written. Take it from where it came from again, or train "
+            "anew."
+        )
+    tensors.pop("empty", None)
     try:
         module.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
-        raise InterplayError(
-            f"{folder / WEIGHTS} does not hold what its header describes: {error}"
-        ) from error
+        first = str(error).partition("\n")[2].partition("\n")[0].strip()
+        raise InterplayError(f"{path} does not hold what its header describes: {first}") from error
 
 
 def load(folder: Path, backbone: Backbone) -> tuple[PairClassifier, Card]:

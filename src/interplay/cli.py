@@ -12,7 +12,7 @@ from typing import Any
 
 from interplay.commands import COMMANDS
 from interplay.commands.output import Result
-from interplay.errors import InterplayError, unknown
+from interplay.errors import InterplayError, brief, unknown
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,17 +36,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.strerror is None:
             raise
         return _complain(f"{error.strerror}{f': {error.filename}' if error.filename else ''}")
+    except MemoryError as error:
+        return _complain(f"There is not enough memory for this ({error or 'no more could be had'}).")
     except KeyboardInterrupt:
         print("interplay: interrupted", file=sys.stderr)
         return 130
 
 
 def _complain(sentence: str) -> int:
-    print("interplay: " + " ".join(sentence.split()), file=sys.stderr)
+    print(f"interplay: {brief(sentence)}", file=sys.stderr)
     return 2
 
 
 def _run(arguments: list[str]) -> int:
+    _refuse_unwritable(arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_overview(), file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else 2
@@ -64,13 +67,39 @@ def _run(arguments: list[str]) -> int:
     command = COMMANDS[name]
     line = CommandLine.of(name, command)
     if "-h" in rest or "--help" in rest:
-        line.parser().print_help()
+        from interplay.commands.help import settings_help
+
+        line.parser(settings_help(line, rest)).print_help()
         return 0
-    keywords, as_json = line.parse(rest)
-    with contextlib.redirect_stdout(sys.stderr):  # stdout is for the result alone
+    keywords, manner = line.parse(rest)
+    with contextlib.ExitStack() as stack:
+        notes = stack.enter_context(open(os.devnull, "w", encoding="utf-8")) if manner.quiet else sys.stderr
+        stack.enter_context(contextlib.redirect_stderr(notes))
+        stack.enter_context(contextlib.redirect_stdout(notes))  # stdout is for the result alone
         result = command.load()(**keywords)
-    _print(result, as_json)
+    _print(result, manner.json)
     return 0
+
+
+def _refuse_unwritable(arguments: Sequence[str]) -> None:
+    """Refuse what no file can hold: text that is not UTF-8, or with a zero byte in it.
+
+    Raises:
+        InterplayError: an argument is of that kind.
+    """
+    for argument in arguments:
+        if "\0" in argument or not _is_utf8(argument):
+            raise InterplayError(
+                f"The argument {argument!a} is no UTF-8 text: give it in UTF-8, or rename the file that it names."
+            )
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:  # a byte that is none in UTF-8 stands in it as half a surrogate pair
+        return False
+    return True
 
 
 def _command(arguments: list[str]) -> tuple[str, list[str]]:
@@ -95,7 +124,17 @@ def _command(arguments: list[str]) -> tuple[str, list[str]]:
 
 
 def _print(result: Result, as_json: bool) -> None:
+    """Write a result; characters that the terminal's encoding has not are written as escapes."""
+    encoding = sys.stdout.encoding or "utf-8"
     text = json.dumps(_plain(result.data), ensure_ascii=False, indent=2) if as_json else result.text
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = (
+            json.dumps(_plain(result.data), indent=2)
+            if as_json
+            else text.encode(encoding, "backslashreplace").decode(encoding)
+        )
     print(text, flush=True)
 
 
@@ -121,7 +160,7 @@ commands:
 {commands}
 
 Each has a help of its own with an example: 'interplay {next(iter(shown))} --help'. Results go to stdout, with --json
-as one JSON document; progress and notes go to stderr.
+as one JSON document; progress and notes go to stderr, with --quiet nowhere.
 
 options:
   -h, --help  this text

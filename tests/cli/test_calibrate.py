@@ -102,7 +102,9 @@ def test_risk_over_coverage_as_picture_and_numbers(
     assert numbers["coverage"][-1] == 1
     assert numbers["risk"][-1] == pytest.approx(1 - accuracy)
     assert numbers["area"] == found["area"] == pytest.approx(sum(numbers["risk"]) / len(numbers["risk"]))
-    assert "Area under the risk-coverage curve" in run("evaluate", folder, "--risk-coverage", picture).out
+    words = ("evaluate", folder, "--risk-coverage", picture)
+    assert "there already" in run(*words).err
+    assert "Area under the risk-coverage curve" in run(*words, "--overwrite").out
     wrong = run("evaluate", folder, "--risk-coverage", tmp_path / "risk.pdf")
     assert wrong.code == 2
     assert ".png" in wrong.err

@@ -241,8 +241,11 @@ def test_settings_that_cannot_be(settings: dict[str, Any], message: str) -> None
     [
         ({"loggers": ("wandb",)}, "pip install wandb"),
         ({"monitor": "acuracy"}, "Did you mean 'accuracy'"),
-        ({"accelerator": "gpu"}, "cannot train with these settings"),
-        ({"accelerator": "gppu"}, "cannot train with these settings"),
+        ({"accelerator": "gpu"}, "cannot train with accelerator = gpu"),
+        ({"accelerator": "gppu"}, "cannot train with accelerator = gppu"),
+        ({"accelerator": "tpu"}, "cannot train with accelerator = tpu"),
+        ({"accelerator": "cpu", "devices": 9999}, "9999 asks for so many processes"),
+        ({"accelerator": "cpu", "precision": "16-mixed"}, "16-mixed needs a GPU"),
     ],
 )
 def test_what_is_not_there_is_named(

@@ -26,6 +26,7 @@ from interplay.methods.base import choose, make_settings
 from interplay.metrics.calibration import Calibration, CalibrationReport, fit_calibration
 from interplay.metrics.classification import Kind, classification_metrics, negative_log_likelihood
 from interplay.parts.heads import HeadSettings
+from interplay.seeds import check_seed
 from interplay.tasks.classify import MultiLoss, PairClassifier
 from interplay.towers.backbone import Backbone, as_backbone
 from interplay.training.settings import TrainSettings
@@ -73,6 +74,7 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
                 raise wrong_type(argument, "a mapping of names to values", given)
         choice = choose(method)
         choice.settings(settings)  # contradictions come out before anything is loaded
+        check_seed(seed)
         self.method_name = choice.name
         self.settings = dict(settings or {})
         self.head = dict(head or {})

@@ -10,12 +10,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from interplay.commands.runs import begin_run
+from interplay.commands.runs import recorded_run
 from interplay.commands.values import assignments, given
 from interplay.comparison.recipes import Recipe, digest
 from interplay.errors import InterplayError
-from interplay.files import write_text
-from interplay.metrics.recall import DIRECTIONS
+from interplay.files import read_json, write_text
 from interplay.training.settings import NO_COURSE
 
 if TYPE_CHECKING:
@@ -61,12 +60,9 @@ def kept(cell: Cell, out: Path) -> dict[str, Any] | None:
         InterplayError: its file cannot be read.
     """
     path = cell.file(out)
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except (OSError, ValueError) as problem:
-        raise InterplayError(f"{path} cannot be read ({problem}): take it away to measure it anew.") from None
+    stored = read_json(path)
     if not isinstance(stored, dict) or not isinstance(stored.get("metrics"), dict):
         raise InterplayError(f"{path} holds no result: take it away to measure it anew.")
     return stored
@@ -86,14 +82,15 @@ def measured(cell: Cell, backbone: Backbone, table: PairTable, out: Path) -> dic
     """
     options, training = cell.options, training_of(cell.options)
     folder = out / "runs" / cell.key
-    begin_run(folder, dict(options) | given(training), resume=True)
     train = _stream if cell.recipe.paper.command == "continual" else _classifier
+    with recorded_run(folder, dict(options) | given(training), resume=True):
+        found = train(cell, backbone, table, folder, training)
     result = {
         "table": f"{cell.recipe.paper.prefix}{cell.recipe.table}",
         "cell": cell.recipe.title,
         "options": dict(options),
         "split": SPLIT,
-        **train(cell, backbone, table, folder, training),
+        **found,
         "left_out": len(table.skipped),
         "notes": list(table.notes),
         "backbone_digest": backbone.digest,
@@ -135,6 +132,7 @@ def _stream(
 ) -> dict[str, Any]:
     """One retriever that learned the tasks of a stream, measured after each of them."""
     from interplay.methods.base import choose
+    from interplay.metrics.recall import DIRECTIONS
     from interplay.retrieval.continual import StreamEvaluation, run_stream
     from interplay.retrieval.retriever import Retriever
     from interplay.tasks.stream import sessions_of

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from interplay.commands.output import Result, columns, note
+from interplay.commands.places import out_folder
 from interplay.commands.values import assignments
 from interplay.errors import InterplayError
 
@@ -78,6 +79,7 @@ def compare(
     from interplay.comparison.run import Resources, load_record
     from interplay.training.settings import course_apart
 
+    folder = out_folder(out)
     training, free = course_apart(settings or {})
     whole = _grid(
         methods,
@@ -93,7 +95,7 @@ def compare(
             "multi_loss": multi_loss,
         },
     )
-    wanted, folder = whole.only(only), Path(out)
+    wanted = whole.only(only)
     resources = Resources(cpus, gpus, memory=not no_memory, training=free, on_bad_row=on_bad_row)
     if dry_run:
         done = [load_record(folder, cell) is not None for cell in wanted.cells]

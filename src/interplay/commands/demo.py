@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interplay.commands.output import Result, columns, note
+from interplay.commands.places import out_folder
 from interplay.commands.runs import open_backbone
 from interplay.errors import InterplayError
+from interplay.seeds import check_seed
 
 if TYPE_CHECKING:
     from interplay.classification.classifier import Classifier
@@ -69,7 +71,8 @@ def demo(*, out: str = "demo-out", epochs: int | None = None, seed: int = 0) -> 
         raise InterplayError(f"--epochs must be at least 1, not {epochs}.")
     from interplay.data import load
 
-    folder = Path(out)
+    check_seed(seed)
+    folder = out_folder(out)
     folder.mkdir(parents=True, exist_ok=True)  # fails now, if at all
     note(f"Loading {DATA} and the bundled backbone '{BACKBONE}' (the pictures are drawn once and then kept).")
     table, backbone = load(DATA), open_backbone(BACKBONE)

@@ -10,9 +10,11 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from interplay.commands.output import Result, columns, note
+from interplay.commands.places import out_folder
 from interplay.commands.recalls import ARROWS, average
 from interplay.commands.runs import open_backbone
 from interplay.errors import InterplayError
+from interplay.seeds import check_seed
 
 if TYPE_CHECKING:
     from interplay.gallery.gallery import Hit
@@ -53,7 +55,8 @@ def demo_retrieval(*, out: str = "demo-retrieval", epochs: int | None = None, se
     from interplay.training.settings import TrainSettings
 
     begun = time.monotonic()
-    folder = _cleared(Path(out))
+    check_seed(seed)
+    folder = _cleared(out_folder(out))
     note(f"Loading {DATA} and the bundled backbone '{BACKBONE}' (the pictures are drawn once and then kept).")
     known = {session.name: session for session in sessions_of(load(DATA))}
     sessions = [known[name] for name in TASKS]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 from interplay.commands.compare import run_part, write_tables
 from interplay.commands.output import Result
+from interplay.commands.places import out_folder
 from interplay.commands.values import assignments
 from interplay.comparison.experiments import Experiment
 from interplay.errors import InterplayError
@@ -67,6 +67,7 @@ def experiment(
     from interplay.plotting.comparisons import PICTURES
     from interplay.training.settings import course_apart
 
+    folder = out_folder(out)
     training, free = course_apart(settings or {})
     if seeds < 1 or "seed" in training:
         raise InterplayError("The seeds of an experiment count from 0: --seeds says how many, at least 1.")
@@ -77,7 +78,7 @@ def experiment(
     }
     special = {source: _over(OPENMOJI.get(source, {}), changes) for source in data or OPENMOJI}
     values = values_of(name, special) | {"seeds": list(range(seeds)), "backbone": backbone}
-    grid, folder = make_grid(values, f"interplay experiment {name}"), Path(out)
+    grid = make_grid(values, f"interplay experiment {name}")
     resources = Resources(cpus, memory=name == "cost", training=free, on_bad_row=on_bad_row)
     records = run_part(grid, grid.only(only), folder, resources, ray)
     result = write_tables(records, folder, f"Experiment: {name}")

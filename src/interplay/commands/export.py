@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from interplay.commands.output import Result, columns
+from interplay.commands.places import out_folder
 from interplay.commands.runs import open_retriever, open_run, task_of
 
 
@@ -18,7 +19,7 @@ def export(
 
     A classifier becomes pair.onnx (pixels and token ids to probabilities), a retriever image.onnx and text.onnx (to
     vectors). Beside them stand tokenizer.json and export.json, which says how to prepare pictures and texts. Every file
-    is run and compared with PyTorch before the folder appears. Needs: pip install interplay[export].
+    is run and compared with PyTorch before the folder appears. Needs the packages onnx, onnxruntime and onnxscript.
 
     Args:
         run: the folder that 'interplay train --out' or 'interplay continual --out' wrote.
@@ -27,6 +28,7 @@ def export(
         encoders: of a classifier whose towers run apart, also write image.onnx, text.onnx and head.onnx.
         backbone: where to load the backbone from, if not from where the run says; its weights must be the same.
     """
+    out_folder(out)
     opened = (open_retriever if task_of(run) == "retrieval" else open_run)(run, backbone)
     from interplay.export.export import to_onnx
 

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from interplay.commands.output import Result, note
 from interplay.commands.output import columns as aligned
+from interplay.commands.places import new_file
 from interplay.commands.reading import Reading
 from interplay.errors import InterplayError
+from interplay.seeds import check_seed
 
 if TYPE_CHECKING:
     from interplay.training.costs import Cost
@@ -172,6 +174,7 @@ def data_show(
     name: str,
     *,
     out: str | None = None,
+    overwrite: bool = False,
     columns: tuple[str, ...] = (),
     validation: str | None = None,
     test: str | None = None,
@@ -189,6 +192,7 @@ def data_show(
     Args:
         name: an embedded data set ('interplay data list'), a file, a folder, or a hub id.
         out: PNG file for a sheet of 24 pictures with their texts and labels; without it none is drawn.
+        overwrite: replace that file where it is there already.
         columns: what the columns are called in your data, key=value each, as `image=path text=title label=kind`;
             `captions=title` says that a cell holds several texts, separated by `|`.
         validation: data whose rows are the validation split; those of --data are then train.
@@ -198,6 +202,9 @@ def data_show(
             lists it.
         seed: of the choice of pictures.
     """
+    if out is not None:
+        new_file("--out", out, (".png",), overwrite=overwrite, read=name)
+    check_seed(seed)
     from interplay.data import contact_sheet, load, summary
 
     reading = Reading.of(columns, validation, test, split)

@@ -15,11 +15,13 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from interplay.commands import Command
 from interplay.errors import InterplayError, unknown
+from interplay.seeds import shown
 
 _CONFIG = (
     "YAML file with values of these options, as `config.yaml` in a run folder; what is typed behind it wins."
 )
 _JSON = "print the result as one JSON document on stdout"
+_QUIET = "print neither notes nor progress: the result alone, or what went wrong"
 
 
 class _Help(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):  # type: ignore[misc]
@@ -55,7 +57,7 @@ class Option:
     def takes(self) -> str:
         """What it can hold, in words."""
         kinds = [kind for kind in _alternatives(self.hint) if kind is not types.NoneType]
-        words = {int: "a whole number", float: "a number", str: "text"}
+        words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
         named = [
             "one of " + ", ".join(map(str, get_args(kind)))
             if get_origin(kind) is Literal
@@ -129,6 +131,32 @@ def options_of(source: Any, skip: Sequence[str] = (), defaults: Any = None) -> I
 
 
 @dataclass(frozen=True)
+class Manner:
+    """How a result is wanted: as JSON, and without notes and progress."""
+
+    json: bool = False
+    quiet: bool = False
+
+
+def _is_option(word: str) -> bool:
+    """Whether a word names an option: `-k`, `--set`, `--seed=1`, but not `-1`, `-` or `-a picture`."""
+    return re.match(r"-{1,2}[^\W\d_][\w-]*(=|$)", word) is not None
+
+
+def _values(option: Option | None, word: str, rest: Sequence[str]) -> list[str]:
+    """The words behind an option that are its values."""
+    if "=" in word or (option is None and word != "--config") or (option and option.hint is bool):
+        return []
+    several = option is not None and get_origin(option.hint) in (list, tuple)
+    found: list[str] = []
+    for value in rest:
+        if value == "--" or _is_option(value) or (found and not several):
+            break
+        found.append(value)
+    return found
+
+
+@dataclass(frozen=True)
 class CommandLine:
     """One command with its options, ready to read arguments.
 
@@ -159,11 +187,12 @@ class CommandLine:
             inspect.cleandoc(function.__doc__ or "").partition("\nArgs:\n")[0].strip(),
         )
 
-    def parser(self) -> ArgumentParser:
-        """The jsonargparse parser."""
+    def parser(self, epilog: str = "") -> ArgumentParser:
+        """The jsonargparse parser, with what stands at the end of its help."""
         parser = ArgumentParser(
             prog=f"interplay {self.name}",
             description=self.description,
+            epilog=epilog,
             formatter_class=_Help,
             allow_abbrev=False,
             exit_on_error=False,
@@ -172,37 +201,53 @@ class CommandLine:
         for option in (*self.own, *self.more):
             name, keywords = option.arguments()
             parser.add_argument(name, **keywords)
-        parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=_JSON)
+        for flag, words in (("--json", _JSON), ("--quiet", _QUIET)):
+            parser.add_argument(flag, action="store_true", default=argparse.SUPPRESS, help=words)
         if self.more:
             parser.add_argument("--config", action="config", help=_CONFIG)
         return parser
 
-    def _config_first(self, arguments: Sequence[str]) -> list[str]:
-        """Typed options win over those of `--config`, wherever it stands."""
+    def _in_order(self, arguments: Sequence[str]) -> list[str]:
+        """The same with `--config` first, whose values typed options replace, and then what is given by its place."""
+        places: list[str] = []
+        config: list[str] = []
+        others: list[str] = []
+        takes = {option.arguments()[0]: option for option in self._known().values() if not option.positional}
         rest = list(arguments)
-        first: list[str] = []
-        for at in range(len(rest) - 1, -1, -1):
-            if self.more and rest[at] == "--config":
-                first[:0] = rest[at : at + 2]
-                del rest[at : at + 2]
-            elif self.more and rest[at].startswith("--config="):
-                first.insert(0, rest.pop(at))
-        return [*first, *rest]
+        while rest:
+            word = rest.pop(0)
+            if word == "--":
+                places += rest
+                break
+            if not _is_option(word):
+                places.append(word)
+                continue
+            values = _values(takes.get(word), word, rest)
+            del rest[: len(values)]
+            (config if self.more and word.split("=")[0] == "--config" else others).extend([word, *values])
+        hidden = ["--", *places] if any(_is_option(word) for word in places) else []
+        return [*config, *([] if hidden else places), *others, *hidden]
 
-    def parse(self, arguments: Sequence[str]) -> tuple[dict[str, Any], bool]:
-        """What was given, as keyword arguments of the function, and whether JSON is wanted.
+    def parse(self, arguments: Sequence[str]) -> tuple[dict[str, Any], Manner]:
+        """What was given, as keyword arguments of the function, and how the result is wanted.
 
         Raises:
             InterplayError: an option that does not exist, a value that it cannot hold, or one that is missing.
         """
         try:
-            given = self.parser().parse_args(self._config_first(arguments), defaults=False).as_dict()
+            given = self.parser().parse_args(self._in_order(arguments), defaults=False).as_dict()
         except argparse.ArgumentError as error:
             raise self._sentence(error.message or str(error)) from None
-        as_json = bool(given.pop("json", False))
+        except OverflowError:  # jsonargparse makes an integer of it before it becomes a float
+            longest = max(arguments, key=len)
+            raise InterplayError(f"{longest} has too many digits for a number.") from None
+        for name, value in given.items():
+            if type(value) is int and value.bit_length() > 63:
+                raise self._misfit(self._known()[name], shown(value))
+        manner = Manner(bool(given.pop("json", False)), bool(given.pop("quiet", False)))
         given.pop("config", None)
         more = {option.name: given.pop(option.name) for option in self.more if option.name in given}
-        return given | ({"settings": more} if self.more else {}), as_json
+        return given | ({"settings": more} if self.more else {}), manner
 
     def _known(self) -> dict[str, Option]:
         return {option.name: option for option in (*self.own, *self.more)}
@@ -231,7 +276,7 @@ class CommandLine:
                 f"interplay {self.name} has no use for '{words[0]}': see 'interplay {self.name} --help'."
             )
         flags = [option.arguments()[0] for option in self._known().values() if not option.positional]
-        flags += ["--json", "--help", *(["--config"] if self.more else [])]
+        flags += ["--json", "--quiet", "--help", *(["--config"] if self.more else [])]
         return unknown(f"option of interplay {self.name}", wrong.split("=")[0], flags)
 
     @staticmethod

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interplay.commands.output import Result, note
+from interplay.commands.places import out_folder
 from interplay.commands.runs import open_retriever, task_of
 from interplay.errors import InterplayError
 
@@ -59,10 +60,11 @@ def plots(
         k: of recall@k.
         backbone: where to load the backbone from, if not from where the run says; its weights must be the same.
     """
+    chosen = None if out is None else out_folder(out)
     found = _opened(runs)
     if k not in found[0].matrix.ks:
         raise InterplayError(f"-k must be one of {', '.join(map(str, found[0].matrix.ks))}, not {k}.")
-    folder = Path(out) if out else (found[0].folder if len(found) == 1 else found[0].folder.parent) / FOLDER
+    folder = chosen or (found[0].folder if len(found) == 1 else found[0].folder.parent) / FOLDER
     pictures, left_out = (
         _of_one(found[0], folder, k, backbone) if len(found) == 1 else _of_several(found, folder, k)
     )
@@ -95,8 +97,8 @@ def _opened(places: Sequence[str]) -> list[StreamRun]:
 
 
 def _read(folder: Path, several: bool) -> StreamRun:
-    from interplay.artifacts import read_header
     from interplay.methods.base import choose
+    from interplay.retrieval.card import read_card
     from interplay.retrieval.run_folder import BARE, MATRIX
     from interplay.retrieval.score_matrix import ScoreMatrix
 
@@ -112,11 +114,11 @@ def _read(folder: Path, several: bool) -> StreamRun:
     matrix = ScoreMatrix.load(folder / MATRIX)
     if not matrix.stages:
         raise InterplayError(f"{folder / MATRIX} holds no stage yet: let its first session end.")
-    card = read_header(folder, "retrieval")
+    card = read_card(folder)
     bare = ScoreMatrix.load(folder / BARE) if (folder / BARE).exists() else None
-    settings = asdict(choose(card["method"]).settings(card["settings"]))
+    settings = asdict(choose(card.method).settings(card.settings))
     name = os.path.relpath(folder, folder.parent.parent) if several else folder.name
-    return StreamRun(name, folder, matrix, bare, card["method"], settings)
+    return StreamRun(name, folder, matrix, bare, card.method, settings)
 
 
 def _of_one(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from interplay.commands.cells import Cell, kept, measured, training_of
 from interplay.commands.output import Result, columns, note
+from interplay.commands.places import out_folder
 from interplay.commands.runs import open_backbone, open_table
 from interplay.comparison.recipes import DATA, Recipe, chosen
 from interplay.errors import InterplayError, unknown
@@ -60,6 +61,7 @@ def reproduce(
     """
     if seeds < 1:
         raise InterplayError(f"--seeds must be at least 1, not {seeds}.")
+    folder = out_folder(out)
     from interplay.comparison import lpi_tables, mitp_tables
 
     known = mitp_tables.tables() | lpi_tables.tables()
@@ -79,7 +81,7 @@ def reproduce(
         for number in range(seeds)
     ]
     training_of(changes)  # contradictions come out before anything is loaded
-    results = _run(cells, Path(out))
+    results = _run(cells, folder)
     return _compared(cells, results, out)
 
 
@@ -124,10 +126,13 @@ def _require(recipes: Sequence[Recipe], root: str) -> None:
     }
     if not absent:
         return
+    for sentence in absent.values():
+        note(sentence)
     present = [name for name in needed if name not in absent]
     hint = f" What is there can be run with --only {','.join(present)}." if present else ""
     raise InterplayError(
-        f"{' '.join(absent.values())}{hint} '--list' shows cells, published values and costs without data."
+        f"There is no {' and no '.join(absent)} in '{root}', as is said above.{hint} '--list' shows cells, published "
+        "values and costs without data."
     )
 
 

@@ -17,7 +17,7 @@ import yaml
 from interplay.commands.output import note
 from interplay.commands.reading import Reading
 from interplay.errors import InterplayError
-from interplay.files import write_text
+from interplay.files import read_yaml, write_text
 from interplay.locks import writing
 from interplay.training.settings import NO_COURSE
 
@@ -94,21 +94,23 @@ def open_run(folder: str, backbone: str | None = None) -> Classifier:
     Raises:
         InterplayError: there is no such folder, no trained method in it, or it was made for another backbone.
     """
-    card = _card(folder, "classification")
+    _check_task(folder, "classification")
+    from interplay.artifacts import read_card
     from interplay.classification.classifier import Classifier
 
-    found: Classifier = Classifier.from_pretrained(
-        folder, backbone=open_backbone(backbone or card["backbone"])
-    )
+    named = backbone or read_card(Path(folder)).backbone
+    found: Classifier = Classifier.from_pretrained(folder, backbone=open_backbone(named))
     return found
 
 
 def open_retriever(folder: str, backbone: str | None = None) -> Retriever:
     """The trained retriever of a run folder; arguments and errors are those of `open_run`."""
-    card = _card(folder, "retrieval")
+    _check_task(folder, "retrieval")
+    from interplay.retrieval.card import read_card
     from interplay.retrieval.retriever import Retriever
 
-    found: Retriever = Retriever.from_pretrained(folder, backbone=open_backbone(backbone or card["backbone"]))
+    named = backbone or read_card(Path(folder)).backbone
+    found: Retriever = Retriever.from_pretrained(folder, backbone=open_backbone(named))
     return found
 
 
@@ -126,11 +128,11 @@ def task_of(folder: str) -> Task:
     return task
 
 
-def _card(folder: str, task: Task) -> dict[str, Any]:
-    """The card of a run that was made for a task.
+def _check_task(folder: str, task: Task) -> None:
+    """Refuse a run that was made for the other task.
 
     Raises:
-        InterplayError: it was made for the other one, or as `task_of`.
+        InterplayError: it was, or as `task_of`.
     """
     found = task_of(folder)
     if found != task:
@@ -142,9 +144,6 @@ def _card(folder: str, task: Task) -> dict[str, Any]:
             ),
         }[found]
         raise InterplayError(f"{folder} holds {holds}, which this command has no use for: {usable}.")
-    from interplay.artifacts import read_header
-
-    return read_header(Path(folder), task)
 
 
 def begin_run(folder: Path, config: Mapping[str, Any], *, resume: bool) -> None:
@@ -161,6 +160,12 @@ def begin_run(folder: Path, config: Mapping[str, Any], *, resume: bool) -> None:
     if begun and not resume:
         raise InterplayError(
             f"{folder} holds a training run already: go on with it by --resume, or choose another folder for --out."
+        )
+    mine = next((name for name in ("README.md", "config.json") if (folder / name).exists()), None)
+    if mine and not begun and not path.exists():
+        raise InterplayError(
+            f"{folder} holds a {mine} that no training run wrote, which would be replaced: choose another folder for "
+            "--out."
         )
     if begun and path.exists():
         _same_run(path, config)
@@ -209,8 +214,8 @@ def _begun(folder: Path) -> bool:
 def _same_run(path: Path, config: Mapping[str, Any]) -> None:
     """Refuse to go on with other options than a run began with."""
     try:
-        before = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
+        before = read_yaml(path)
+    except InterplayError:
         before = None
     if not isinstance(before, dict):
         raise InterplayError(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from interplay.commands.measure import OnBadRow, SplitName, rows_of
 from interplay.commands.output import Result, columns, note
+from interplay.commands.places import out_folder
 from interplay.commands.recalls import average, joint_report, stream_report
 from interplay.commands.runs import changing, open_backbone, open_retriever, open_table, recorded_run
 from interplay.commands.values import assignments, given, spelled
@@ -88,6 +89,7 @@ def continual(
     from interplay.tasks.stream import sessions_of
     from interplay.training.settings import TrainSettings
 
+    folder = out_folder(out)
     choice = choose(method)
     changes = assignments(set, choice.method.Settings, "--set")
     training: TrainSettings = make_settings(
@@ -118,7 +120,6 @@ def continual(
         splits=tuple(dict.fromkeys([*retriever.needs, split])),
     )
     _tell_small(table, sessions, min_rows)
-    folder = Path(out)
     begun = time.monotonic()
     facts = {
         "run": out,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from interplay.commands.output import Result
 from interplay.commands.output import columns as aligned
+from interplay.commands.places import out_folder
 from interplay.commands.reading import Reading
 from interplay.commands.runs import open_backbone, open_table, recorded_run
 from interplay.commands.values import assignments, given, spelled
@@ -83,6 +84,7 @@ def train(
         raise InterplayError(f"--seeds must be at least 1, not {seeds}.")
     if not 0 < share <= 1:
         raise InterplayError(f"--share must lie in (0, 1], not {share}.")
+    out_folder(out)
     reading = Reading.of(columns, validation, test, split)
     choice = choose(method)
     changes = assignments(set, choice.method.Settings, "--set")

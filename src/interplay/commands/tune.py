@@ -12,6 +12,7 @@ import yaml
 
 from interplay.commands.output import Result, note
 from interplay.commands.output import columns as aligned
+from interplay.commands.places import out_folder
 from interplay.commands.reading import Reading
 from interplay.commands.runs import open_backbone, open_table
 from interplay.commands.values import assignments, given, spelled
@@ -81,6 +82,7 @@ def tune(
     from interplay.training.settings import TrainSettings
     from interplay.tuning.search import search
 
+    folder = out_folder(out)
     reading = Reading.of(columns, validation, test, split)
     choice = choose(method)
     changes = assignments(set, choice.method.Settings, "--set")
@@ -88,7 +90,6 @@ def tune(
     choice.settings(changes)
     head_settings = make_settings(HeadSettings, head_changes, "the head")
     make_settings(TrainSettings, settings or {}, "training")
-    folder = Path(out)
 
     def keep(report: SearchReport) -> None:
         """Tell what has come out, and write what is best so far."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from interplay.commands.class_report import class_report
 from interplay.commands.output import Result, note
 from interplay.commands.output import columns as aligned
+from interplay.commands.places import new_file
 from interplay.commands.reading import Reading
 from interplay.commands.runs import open_run, open_table, task_of
 from interplay.errors import InterplayError
@@ -33,6 +34,7 @@ def evaluate(
     columns: tuple[str, ...] = (),
     per_class: bool = False,
     risk_coverage: str | None = None,
+    overwrite: bool = False,
     device: str = "cpu",
     batch_size: int = _BATCH,
     backbone: str | None = None,
@@ -57,14 +59,17 @@ def evaluate(
         per_class: show precision, recall and F1 of every class, and the confusion matrix; for classifiers.
         risk_coverage: a .png file for the share of wrong answers among the surest ones, over the share that is
             answered, with the numbers in a .json file beside it; for classifiers with one label a pair.
+        overwrite: replace the files of --risk-coverage where they are there already.
         device: where to compute, as PyTorch spells it: cpu, cuda, cuda:1, mps.
         batch_size: pairs at a time; these two are for classifiers.
         backbone: where to load the backbone from, if not from where the run says; its weights must be the same.
         on_bad_row: what to do with a row that cannot be used: `error` stops and names it, `skip` leaves it out and
             lists it.
     """
-    if risk_coverage is not None and Path(risk_coverage).suffix != ".png":
-        raise InterplayError(f"--risk-coverage writes .png, not '{risk_coverage}'.")
+    if risk_coverage is not None:
+        picture = new_file("--risk-coverage", risk_coverage, (".png",), overwrite=overwrite)
+        numbers = str(picture.with_suffix(".json"))
+        new_file("--risk-coverage", numbers, (".json",), overwrite=overwrite, read=data)
     if task_of(run) == "retrieval":
         asked = {"--risk-coverage": risk_coverage, "--per-class": per_class, "--split all": split == "all"}
         asked |= {
@@ -114,6 +119,7 @@ def predict(
     text: str | None = None,
     table: str | None = None,
     out: str | None = None,
+    overwrite: bool = False,
     columns: tuple[str, ...] = (),
     abstain_below: float | None = None,
     device: str = "cpu",
@@ -139,6 +145,7 @@ def predict(
         text: the text beside it, or alone.
         table: a file or folder with pairs, as 'interplay train' takes them.
         out: a .csv or .jsonl file for the predictions of a table; without it they are printed.
+        overwrite: replace that file where it is there already.
         columns: what the columns are called in your data, key=value each, as `image=path text=title label=kind`;
             `captions=title` says that a cell holds several texts, separated by `|`.
         abstain_below: leave the prediction empty where even the highest probability is below this, above 0 and up to 1;
@@ -158,8 +165,8 @@ def predict(
         raise InterplayError(
             "--out is where the predictions for a --table go: with --image they are printed."
         )
-    if out is not None and Path(out).suffix not in (".csv", ".jsonl"):
-        raise InterplayError(f"--out writes .csv or .jsonl, not '{out}'.")
+    if out is not None:
+        new_file("--out", out, (".csv", ".jsonl"), overwrite=overwrite, read=table)
     classifier = open_run(run, backbone).to(device)
     classifier.check_abstaining(abstain_below)
     if table is not None:
@@ -212,7 +219,8 @@ def _predict_table(
     texts, ids = pairs.texts(), pairs.ids()
     found: list[dict[str, Any]] = []
     block_size = max(_BLOCK, batch_size)
-    for start in tqdm(range(0, len(pairs), block_size), desc="Predicting", delay=2, leave=False):
+    starts = range(0, len(pairs), block_size)
+    for start in tqdm(starts, desc="Predicting", delay=2, leave=False, disable=None):
         rows = range(start, min(start + block_size, len(pairs)))
         parts = pairs.sources(rows), texts[start : rows.stop]
         block = _predictions(classifier, *parts, abstain_below, batch_size)

@@ -9,7 +9,8 @@ from typing import Any, get_origin, get_type_hints
 
 import yaml
 
-from interplay.errors import InterplayError
+from interplay.errors import InterplayError, brief
+from interplay.files import parsed_yaml
 
 _LIST = re.compile(r"[\w.+-]+(,[\w.+-]+)*,?")
 
@@ -34,17 +35,14 @@ def assignments(words: Sequence[str], cls: type[Any], option: str) -> dict[str, 
         key, equals, text = word.partition("=")
         if not equals or not key:
             raise InterplayError(f"{option} takes key=value, not '{word}'.")
-        try:
-            values[key] = _value(text, hints.get(key))
-        except yaml.YAMLError:
-            raise InterplayError(f"{option} {key}: the value '{text}' cannot be read.") from None
+        values[key] = _value(text, hints.get(key), f"{option} {key}: the value '{brief(text, 80)}'")
     return values
 
 
-def _value(text: str, hint: Any) -> Any:
+def _value(text: str, hint: Any, what: str) -> Any:
     if hint is str:
         return text
-    value = yaml.safe_load(f"[{text}]" if "," in text and _LIST.fullmatch(text) else text)
+    value = parsed_yaml(f"[{text}]" if "," in text and _LIST.fullmatch(text) else text, what)
     if get_origin(hint) is tuple and not isinstance(value, list):
         return (value,)
     if hint is float and isinstance(value, str):  # YAML takes 1e-3 for text

@@ -14,6 +14,7 @@ import yaml
 
 from interplay.comparison.selection import narrowed
 from interplay.errors import InterplayError, unknown
+from interplay.files import read_yaml
 from interplay.methods.base import choose, make_settings
 from interplay.parts.heads import HeadSettings
 from interplay.tasks.classify import MultiLoss
@@ -219,11 +220,7 @@ def read_grid(path: Path) -> Grid:
     Raises:
         InterplayError: the file cannot be read or is no grid.
     """
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as problem:
-        reason = problem.strerror if isinstance(problem, OSError) else "it is no YAML in UTF-8"
-        raise InterplayError(f"The grid '{path}' cannot be read: {reason}.") from None
+    values = read_yaml(path, _Loader)
     if not isinstance(values, dict):
         raise InterplayError(f"The grid '{path}' has to hold the keys 'rows' and 'data'.")
     return make_grid(values, str(path))

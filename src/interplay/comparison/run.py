@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from interplay.comparison.grid import Cell, Grid
 from interplay.data.checks import OnBadRow
 from interplay.errors import InterplayError
-from interplay.files import write_text
+from interplay.files import read_json, write_text
 from interplay.methods.base import choose, make_settings
 from interplay.towers.tokens import SIDES, Shape
 from interplay.training.settings import NO_COURSE, TrainSettings
@@ -202,9 +202,9 @@ def load_record(folder: Path, cell: Cell) -> Record | None:
     if not path.exists():
         return None
     try:
-        record: Record = json.loads(path.read_text(encoding="utf-8"))
-        before = record["cell"]
-    except (ValueError, KeyError, TypeError, OSError):
+        record: Record = read_json(path)
+        before = {**record["cell"]}
+    except (InterplayError, KeyError, TypeError):
         raise InterplayError(f"{path} is no finished cell: remove it, and it is run again.") from None
     if before != (now := cell.plain()):
         differs = next(key for key in {**now, **before} if before.get(key) != now.get(key))
@@ -267,7 +267,7 @@ def _on_ray(jobs: Jobs, resources: Resources, address: str) -> Iterator[tuple[Ce
     try:
         import ray
     except ImportError:
-        raise InterplayError("A Ray cluster needs the package ray: pip install 'interplay[ray]'.") from None
+        raise InterplayError("A Ray cluster needs the package ray: pip install ray.") from None
     try:
         ray.init(address=address, log_to_driver=False, logging_level="error", ignore_reinit_error=True)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as problem:

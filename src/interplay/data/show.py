@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from interplay.data.schema import PairTable
 from interplay.errors import InterplayError
+from interplay.files import write_atomically
 
 _INK, _ACCENT, _FRAME = "#1f2430", "#2f6db5", "#d9dee7"
 _LINES, _LINE_LETTERS = 3, 24
@@ -97,13 +98,7 @@ def contact_sheet(table: PairTable, path: str | Path, rows: int = 4, columns: in
         cell.spines[:].set_color(_FRAME)
         _caption(cell, texts[number], ", ".join(labels[number]))
     target = Path(path)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(target, format="png", dpi=110)
-    except OSError as problem:
-        raise InterplayError(
-            f"The picture {target} cannot be written ({problem.strerror or problem})."
-        ) from None
+    write_atomically(target, lambda temporary: figure.savefig(temporary, format="png", dpi=110))
     return target
 
 

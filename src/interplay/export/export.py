@@ -99,7 +99,7 @@ def to_onnx(
 def _check(target: Path, opset: int) -> None:
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
-        raise InterplayError(f"The export needs {', '.join(missing)}: pip install interplay[export].")
+        raise InterplayError(f"The export needs {', '.join(missing)}: pip install {' '.join(missing)}.")
     if opset not in OPSETS:
         raise InterplayError(f"The export writes ONNX opset {OPSETS[0]} to {OPSETS[-1]}, not {opset}.")
     if target.is_file() or (target.is_dir() and any(target.iterdir())):

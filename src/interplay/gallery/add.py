@@ -102,7 +102,9 @@ def add(
     began = time.monotonic()
     earlier = store.find_images([name for name in sources if can_be_kept(name)]) if side == "image" else {}
     work = _Adding(retriever, store, side, earlier, on_bad)
-    with tqdm(total=len(sources), desc=f"Adding {side}s", disable=not progress, leave=False) as bar:
+    with tqdm(
+        total=len(sources), desc=f"Adding {side}s", disable=None if progress else True, leave=False
+    ) as bar:
         for batch in batches(given, batch_size):
             work.add(batch)
             bar.update(len(batch))

@@ -49,7 +49,7 @@ def refresh(retriever: Encodes, store: Store, *, batch_size: int, progress: bool
     scanned = rerouted = reencoded = 0
     missing: set[str] = set()
     left = 0
-    with tqdm(total=store.count(), desc="Refreshing", disable=not progress, leave=False) as bar:
+    with tqdm(total=store.count(), desc="Refreshing", disable=None if progress else True, leave=False) as bar:
         for block in store.scan():
             missing.update(entry.source for entry in block if is_gone(entry))
             stale = work.among(block)

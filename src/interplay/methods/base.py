@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import pkgutil
+import reprlib
 from abc import ABC
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,10 +13,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin, 
 
 from torch import Tensor, nn
 
-from interplay.errors import InterplayError, unknown
+from interplay.errors import InterplayError, brief, unknown
 from interplay.parts.heads import PairFeatures
 from interplay.parts.prompt_bank import PromptBank
 from interplay.ranges import Ranges
+from interplay.seeds import shown
 from interplay.towers.tokens import Shape, Side, Tokens, Tower
 from interplay.towers.walk import Order, Pair, Routes, Step
 
@@ -319,26 +321,36 @@ def _fits(value: Any, kind: Any) -> bool:
     origin = get_origin(kind)
     if origin is Literal:
         return value in get_args(kind)
+    if origin is Mapping:
+        return isinstance(value, Mapping) and all(_fits(v, get_args(kind)[1]) for v in value.values())
     if origin is tuple:
         return isinstance(value, tuple) and all(_fits(v, get_args(kind)[0]) for v in value)
     if origin is not None or get_args(kind):  # a union
         return any(_fits(value, option) for option in get_args(kind))
     if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return isinstance(value, float) or _fits(value, int)
+    if kind is int:  # no count, size or seed has more than 63 bits, and neither PyTorch nor NumPy takes them
+        return isinstance(value, int) and not isinstance(value, bool) and value.bit_length() < 64
     return kind is Any or value is kind or (isinstance(kind, type) and isinstance(value, kind))
+
+
+def _spelled(value: Any) -> str:
+    """A value as it is written in Python; a whole number of very many digits is not written out."""
+    return shown(value) if type(value) is int else brief(reprlib.repr(value), 80)
 
 
 def _in_words(kind: Any) -> str:
     """A type as a person would name it."""
     if get_origin(kind) is Literal:
         return "one of " + ", ".join(map(str, get_args(kind)))
+    if get_origin(kind) is Mapping:
+        return f"names, each with {_in_words(get_args(kind)[1])}"
     if get_origin(kind) is tuple:
         return f"a list, each {_in_words(get_args(kind)[0])}"
     if get_args(kind):
         return " or ".join(_in_words(option) for option in get_args(kind))
     words = {
+        Any: "anything",
         int: "a whole number",
         float: "a number",
         bool: "true or false",
@@ -363,7 +375,7 @@ def make_settings(cls: type[Any], values: Mapping[str, Any], owner: str) -> Any:
         value = tuple(value) if isinstance(value, list) else value
         if not _fits(value, hints[key]):
             raise InterplayError(
-                f"The setting '{key}' of {owner} cannot be {value!r}; it takes {_in_words(hints[key])}."
+                f"The setting '{key}' of {owner} cannot be {_spelled(value)}; it takes {_in_words(hints[key])}."
             )
         plain[key] = value
     return cls(**plain)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from interplay.errors import InterplayError
-from interplay.metrics.classification import Kind, negative_log_likelihood
+from interplay.metrics.classification import Kind, f1, negative_log_likelihood
 
 _HALVINGS = 200
 """Steps of the bisection; it has long met the spacing of floats by then."""
@@ -49,7 +49,8 @@ def fit_calibration(logits: Tensor, targets: Tensor, kind: Kind) -> Calibration:
     In β = 1/T the likelihood of softmax or sigmoids is convex, so its slope has one root, found by bisection. With
     several labels a shift common to all classes joins in where it is worth its place by the Bayesian information
     criterion: where it lowers the summed negative log-likelihood by more than ½·ln(number of outputs). A shift moves
-    the border of one half, so decisions on several labels can change; with one label no decision does.
+    the border of one half, so decisions on several labels can change: one that lowers their micro F1 is left out. With
+    one label no decision changes.
 
     Args:
         logits: (N, K), before any calibration.
@@ -75,6 +76,9 @@ def fit_calibration(logits: Tensor, targets: Tensor, kind: Kind) -> Calibration:
         return plain
     shifted = _with_shift(z, targets.double(), beta)
     if shifted is None:
+        return plain
+    decided = [f1(one(z).sigmoid(), targets, "micro") for one in (plain, shifted)]
+    if decided[1] < decided[0]:
         return plain
     values = [negative_log_likelihood(one(z), targets) for one in (plain, shifted)]
     gained = (values[0] - values[1]) * z.numel()

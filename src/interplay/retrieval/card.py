@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from interplay import artifacts
+from interplay.errors import InterplayError
+from interplay.seeds import check_seed
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,23 @@ class RetrieverCard:
     version: str = ""
     format: int = artifacts.FORMAT
     task: artifacts.Task = "retrieval"
+
+    def __post_init__(self) -> None:
+        if len(self.data) != len(self.sessions) or len({*self.sessions}) < len(self.sessions):
+            raise InterplayError(
+                "A retriever's sessions have unlike names, and each of them the name of its data."
+            )
+        check_seed(self.seed)
+
+
+def read_card(folder: Path) -> RetrieverCard:
+    """The card of a retriever's artefact.
+
+    Raises:
+        InterplayError: as `artifacts.card_of`.
+    """
+    card: RetrieverCard = artifacts.card_of(RetrieverCard, folder, "retrieval")
+    return card
 
 
 def model_card(card: RetrieverCard) -> str:

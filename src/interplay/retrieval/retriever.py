@@ -25,8 +25,9 @@ from interplay.errors import InterplayError
 from interplay.locks import writing
 from interplay.methods.base import Keys, Method, choose
 from interplay.retrieval import run_folder
-from interplay.retrieval.card import RetrieverCard, fingerprint, model_card
+from interplay.retrieval.card import RetrieverCard, fingerprint, model_card, read_card
 from interplay.retrieval.embedding import BATCH, SideInputs, embed, image_inputs, table_inputs, text_inputs
+from interplay.seeds import check_seed
 from interplay.tasks.retrieve import PairRetriever
 from interplay.tasks.stream import FEWEST_PICTURES, Session, by_picture, check_sessions, explode
 from interplay.towers.backbone import Backbone, as_backbone
@@ -74,6 +75,7 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
     ) -> None:
         choice = choose(method)
         choice.settings(settings)  # contradictions come out before anything is loaded
+        check_seed(seed)
         if choice.method.solver == "logistic":
             raise InterplayError(
                 f"'{method}' is a probe for classification: it has nothing to retrieve with."
@@ -444,15 +446,14 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
 
     @classmethod
     def _opened(cls, folder: Path, backbone: str | Backbone | None) -> Self:
-        loaded = as_backbone(backbone or str(artifacts.read_header(folder, "retrieval")["backbone"]))
+        loaded = as_backbone(backbone or read_card(folder).backbone)
         retriever, mark = artifacts.unchanged(folder, lambda: cls._read(folder, loaded))
         retriever._seen.add(mark)
         return retriever
 
     @classmethod
     def _read(cls, folder: Path, backbone: Backbone) -> Self:
-        raw = artifacts.read_header(folder, "retrieval")
-        card = RetrieverCard(**{**raw, "sessions": tuple(raw["sessions"]), "data": tuple(raw["data"])})
+        card = read_card(folder)
         artifacts.check_backbone(folder, card.backbone, card.backbone_digest, backbone)
         retriever = cls(backbone, card.method, settings=card.settings, seed=card.seed)
         with torch.random.fork_rng():

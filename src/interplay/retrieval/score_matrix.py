@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from interplay.errors import InterplayError
-from interplay.files import write_text
+from interplay.files import parsed_json, read_text, write_text
 from interplay.metrics.recall import DIRECTIONS, KS, Direction, Recall
 from interplay.towers.tokens import SIDES, Side
 
@@ -243,8 +243,9 @@ class ScoreMatrix:
         Raises:
             InterplayError: the file cannot be read, or is no score matrix.
         """
+        text = read_text(Path(path))
         try:
-            stored = json.loads(Path(path).read_text(encoding="utf-8"))
+            stored = parsed_json(text, "the file")
             if stored["format"] != _FORMAT:
                 raise ValueError(f"format {stored['format']}, not {_FORMAT}")
             return cls(
@@ -256,8 +257,6 @@ class ScoreMatrix:
                 ],
                 baseline=_read(stored["baseline"]),
             )
-        except OSError as problem:
-            raise InterplayError(f"{path} cannot be read ({problem.strerror or problem}).") from None
         except (ValueError, TypeError, KeyError, AttributeError, InterplayError) as problem:
             reason = str(problem).rstrip(".")
             raise InterplayError(

@@ -153,7 +153,7 @@ class PrefixCache:
         shelf = _Shelf(self.folder / f"{_identity(backbone, side)}-{layer}", backbone.shape.side(side).width)
         keys: list[bytes] = []
         title = f"{'Filling' if fill else 'Opening'} the prefix cache ({table.name}, {side})"
-        bar = tqdm(total=len(table), desc=title, disable=not progress, leave=False)
+        bar = tqdm(total=len(table), desc=title, disable=None if progress else True, leave=False)
         with bar:
             for start in range(0, len(table), _CHUNK):
                 rows = range(start, min(start + _CHUNK, len(table)))

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from interplay.errors import InterplayError, unknown
 from interplay.ranges import Choice, Ranges, Real, Whole
+from interplay.seeds import check_seed, shown
 
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
@@ -39,13 +40,13 @@ class TrainSettings:
         patience: epochs without a better validation value before training stops; 0: never.
         gradient_clip: bound on the norm of the gradient; 0: none.
         seed: of the order of the pairs, and of whatever a method draws while it is trained.
-        precision: `32-true`; `16-mixed` and `bf16-mixed` are for GPUs.
+        precision: `32-true`; `bf16-mixed`; `16-mixed`, for GPUs alone.
         accelerator, devices, strategy: as Lightning's Trainer takes them.
         loggers: any of csv, tensorboard, wandb, mlflow; `metrics.jsonl` is always written.
         cache_prefix: keep what leaves the frozen front layers on disk (see `PrefixCache`).
         monitor: the validation metric that decides which epoch is best; by default accuracy, or f1_macro for
             several labels.
-        progress: show progress bars.
+        progress: show progress bars, where stderr is a terminal.
     """
 
     epochs: int = 20
@@ -74,10 +75,10 @@ class TrainSettings:
             ("batch_size", 1),
             ("devices", 1),
             ("patience", 0),
-            ("seed", 0),
         ):
             if getattr(self, name) < smallest:
-                raise InterplayError(f"{name} must be at least {smallest}, not {getattr(self, name)}.")
+                raise InterplayError(f"{name} must be at least {smallest}, not {shown(getattr(self, name))}.")
+        check_seed(self.seed)
         for name in ("learning_rate", "head_learning_rate_factor", "weight_decay", "gradient_clip"):
             value = getattr(self, name)
             if not 0 <= value < math.inf or (name == "learning_rate" and value == 0):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
+import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -214,8 +216,10 @@ def _run(
 
 
 def _trainer(recorder: RunRecorder, settings: TrainSettings) -> Trainer:
+    _check_machine(settings)
     callbacks: list[Callback] = [recorder]
-    if settings.progress:
+    bars = settings.progress and sys.stderr.isatty()  # a file would get one line a step
+    if bars:
         callbacks.append(TrainingBar(recorder))
     try:
         return Trainer(
@@ -232,11 +236,35 @@ def _trainer(recorder: RunRecorder, settings: TrainSettings) -> Trainer:
             num_sanity_val_steps=0,
             log_every_n_steps=1,
             enable_model_summary=False,
-            enable_progress_bar=settings.progress,
+            enable_progress_bar=bars,
             use_distributed_sampler=False,
         )
-    except (MisconfigurationException, ValueError) as problem:
-        raise InterplayError(f"Lightning cannot train with these settings: {problem}") from None
+    except (MisconfigurationException, ValueError, ImportError, KeyError) as problem:
+        raise InterplayError(
+            f"Lightning cannot train with accelerator = {settings.accelerator}, devices = {settings.devices}, "
+            f"strategy = {settings.strategy}, precision = {settings.precision} here: {problem}"
+        ) from None
+
+
+def _check_machine(settings: TrainSettings) -> None:
+    """Refuse what the processor cannot do, before any process starts.
+
+    Raises:
+        InterplayError: more processes than processors, or a precision that only GPUs have.
+    """
+    elsewhere = torch.cuda.is_available() or torch.backends.mps.is_available()
+    if settings.accelerator != "cpu" and (settings.accelerator != "auto" or elsewhere):
+        return
+    cores = os.cpu_count() or 1
+    if settings.devices > cores:
+        raise InterplayError(
+            f"devices = {settings.devices} asks for so many processes, and this machine has {cores} processors: "
+            f"choose at most {cores}."
+        )
+    if settings.precision == "16-mixed":
+        raise InterplayError(
+            "precision = 16-mixed needs a GPU, and this training runs on the processor: choose bf16-mixed or 32-true."
+        )
 
 
 @contextlib.contextmanager

@@ -59,9 +59,7 @@ def need_optuna() -> None:
     from importlib.util import find_spec
 
     if find_spec("optuna") is None:
-        raise InterplayError(
-            "The search needs Optuna, which is not installed: pip install 'interplay[search]'."
-        )
+        raise InterplayError("The search needs Optuna, which is not installed: pip install optuna.")
 
 
 class Study:

@@ -1,0 +1,112 @@
+"""What is typed, in any order, and what `--help` and `--quiet` do with it."""
+
+from __future__ import annotations
+
+import io
+import sys
+from itertools import permutations
+from pathlib import Path
+
+import pytest
+
+from interplay.commands import COMMANDS, Command
+from interplay.commands.output import Result, note
+from interplay.commands.parsing import CommandLine
+from interplay.errors import LONGEST, InterplayError, brief, unknown
+
+from .conftest import Run
+
+
+@pytest.mark.parametrize("parts", list(permutations((["runs/lpi"], ["-k", "5"], ["--find", "text"]))))
+def test_what_is_given_by_its_place_stands_anywhere(parts: tuple[list[str], ...]) -> None:
+    line = CommandLine.of("search", COMMANDS["search"])
+    words = [word for part in parts for word in part]
+    for at in range(words.index("runs/lpi") + 1, len(words) + 1):
+        if words[at - 1] in ("-k", "--find"):
+            continue
+        found, _ = line.parse([*words[:at], "a red apple", *words[at:]])
+        assert {key: found[key] for key in ("run", "query", "k", "find")} == {
+            "run": "runs/lpi",
+            "query": "a red apple",
+            "k": 5,
+            "find": "text",
+        }
+
+
+def test_several_values_end_at_the_next_option() -> None:
+    line = CommandLine.of("index", COMMANDS["index"])
+    found, manner = line.parse(["--images", "a", "b", "--json", "runs/lpi", "--texts=c"])
+    assert (found["run"], found["images"], found["texts"]) == ("runs/lpi", ["a", "b"], "c")
+    assert (manner.json, manner.quiet) == (True, False)
+
+
+@pytest.mark.parametrize("query", ["-5", "-5 degrees", "- a dash"])
+def test_what_begins_with_a_dash_is_no_option_unless_it_looks_like_one(query: str) -> None:
+    found, _ = CommandLine.of("search", COMMANDS["search"]).parse(["run", "-k", "3", query])
+    assert (found["query"], found["k"]) == (query, 3)
+
+
+def test_help_lists_the_settings(run: Run) -> None:
+    shown = run("train", "--help").out
+    assert "settings of the method mitp" in shown
+    assert "similarity_shape" in shown
+    assert "start_penalty" in shown
+    other = run("train", "--method", "lpi-p", "--help").out
+    assert "fusion_rank" in other
+    assert "similarity_shape" not in other
+    assert "start_penalty" in run("compare", "--help").out
+    assert run("train", "--method", "lpi-q", "--help").code == 2
+
+
+def test_quiet_leaves_the_result_alone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def command() -> Result:
+        note("loading")
+        print("by the way")
+        return Result([1], "one")
+
+    monkeypatch.setattr(Command, "load", lambda self: command)
+    loud, quiet = run("methods"), run("methods", "--quiet")
+    assert (loud.out, loud.err) == ("one\n", "loading\nby the way\n")
+    assert (quiet.out, quiet.err) == ("one\n", "")
+
+
+def test_quiet_does_not_hide_what_went_wrong(run: Run, tmp_path: Path) -> None:
+    assert "no folder" in run("evaluate", tmp_path / "none", "--quiet").err
+
+
+@pytest.mark.parametrize("argument", ["caf\udce9.csv", "a\0b"])
+def test_arguments_that_no_file_can_hold_are_refused(argument: str, run: Run) -> None:
+    done = run("data", "show", argument)
+    assert done.code == 2
+    assert "is no UTF-8 text" in done.err
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_terminal_without_the_letters_gets_escapes(as_json: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    from interplay.cli import main
+
+    monkeypatch.setattr(Command, "load", lambda self: lambda: Result(["i→t \U0001f34e"], "i→t \U0001f34e"))
+    bytes_out = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(bytes_out, encoding="ascii"))
+    assert main(["methods", *(["--json"] if as_json else [])]) == 0
+    shown = bytes_out.getvalue().decode("ascii")
+    assert shown == ('[\n  "i\\u2192t \\ud83c\\udf4e"\n]\n' if as_json else "i\\u2192t \\U0001f34e\n")
+
+
+@pytest.mark.parametrize("text", ["x" * 9000, "x " * 5000, "a/" * 3000, "short\n  words"])
+def test_messages_stay_short(text: str) -> None:
+    message = str(InterplayError(f"There is no '{text}': choose another name."))
+    assert len(message) <= LONGEST
+    assert message.startswith("There is no '")
+    assert message.endswith(": choose another name.")
+    assert "\n" not in message
+
+
+def test_a_short_message_is_left_alone() -> None:
+    assert brief("There is no picture 'a.png'.") == "There is no picture 'a.png'."
+
+
+def test_long_lists_of_names_are_cut() -> None:
+    names = [f"method-{at:03}" for at in range(100)]
+    assert str(unknown("method", "x", names)).endswith(" and 84 more.")
+    assert str(unknown("method", "x", names[:3])).endswith("Known: method-000, method-001, method-002.")
