@@ -29,7 +29,7 @@ _ROWS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "l2p": ("l2p", ("pool=12", "length=4", "picked=4")),
     "s_prompts": ("s_prompts", ("image_length=16", "text_length=16")),
     "maple": ("maple", ("length=16",)),
-    "dcp": ("dcp", ("length=16",)),
+    "dcp": ("dcp", ("length=16", "exchange=released")),
     "lpi-m": ("lpi-m", ()),
     "lpi-p": ("lpi-p", ()),
     "lpi-p-pair": ("lpi", ("fusion=pair",)),

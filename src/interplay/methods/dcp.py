@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +23,11 @@ class DcpSettings:
     """Settings of DCP.
 
     Attributes:
-        depth: prompted layers, from the first; at most as deep as the shallower tower.
+        depth: how often the prompts are exchanged; prompted layers are at most as many as the shallower tower has.
         length: prompt tokens of each modality.
+        exchange: `first`: layer 0 takes what the first exchange makes, and each exchange has `heads` heads. `released`:
+            the free prompts are part of the input (text ones with positions, image ones in front of the tower's first
+            norm), layers 1 … depth take what the exchanges make, and each side's has as many heads as its tower.
         heads: attention heads of the exchange; both widths must be multiples of it.
         sessions: `own`: a set for each session; `shared`: one set trained on and on.
         centres, distance: of the keys that tell a sample's session (`TaskKeys`).
@@ -32,6 +35,7 @@ class DcpSettings:
 
     depth: int = 9
     length: int = 16
+    exchange: Literal["first", "released"] = "first"
     heads: int = 8
     sessions: Sessions = "own"
     centres: int = 5
@@ -78,17 +82,18 @@ class AttendingPrompts(nn.Module):
     def __init__(self, shape: Shape, settings: DcpSettings, depth: int) -> None:
         super().__init__()
         image, text = shape.image.width, shape.text.width
+        self.released = settings.exchange == "released"
         self.depth = depth
         self.image = nn.Parameter(torch.randn(settings.length, image) * 0.02)
         self.text = nn.Parameter(torch.randn(settings.length, text) * 0.02)
-        self.to_image = PromptAttention(image, text, settings.heads)
-        self.to_text = PromptAttention(text, image, settings.heads)
+        self.to_image = PromptAttention(image, text, _heads(shape, "image", settings))
+        self.to_text = PromptAttention(text, image, _heads(shape, "text", settings))
 
     def forward(self, side: Side) -> Tensor:
         """The prompts of a side, (layers, length, width); both streams run side by side."""
         image, text = self.image, self.text
-        found = []
-        for _ in range(self.depth):
+        found: list[Tensor] = [image if side == "image" else text] if self.released else []
+        for _ in range(self.depth - len(found)):
             image, text = self.to_image(image, text), self.to_text(text, image)
             found.append(image if side == "image" else text)
         return torch.stack(found)
@@ -97,12 +102,14 @@ class AttendingPrompts(nn.Module):
 class Dcp(Method):
     """Before each of the first layers both modalities' prompts attend to each other, then overwrite their slots.
 
-    Deviation: the streams are the free prompts alone. In the paper they are what the last layer made of the prompts,
-    averaged over a batch of images and over all classes: that would make an embedding depend on its batch mates, and
-    retrieval encodes one side without the other. (The released code computes a text stream and never injects it.)
+    Deviation: the streams are the free prompts alone. In the paper an exchange reads what the last layer made of the
+    prompts, averaged over a batch of images and over all classes: that would make an embedding depend on its batch
+    mates, and retrieval encodes one side without the other. (The released code computes a text stream and never injects
+    it.) So `exchange = released` is the released exchange at the released layers, and not the released model;
+    docs/baselines.md says how far apart they are.
 
     Raises:
-        InterplayError: a width that the heads do not divide.
+        InterplayError: with `exchange = first`, a width that the heads do not divide.
     """
 
     Settings: ClassVar[type[Any]] = DcpSettings
@@ -115,12 +122,14 @@ class Dcp(Method):
 
     def __init__(self, shape: Shape, settings: DcpSettings) -> None:
         super().__init__(shape, settings)
-        if shape.image.width % settings.heads or shape.text.width % settings.heads:
+        self.released = released = settings.exchange == "released"
+        if not released and (shape.image.width % settings.heads or shape.text.width % settings.heads):
             raise InterplayError(
                 f"DCP: {settings.heads} heads do not divide the widths {shape.image.width} and {shape.text.width}."
             )
         self.length = settings.length
-        self.depth = depth = min(settings.depth, shape.image.depth, shape.text.depth)
+        self.reserve = settings.length if released else 0
+        self.depth = depth = min(settings.depth + released, shape.image.depth, shape.text.depth)
         self.bank = PromptBank(
             lambda: AttendingPrompts(shape, settings, depth),
             settings.sessions,
@@ -132,10 +141,18 @@ class Dcp(Method):
         """Prompts enter in front of the first layer."""
         return 0
 
+    def embed(self, side: Side, tower: Tower, inputs: Tensor, route: Tensor | None) -> Tokens:
+        """As released, the first prompts are part of the input."""
+        assert self.bank is not None
+        if not self.released:
+            return tower.embed(inputs)
+        stream = self.bank.stream(side, route)
+        return replace(tower.embed(inputs, context=stream[..., 0, :, :]), held=stream.flatten(-3, -2))
+
     def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
         """The stream's prompts overwrite the slots in front of every prompted layer; it runs once, before the first."""
         assert self.bank is not None
-        if i < self.depth:
+        if self.released <= i < self.depth:
             tokens = self.bank.hold(side, tokens)
             tokens = tower.put(tokens, tokens.held_for(i, self.length))
         return tower.layer(i, tokens)
@@ -153,3 +170,9 @@ class Dcp(Method):
             text, image
         )
         return settings.length * (image + text) + exchanges
+
+
+def _heads(shape: Shape, side: Side, settings: DcpSettings) -> int:
+    """Attention heads of the exchange that makes a side's prompts."""
+    heads: int = shape.side(side).heads if settings.exchange == "released" else settings.heads
+    return heads

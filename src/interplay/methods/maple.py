@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
+from interplay.parts.context import start_from_words
 from interplay.parts.prompt_bank import PromptBank, Sessions
 from interplay.parts.task_keys import Distance
 from interplay.ranges import Ranges, Whole
+from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import Shape, Side, Tokens, Tower
+
+WORDS = "a photo of a"
+"""As released: the first prompts start at the first tokens of these, where they are no more."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +29,16 @@ class MapleSettings:
     Attributes:
         depth: prompted layers J, from the first; at most as deep as the shallower tower.
         length: prompt tokens of each modality (released: 2; LPI's comparison: 16).
+        profile: `between`: prompts join the tokens in front of layer 0, and texts keep their positions; `released`: as
+            in the released code, text prompts take the positions behind the start token, image prompts stand in front
+            of the tower's first norm, and P_0 starts at the words "a photo of a". It knows no sessions.
         sessions: `own`: a set for each session, as LPI compares with it; `shared`: one set trained on and on.
         centres, distance: of the keys that tell a sample's session (`TaskKeys`).
     """
 
     depth: int = 9
     length: int = 2
+    profile: Literal["between", "released"] = "between"
     sessions: Sessions = "own"
     centres: int = 5
     distance: Distance = "l1"
@@ -37,15 +46,25 @@ class MapleSettings:
     def __post_init__(self) -> None:
         if min(self.depth, self.length, self.centres) < 1:
             raise InterplayError("MaPLe needs depth, length and centres >= 1.")
+        if self.profile == "released" and self.sessions == "own":
+            raise InterplayError(
+                "MaPLe as released knows no sessions: with profile = released set sessions = shared."
+            )
 
 
 class CoupledPrompts(nn.Module):
-    """The set of one session: free text prompts N(0, 0.02²), and one linear map a layer to the image side."""
+    """The set of one session: free text prompts N(0, 0.02²), and one linear map a layer to the image side.
 
-    def __init__(self, shape: Shape, depth: int, length: int) -> None:
+    Args:
+        alike: whether all maps but the first start from the same values, as released.
+    """
+
+    def __init__(self, shape: Shape, depth: int, length: int, *, alike: bool = False) -> None:
         super().__init__()
         self.text = nn.Parameter(torch.randn(depth, length, shape.text.width) * 0.02)
         self.maps = nn.ModuleList(nn.Linear(shape.text.width, shape.image.width) for _ in range(depth))
+        for later in self.maps[2:] if alike else ():
+            later.load_state_dict(self.maps[1].state_dict())
 
     def forward(self, side: Side) -> Tensor:
         """The prompts of a side, (layers, length, width)."""
@@ -60,36 +79,53 @@ class Maple(Method):
     text prompts P_i are free, image prompts are W_i·P_i + b_i. Behind layer J the slots run on. The image side is a
     function of parameters alone, so the towers stay uncoupled.
 
-    As published, class texts are prompted too and images alone are compared with them: `head.class_text = prompted`,
-    `head.query = image`, with the settings' own depth and length; there, `sessions` changes nothing.
-
-    Deviations: prompts stand behind the first token on both sides (released: image prompts at the end) and the image
-    ones enter behind the tower's first norm; text slots take no positions from the caption; P_0 starts as the others
-    do, not at the words "a photo of a".
+    As published: `maple-released` with `head.class_text = prompted`, `head.query = image` and, for the 2 tokens of the
+    released configuration, `head.template = "of a {}."`: of its "a photo of a NAME." the prompts replace the first two
+    words, and the others stay. (Image prompts stand behind the first token, there at the end: the vision tower sees no
+    order.) In the default `profile = between` prompts join behind the towers' embeddings, where sessions can share a
+    front, and P_0 starts as the others do.
     """
 
     Settings: ClassVar[type[Any]] = MapleSettings
     ranges: ClassVar[Ranges] = {"depth": Whole(1, 12), "length": Whole(1, 16, log=True)}
-    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"maple-sequential": {"sessions": "shared"}}
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "maple-sequential": {"sessions": "shared"},
+        "maple-released": {"profile": "released", "sessions": "shared"},
+    }
 
     def __init__(self, shape: Shape, settings: MapleSettings) -> None:
         super().__init__(shape, settings)
         self.depth = depth = min(settings.depth, shape.image.depth, shape.text.depth)
+        self.released = released = settings.profile == "released"
+        self.reserve = settings.length if released else 0
         self.bank = PromptBank(
-            lambda: CoupledPrompts(shape, depth, settings.length),
+            lambda: CoupledPrompts(shape, depth, settings.length, alike=released),
             settings.sessions,
             settings.centres,
             settings.distance,
         )
 
+    def start_from(self, backbone: Backbone) -> None:
+        """As released, the words that P_0 starts from, where it is short enough."""
+        if self.released and self.settings.length <= len(WORDS.split()):
+            assert self.bank is not None
+            start_from_words("MaPLe", self.bank.newest.get_parameter("text").detach()[0], backbone, WORDS)
+
     def first_layer(self, side: Side) -> int:
         """Prompts enter in front of the first layer."""
         return 0
 
+    def embed(self, side: Side, tower: Tower, inputs: Tensor, route: Tensor | None) -> Tokens:
+        """As released, the first prompts are part of the input."""
+        assert self.bank is not None
+        if not self.released:
+            return tower.embed(inputs)
+        return tower.embed(inputs, context=self.bank.stream(side, route)[..., 0, :, :])
+
     def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
         """Fresh prompts in front of every prompted layer."""
         assert self.bank is not None
-        if i < self.depth:
+        if self.released <= i < self.depth:  # the first ones are there already
             tokens = self.bank.hold(side, tokens)
             tokens = tower.put(tokens, tokens.held_for(i, self.settings.length))
         return tower.layer(i, tokens)

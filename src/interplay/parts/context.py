@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from interplay.errors import InterplayError
 from interplay.towers.backbone import Backbone
 
 
-def start_from_words(name: str, prompts: nn.Parameter, backbone: Backbone, words: str) -> None:
+def start_from_words(name: str, prompts: Tensor, backbone: Backbone, words: str) -> None:
     """Set a context (length, width) to the token embeddings of the first words, without positions; "" leaves it.
 
     Raises:
