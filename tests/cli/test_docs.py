@@ -18,7 +18,7 @@ from interplay.methods.base import choices, choose
 from tests.contract.rules import RULES, Rule
 from tests.contract.world import Subject, towers
 
-from .conftest import Outcome, Run, write_stream, write_toy
+from .conftest import Outcome, Run, drawn, write_stream, write_toy
 
 ROOT = Path(__file__).parents[2]
 GUIDES = [
@@ -52,6 +52,23 @@ def test_the_python_of_the_readme_runs(
     assert len([line for line in code.splitlines() if line]) <= 10
     exec(compile(code.replace("epochs=5", "epochs=1, progress=False"), "README.md", "exec"), {})
     assert "accuracy" in capsys.readouterr().out
+
+
+def test_the_own_data_of_the_readme_can_be_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    (table,) = blocks("README.md", "csv")
+    (tmp_path / "pairs.csv").write_text(table, encoding="utf-8")
+    for at, line in enumerate(table.splitlines()[1:]):
+        drawn("circles", (40 * at, 90, 200), at).save(tmp_path / line.split(",")[0])
+    monkeypatch.chdir(tmp_path)
+    section = (ROOT / "README.md").read_text("utf-8").split("## Your own data")[1].split("## ")[0]
+    lines = re.findall(r"^interplay .*$", section, re.MULTILINE)
+    assert len(lines) == 4
+    for line in lines:
+        quick = ["--epochs", "1", "--no-progress"] if " train " in line else []
+        done = run(*shlex.split(line)[1:], *quick)
+        assert done.code == 0, done.err
 
 
 def test_the_python_of_the_retrieval_guide_runs(

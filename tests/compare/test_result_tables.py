@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from interplay.comparison.grid import Cell
-from interplay.comparison.pages import markdown, page
+from interplay.comparison.pages import cells_of_row, header_of, markdown, page, shown
 from interplay.comparison.tables import bootstrap, data_tables, headline, outcome
 from interplay.metrics.classification import classification_metrics
 
@@ -101,6 +101,25 @@ def test_the_best_row_is_bold_and_every_seed_is_a_link() -> None:
     html = page([table], "A <title>", "note")
     assert '<a href="cells/toy/a-0.json">0</a>' in html
     assert "A &lt;title&gt;" in html
+
+
+@pytest.mark.parametrize(
+    ("kind", "header", "second"),
+    [
+        ("single", "| row | accuracy | runs | macro accuracy | macro F1 |", "f1_macro"),
+        ("multi", "| row | macro F1 | runs | micro F1 | mean average precision |", "map"),
+    ],
+)
+def test_macro_figures_stand_beside_the_headline(kind: str, header: str, second: str) -> None:
+    records = [record("a", seed, kind, 0.6) for seed in (0, 1)]
+    (table,) = data_tables(records)
+    assert header in markdown([table])
+    values = [one["metrics"][second] for one in records]  # type: ignore[index]
+    assert table.rows[0].beside[1] == tuple(values)
+    assert f"| {shown(values)} |" in markdown([table])
+    assert f"<td>{shown(values)}</td>" in page([table], "title", "note")
+    assert cells_of_row(table.rows[0], table)[4] == shown(values)
+    assert len(header_of(table)) == len(cells_of_row(table.rows[0], table))
 
 
 def test_shares_stand_in_tables_of_their_own() -> None:

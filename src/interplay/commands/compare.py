@@ -16,6 +16,7 @@ from interplay.errors import InterplayError
 if TYPE_CHECKING:
     from interplay.comparison.grid import Cell, Grid
     from interplay.comparison.run import Record, Resources
+    from interplay.comparison.tables import DataTable, Row
 
 
 _SHARED = {"backbone": "tiny", "random_weights": False, "multi_loss": "bce"}
@@ -207,7 +208,7 @@ def write_tables(records: Sequence[Record], folder: Path, title: str) -> Result:
     Raises:
         InterplayError: a cell could not be trained; the tables of the others are written all the same.
     """
-    from interplay.comparison.pages import HEADER, NOTE, cells_of_row, markdown, page
+    from interplay.comparison.pages import NOTE, cells_of_row, header_of, markdown, page
     from interplay.comparison.tables import data_tables
     from interplay.files import write_text
 
@@ -229,7 +230,7 @@ def write_tables(records: Sequence[Record], folder: Path, title: str) -> Result:
     text = "\n\n".join(
         f"{table.title}\n\n"
         + columns(
-            [name.format(metric=table.metric) for name in HEADER],
+            header_of(table),
             [cells_of_row(row, table) for row in table.rows],
         )
         for table in tables
@@ -239,7 +240,7 @@ def write_tables(records: Sequence[Record], folder: Path, title: str) -> Result:
             "data": table.data,
             "share": table.share,
             "metric": table.metric,
-            "rows": [_plain(row) for row in table.rows],
+            "rows": [_plain(row, table) for row in table.rows],
         }
         for table in tables
     ]
@@ -249,7 +250,8 @@ def write_tables(records: Sequence[Record], folder: Path, title: str) -> Result:
     )
 
 
-def _plain(row: Any) -> dict[str, Any]:
+def _plain(row: Row, table: DataTable) -> dict[str, Any]:
     values = asdict(row) | {"mean": row.mean, "deviation": row.deviation}
+    values["beside"] = dict(zip(table.beside, row.beside, strict=True))
     plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
     return plain

@@ -8,10 +8,7 @@ from collections.abc import Sequence
 
 from interplay.comparison.tables import METRIC_WORDS, RESAMPLES, DataTable, Row
 
-HEADER = (
-    "row",
-    "{metric}",
-    "runs",
+_BEHIND = (
     "to the best [95 %]",
     "p",
     "trained parameters",
@@ -19,10 +16,18 @@ HEADER = (
     "step MiB",
     "pairs/s",
 )
+_RUNS = 2
+"""The column of the seeds."""
+
+
+def header_of(table: DataTable) -> list[str]:
+    """The names of a table's columns."""
+    beside = [METRIC_WORDS[name] for name in table.beside]
+    return ["row", METRIC_WORDS[table.metric], "runs", *beside, *_BEHIND]
 
 
 def cells_of_row(row: Row, table: DataTable) -> list[str]:
-    """The row as words, in the order of `HEADER`; the metric in per cent."""
+    """The row as words, in the order of `header_of`; metrics in per cent."""
     best = row is table.best
     compared = (
         "best"
@@ -35,6 +40,7 @@ def cells_of_row(row: Row, table: DataTable) -> list[str]:
         row.name,
         shown(row.values),
         str(len(row.values)),
+        *(shown(values) for values in row.beside),
         compared,
         "–" if row.p_value is None else f"{row.p_value:.3f}",
         f"{row.parameters:,}",
@@ -58,11 +64,11 @@ def markdown(tables: Sequence[DataTable], links: str = "") -> str:
     """
     parts = []
     for table in tables:
-        header = [name.format(metric=METRIC_WORDS[table.metric]) for name in HEADER]
+        header = header_of(table)
         lines = [f"### {table.title}", "", "| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
         for row in table.rows:
             words = cells_of_row(row, table)
-            words[2] = _linked(row, links)
+            words[_RUNS] = _linked(row, links)
             if row is table.best:
                 words[:2] = [f"**{word}**" for word in words[:2]]
             lines.append("| " + " | ".join(words) + " |")
@@ -118,13 +124,11 @@ def page(tables: Sequence[DataTable], title: str, note: str) -> str:
         f"<style>{_STYLE}</style><h1>{html.escape(title)}</h1><p>{html.escape(note)}</p>",
     ]
     for table in tables:
-        header = "".join(
-            f"<th>{html.escape(n.format(metric=METRIC_WORDS[table.metric]))}</th>" for n in HEADER
-        )
+        header = "".join(f"<th>{html.escape(name)}</th>" for name in header_of(table))
         parts.append(f"<h2>{html.escape(table.title)}</h2><table><tr>{header}</tr>")
         for row in table.rows:
             words = [html.escape(word) for word in cells_of_row(row, table)]
-            words[2] = " ".join(
+            words[_RUNS] = " ".join(
                 f'<a href="{html.escape(file.as_posix())}">{html.escape(file.stem.rpartition("-")[2])}</a>'
                 for file in row.files
             )

@@ -17,7 +17,15 @@ from interplay.errors import InterplayError
 Record = Mapping[str, Any]
 HEADLINE = {"single": "accuracy", "multi": "f1_macro"}
 """The metric of a table by the kind of labels."""
-METRIC_WORDS = {"accuracy": "accuracy", "f1_macro": "macro F1"}
+BESIDE = {"single": ("macro_accuracy", "f1_macro"), "multi": ("f1_micro", "map")}
+"""The metrics that stand beside it."""
+METRIC_WORDS = {
+    "accuracy": "accuracy",
+    "macro_accuracy": "macro accuracy",
+    "f1_macro": "macro F1",
+    "f1_micro": "micro F1",
+    "map": "mean average precision",
+}
 RESAMPLES = 2000
 
 
@@ -28,6 +36,7 @@ class Row:
     Attributes:
         name: of the row.
         values: the headline metric of each seed, 0 to 1.
+        beside: those that stand beside it, each of every seed, in the order of `DataTable.beside`.
         files: the cell of each seed, below the grid's folder.
         behind: mean difference to the best row, at most 0; None without predictions to compare.
         low, high: its 95 % interval over resampled test pairs.
@@ -40,6 +49,7 @@ class Row:
 
     name: str
     values: tuple[float, ...]
+    beside: tuple[tuple[float, ...], ...]
     files: tuple[Path, ...]
     behind: float | None
     low: float | None
@@ -69,12 +79,14 @@ class DataTable:
         data: its name.
         share: of the training data.
         metric: the headline metric.
+        beside: the metrics that stand beside it.
         rows: in the order of the grid.
     """
 
     data: str
     share: float
     metric: str
+    beside: tuple[str, ...]
     rows: tuple[Row, ...]
 
     @property
@@ -167,7 +179,8 @@ def _check_pairs(best: Record, records: Sequence[Record], data: str) -> None:
 
 
 def _data_table(data: str, share: float, groups: Mapping[str, Sequence[Record]]) -> DataTable:
-    metric = HEADLINE[next(iter(groups.values()))[0]["kind"]]
+    kind = next(iter(groups.values()))[0]["kind"]
+    metric, beside = HEADLINE[kind], BESIDE[kind]
     best = max(groups.values(), key=lambda records: statistics.fmean(r["metrics"][metric] for r in records))
     rows = []
     for name, records in groups.items():
@@ -180,6 +193,7 @@ def _data_table(data: str, share: float, groups: Mapping[str, Sequence[Record]])
             Row(
                 name,
                 tuple(r["metrics"][metric] for r in records),
+                tuple(tuple(r["metrics"][other] for r in records) for other in beside),
                 tuple(Cell(**r["cell"]).file for r in records),
                 behind,
                 low,
@@ -191,4 +205,4 @@ def _data_table(data: str, share: float, groups: Mapping[str, Sequence[Record]])
                 statistics.fmean(rates) if rates else None,
             )
         )
-    return DataTable(data, share, metric, tuple(rows))
+    return DataTable(data, share, metric, beside, tuple(rows))
