@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from interplay.errors import InterplayError
 from interplay.locks import writing
 from interplay.methods.base import choices, choose
 from interplay.retrieval.retriever import BARE, SHARED, Retriever
+from interplay.retrieval.run_folder import TASK
 from interplay.towers.backbone import Backbone
 from interplay.training.settings import TrainSettings
 from tests.lpi.toy import QUICK, SMALL, pairs, picture
@@ -179,6 +181,14 @@ def test_a_change_that_another_has_made_is_not_lost(towers: Backbone, tmp_path: 
     learned(towers, tasks=0).save_pretrained(
         tmp_path / "run"
     )  # of another retriever, which is meant to be replaced
+
+
+def test_a_session_is_not_begun_in_the_folder_of_another(towers: Backbone, tmp_path: Path) -> None:
+    retriever = Retriever(towers, "lpi-m", settings=SMALL)
+    retriever.learn("task 0", pairs(0), settings=QUICK, run=tmp_path)
+    with pytest.raises(InterplayError, match="holds a training run already"):
+        retriever.learn("task 1", pairs(1), settings=QUICK, run=tmp_path)
+    assert json.loads((tmp_path / TASK).read_text()) == {"task": "task 0"}
 
 
 def test_nobody_saves_where_another_writes(towers: Backbone, tmp_path: Path) -> None:

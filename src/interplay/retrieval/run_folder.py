@@ -39,8 +39,9 @@ _BY_NAME = ("per_task", "bare_per_task", "counts")
 
 
 def begin_session(place: Path, task: str) -> None:
-    """Write down whose a session's folder is."""
-    write_text(place / TASK, json.dumps({"task": task}, ensure_ascii=False) + "\n")
+    """Write down whose a session's folder is, where no session has left a checkpoint there."""
+    if not (place / LAST).exists():
+        write_text(place / TASK, json.dumps({"task": task}, ensure_ascii=False) + "\n")
 
 
 def free_folder(run: Path) -> Path:
