@@ -19,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -277,8 +278,9 @@ def _run() -> None:
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder))
         servers = (Runs("tests.cli.child"), Runs("tests.cli.child"))
-        died = kills(bench, options.kills, servers[0], print)
-        pairs(bench, options.pairs, servers, print)
+        told = partial(print, flush=True)
+        died = kills(bench, options.kills, servers[0], told)
+        pairs(bench, options.pairs, servers, told)
         print(f"{options.kills} kills, {sum(died.values())} of them on the way ({dict(died)}): nothing lost.")
         print(f"{options.pairs} pairs of writers: nothing lost.")
 

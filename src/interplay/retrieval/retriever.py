@@ -420,29 +420,12 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
         """
         folder, card = Path(save_directory), self.card()
         with writing(folder):
-            self._check_seen(folder)
+            run_folder.check_seen(folder, self.identity, self._seen)
             if self._forgotten:  # before the retriever itself: after a kill the same call is made again
                 run_folder.erase(folder, self._forgotten)
             artifacts.write_artifact(folder, self.method, asdict(card), model_card(card))
             self._seen.add(artifacts.mark(folder))
             run_folder.tidy(folder, self.sessions)
-
-    def _check_seen(self, folder: Path) -> None:
-        """Whether the folder holds no later state of this retriever, which would be lost.
-
-        Raises:
-            InterplayError: it does.
-        """
-        mark = artifacts.mark(folder)
-        if not mark or mark in self._seen:
-            return
-        there = artifacts.read_header(folder)
-        if there.get("identity") == self.identity:
-            known = ", ".join(there["sessions"]) or "no task"
-            raise InterplayError(
-                f"The retriever in {folder} has changed since this one was read from it (it knows {known}): open it "
-                "again and repeat what was done, or save into another folder."
-            )
 
     @classmethod
     def _opened(cls, folder: Path, backbone: str | Backbone | None) -> Self:

@@ -44,6 +44,28 @@ def begin_session(place: Path, task: str) -> None:
         write_text(place / TASK, json.dumps({"task": task}, ensure_ascii=False) + "\n")
 
 
+def check_seen(run: Path, identity: str, seen: Collection[str]) -> None:
+    """Whether a folder holds no state of a retriever that it does not know of and would undo by being saved there.
+
+    Args:
+        identity: the retriever's; another one may be replaced.
+        seen: marks of what it was read from or saved as.
+
+    Raises:
+        InterplayError: it does.
+    """
+    mark = artifacts.mark(run)
+    if not mark or mark in seen:
+        return
+    there = artifacts.read_header(run)
+    if there.get("identity") == identity:
+        known = ", ".join(there["sessions"]) or "no task"
+        raise InterplayError(
+            f"The retriever in {run} has changed since this one was read from it (it knows {known}): open it again and "
+            "repeat what was done, or save into another folder."
+        )
+
+
 def free_folder(run: Path) -> Path:
     """A folder for one more session, with the next number that none has used."""
     numbers = [int(path.name) for path in (run / LEARNED).glob("*") if path.name.isdigit()]
