@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
@@ -29,7 +28,7 @@ from interplay.retrieval.card import RetrieverCard, fingerprint, model_card, rea
 from interplay.retrieval.embedding import BATCH, SideInputs, embed, image_inputs, table_inputs, text_inputs
 from interplay.seeds import check_seed
 from interplay.tasks.retrieve import PairRetriever
-from interplay.tasks.stream import FEWEST_PICTURES, Session, by_picture, check_sessions, explode
+from interplay.tasks.stream import FEWEST_PICTURES, Session, by_picture, check_sessions, explode, seed_of
 from interplay.towers.backbone import Backbone, as_backbone
 from interplay.towers.tokens import SIDES, Side
 from interplay.towers.walk import Routes, encode_pair
@@ -446,9 +445,3 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
         retriever.identity = card.identity
         retriever._data, retriever._training = list(card.data), dict(card.training)
         return retriever
-
-
-def seed_of(seed: int, task: str) -> int:
-    """The seed of a task's prompts, the same on every machine and wherever in the stream the task is learned."""
-    text = f"{seed},{task}".encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=7).digest())

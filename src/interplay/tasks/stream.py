@@ -152,6 +152,12 @@ def _as_one(sessions: Sequence[Session]) -> Session:
     return Session(name, by_picture(table, [name] * len(table))[0])
 
 
+def seed_of(seed: int, task: str) -> int:
+    """The seed of a task's prompts, the same on every machine and wherever in the stream the task is learned."""
+    text = f"{seed},{task}".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=7).digest())
+
+
 def joint(sessions: Sequence[Session]) -> Session:
     """All sessions as one named `joint`, for joint training: the upper bound of a stream.
 
