@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import statistics
 from pathlib import Path
 
 import pytest
 import yaml
 from PIL import Image
 
-from interplay.comparison.experiments import HEAD, LAYERS, OPENMOJI, SHARES, SIMILARITIES, TRAINING, values_of
+from interplay.comparison.experiments import (
+    ABLATION,
+    HEAD,
+    LAYERS,
+    OPENMOJI,
+    SHARES,
+    SIMILARITIES,
+    TRAINING,
+    values_of,
+)
 from interplay.comparison.grid import Grid, make_grid
+from interplay.comparison.run import load_record
 from interplay.comparison.tables import data_tables
 from interplay.methods.base import choose
 from interplay.plotting.comparisons import PICTURES
@@ -56,6 +67,22 @@ def test_the_rows_of_the_ablation_differ_in_nothing_but_what_they_ablate() -> No
         bare, *prompted = [choose(cell.method).build(shape, cell.settings) for cell in cells]
         assert not list(bare.parameters())
         assert len({tuple(method.schedule.prompted) for method in prompted}) == 1  # type: ignore[attr-defined]
+
+
+def test_the_committed_cells_of_the_ablation_are_those_of_the_experiment() -> None:
+    """Every one opens with today's settings; means as docs/compare.md has them, in per cent."""
+    grid = make_grid(values_of("ablation", OPENMOJI) | {"seeds": [0, 1, 2]}, "test")
+    found: dict[str, dict[str, list[float]]] = {}
+    for cell in grid.cells:
+        record_ = load_record(ROOT / "results" / "experiments" / "ablation", cell)
+        assert record_ is not None, cell.name
+        value = record_["metrics"]["f1_macro" if "attributes" in cell.data else "accuracy"]
+        found.setdefault(cell.data, {}).setdefault(cell.row, []).append(100 * value)
+    page = (ROOT / "docs" / "compare.md").read_text("utf-8")
+    for row, words in zip(ABLATION, ("baseline: the head alone", *list(ABLATION)[1:]), strict=True):
+        (line,) = [line for line in page.splitlines() if line.startswith(f"| {words} |")]
+        printed = [cell.strip(" *").split(" ± ")[0] for cell in line.split("|")[2:-1]]
+        assert printed == [f"{statistics.fmean(found[data][row]):.1f}" for data in OPENMOJI]
 
 
 @pytest.mark.parametrize("name", sorted(PICTURES))

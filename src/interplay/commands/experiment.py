@@ -35,7 +35,7 @@ def experiment(
       interplay experiment ablation --out runs/ablation
       interplay experiment shares --data openmoji/subgroup --seeds 1 --out runs/shares
 
-    ablation: the probe, prompts, prompts with naive interaction, with the memory hub (Table 2).
+    ablation: the head alone, with prompts, with naive interaction, with the memory hub, on the same layers (Table 2).
     interaction: three interaction layers at two distances under each similarity, and one layer alone (Figure 4; 27
     trainings a data set and seed).
     shares: MITP, P-CLIP and probes on 1, 5, 10, 30 and 100 % of the training data, a smaller share part of every larger
