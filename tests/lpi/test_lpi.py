@@ -327,6 +327,7 @@ def test_contradictions_are_refused() -> None:
     for wrong in (
         {"rank": 0},
         {"fusion": "own", "depth": 1},
+        {"fusion": "pair", "fusion_profile": "released", "depth": 13},
         {"momentum": 2.0},
         {"modal_temperature": 0.0},
         {"weights": (1.0,)},

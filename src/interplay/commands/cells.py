@@ -131,16 +131,16 @@ def _stream(
     cell: Cell, backbone: Backbone, table: PairTable, folder: Path, training: TrainSettings
 ) -> dict[str, Any]:
     """One retriever that learned the tasks of a stream, measured after each of them."""
+    from interplay.commands.stream import trained_parameters
     from interplay.methods.base import choose
     from interplay.metrics.recall import DIRECTIONS
     from interplay.retrieval.continual import StreamEvaluation, run_stream
     from interplay.retrieval.retriever import Retriever
     from interplay.tasks.stream import sessions_of
 
-    method = choose(cell.recipe.method)
-    settings = assignments(cell.options["set"], method.method.Settings, "set")
+    settings = assignments(cell.options["set"], choose(cell.recipe.method).method.Settings, "set")
     retriever = Retriever(backbone, cell.recipe.method, settings=settings, seed=cell.seed)
-    trained = [parameter.numel() for parameter in retriever.method.parameters() if parameter.requires_grad]
+    trained = trained_parameters(retriever)
     sessions = sessions_of(table)
     evaluation = StreamEvaluation(backbone, sessions, SPLIT, reserve=retriever.method.reserve)
     begun = time.monotonic()
@@ -156,7 +156,7 @@ def _stream(
         "tasks": list(matrix.tasks),
         "summary": summary,
         "pairs": table.splits(),
-        "trained_parameters": sum(trained) if method.method.solver == "gradient" else 0,
+        "trained_parameters": trained,
         "seconds": time.monotonic() - begun,
     }
 

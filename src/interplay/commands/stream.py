@@ -128,7 +128,7 @@ def continual(
         "split": split,
         "seed": training.seed,
         "order": [session.name for session in sessions],
-        "trained_parameters": _trained(retriever),
+        "trained_parameters": trained_parameters(retriever),
     }
     evaluation = StreamEvaluation(loaded, sessions, split, reserve=retriever.method.reserve)
     facts["counts"] = evaluation.counts()
@@ -146,8 +146,8 @@ def continual(
     return Result(found, text)
 
 
-def _trained(retriever: Retriever) -> int:
-    """Parameters that one session trains."""
+def trained_parameters(retriever: Retriever) -> int:
+    """How many parameters one session trains."""
     if retriever.method.solver != "gradient":
         return 0
     return sum(parameter.numel() for parameter in retriever.method.parameters() if parameter.requires_grad)

@@ -92,6 +92,10 @@ class LpiSettings:
                 raise InterplayError(f"LPI needs {name} >= 1, not {getattr(self, name)}.")
         if self.fusion != "none" and self.depth < 2:
             raise InterplayError("LPI's fusion stands between prompted layers: it needs depth >= 2.")
+        if self.fusion != "none" and self.fusion_profile == "released" and self.depth > RELEASED_LAYERS:
+            raise InterplayError(
+                f"LPI's released fusion has maps for {RELEASED_LAYERS} layers, not {self.depth}."
+            )
         if not 0 <= self.momentum <= 1 or not 0 <= self.threshold_quantile <= 1:
             raise InterplayError("LPI's momentum and threshold_quantile lie in [0, 1].")
         if min(self.modal_temperature, self.task_temperature) <= 0:
