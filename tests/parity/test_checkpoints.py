@@ -145,6 +145,20 @@ def test_from_the_hub_too(
     assert shape_of(place).joint == 12
 
 
+def test_a_pickle_and_a_part_on_the_hub_are_refused_too(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = CLIPModel.from_pretrained(copy)
+    (copy / "model.safetensors").unlink()
+    place = hub(copy, tmp_path / "part", monkeypatch)
+    with pytest.raises(InterplayError, match="someone/clip' could not be loaded"):
+        load_backbone(place)
+    torch.save(model.state_dict(), copy / "pytorch_model.bin")
+    place = hub(copy, tmp_path / "pickle", monkeypatch)
+    with pytest.raises(InterplayError, match="'someone/clip' holds its weights as a pickle"):
+        load_backbone(place)
+
+
 def test_a_table_goes_through_the_image_cache_by_the_same_rules(
     copy: Path, pictures: list[Path], tmp_path: Path
 ) -> None:
@@ -173,20 +187,32 @@ def test_what_pictures_become_is_part_of_the_digest(copy: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "message"),
     [
-        {"size": {"shortest_edge": SIZE - 1}},
-        {"crop_size": {"height": SIZE, "width": SIZE + 1}},
-        {"crop_size": {"height": 16, "width": 16}},
-        {"do_center_crop": False},
-        {"do_resize": False},
-        {"size": {"shortest_edge": SIZE, "longest_edge": 50}},
-        {"image_processor_type": "ConvNextImageProcessor", "crop_pct": 0.5},
+        ({"size": {"shortest_edge": SIZE - 1}}, "does not make the square of 32 x 32 pixels"),
+        ({"crop_size": {"height": SIZE, "width": SIZE + 1}}, "does not make the square"),
+        ({"crop_size": {"height": 16, "width": 16}}, "does not make the square"),
+        ({"do_center_crop": False}, "does not make the square"),
+        ({"do_resize": False}, "does not resize pictures"),
+        ({"do_pad": True}, "pads pictures"),
+        (
+            {"size": {"shortest_edge": SIZE, "longest_edge": 50}},
+            "neither a shorter edge nor height and width",
+        ),
+        ({"image_processor_type": "ConvNextImageProcessor", "crop_pct": 0.5}, "something else of a picture"),
+        ({"image_std": [0, 0, 0]}, "something else of a picture"),
+        ({"image_mean": "grey"}, "do not make sense"),
+        ({"resample": None}, "do not make sense"),
+        ({"rescale_factor": []}, "do not make sense"),
+        ({"size": []}, "does not say how its pictures are prepared"),
+        ({"image_processor_type": 7}, "does not say how its pictures are prepared"),
     ],
 )
-def test_rules_for_pictures_without_a_place_here_are_refused(changes: dict[str, Any], copy: Path) -> None:
+def test_rules_for_pictures_without_a_place_here_are_refused(
+    changes: dict[str, Any], message: str, copy: Path
+) -> None:
     write_json(copy / "preprocessor_config.json", preprocessor(SIZE, **changes))
-    with pytest.raises(InterplayError, match=r"checkpoint' prepares pictures in a way that is not supported"):
+    with pytest.raises(InterplayError, match=f"checkpoint' .*{message}"):
         load_backbone(str(copy))
 
 
@@ -233,6 +259,14 @@ def test_tensors_of_other_sizes_are_refused(copy: Path) -> None:
         load_backbone(str(copy))
 
 
+def test_tensors_that_no_layer_reads_are_refused(copy: Path) -> None:
+    edit_config(copy, "vision", num_hidden_layers=1)
+    with pytest.raises(
+        InterplayError, match=r"checkpoint' has 16 tensors of layers that its config\.json does not"
+    ):
+        load_backbone(str(copy))
+
+
 @pytest.mark.parametrize(
     "lost",
     [
@@ -245,7 +279,7 @@ def test_a_checkpoint_without_its_tokenizer_is_refused(lost: tuple[str, ...], en
     edit_config(copy, "text", eos_token_id=end)
     for name in lost:
         (copy / name).unlink(missing_ok=True)
-    with pytest.raises(InterplayError, match=r"checkpoint' has no tokenizer that knows any words: copy"):
+    with pytest.raises(InterplayError, match=r"checkpoint' has no tokenizer that reads words .*: copy"):
         load_backbone(str(copy))
 
 
@@ -291,6 +325,7 @@ def test_only_whole_clips_are_loaded(tmp_path: Path) -> None:
         ("vision", {"image_size": [32, 48]}, "its pictures or patches are no squares"),
         ("text", {"eos_token_id": [1, 2]}, "names \\[1, 2\\] as eos_token_id, not one token"),
         ("text", {"hidden_size": "wide"}, "holds no CLIP checkpoint that can be read"),
+        ("text", {"dtype": [0]}, "holds no CLIP checkpoint that can be read"),
     ],
 )
 def test_configurations_that_no_tower_here_has(

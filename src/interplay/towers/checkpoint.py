@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from transformers import AutoImageProcessor, AutoTokenizer, CLIPConfig, CLIPModel
 from transformers.utils import WEIGHTS_INDEX_NAME, WEIGHTS_NAME, cached_file
 from transformers.utils import logging as transformers_logging
 
-from interplay.errors import InterplayError
+from interplay.errors import InterplayError, brief
 from interplay.towers.preprocessing import Normalisation, Square, rules_of
 
 _HALVES = {"clip_vision_model": "an image tower", "clip_text_model": "a text tower"}
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    TypeError,
-    KeyError,
-    RuntimeError,
-    SafetensorError,
-    pickle.UnpicklingError,
-)
+_TOLD = 100  # characters of what another library says of its error
 _OLD_END = 2  # what configurations from before transformers 4.31 say of the end token
 _WORDS = 50  # so many whole words of a vocabulary have to be read as what they are
 
@@ -76,15 +65,15 @@ def read_config(place: str, name: str) -> CLIPConfig:
     try:
         with _quiet():
             raw, _ = CLIPConfig.get_config_dict(place)
-    except _UNREADABLE as error:
+    except Exception as error:  # damaged files can raise nearly anything in transformers, here and below
         raise _unreachable(name, error) from error
-    kind = raw.get("model_type")
+    kind = raw.get("model_type") if isinstance(raw, dict) else None
     if kind != "clip":
         raise InterplayError(_other_kind(name, kind))
     try:
         with _quiet():
             config = CLIPConfig.from_dict(raw)
-    except (*_UNREADABLE, StrictDataclassError) as error:
+    except Exception as error:
         raise _unreachable(name, error) from error
     problem = _unsupported(config)
     if problem:
@@ -125,7 +114,7 @@ def pools_highest_id(config: CLIPConfig) -> bool:
 
 
 def _unreachable(name: str, error: Exception) -> InterplayError:
-    why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    why = brief(str(error) or type(error).__name__, _TOLD).rstrip(".")
     if Path(name).is_dir():
         return InterplayError(f"The folder '{name}' holds no CLIP checkpoint that can be read ({why}).")
     return InterplayError(
@@ -135,8 +124,8 @@ def _unreachable(name: str, error: Exception) -> InterplayError:
     )
 
 
-def _other_kind(name: str, kind: str | None) -> str:
-    if kind is None:
+def _other_kind(name: str, kind: object) -> str:
+    if not isinstance(kind, str):
         return f"'{name}' holds no CLIP checkpoint: it has no config.json that names a model_type."
     if kind in _HALVES:
         return (
@@ -172,7 +161,7 @@ def _model(place: str, name: str, allow_pickle: bool) -> CLIPModel:
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
-    except _UNREADABLE as error:
+    except Exception as error:
         if not allow_pickle and _pickled(place):
             raise InterplayError(
                 f"'{name}' holds its weights as a pickle alone ({WEIGHTS_NAME}), and pickles are not opened unasked: "
@@ -197,6 +186,12 @@ def _check_complete(name: str, found: Mapping[str, Any]) -> None:
             f"The backbone '{name}' lacks {len(missing)} of its tensors ({_first(missing)}) and would run on random "
             "numbers in their place: download or save the checkpoint again."
         )
+    unread = sorted(key for key in found["unexpected_keys"] if ".layers." in key)
+    if unread:
+        raise InterplayError(
+            f"The backbone '{name}' has {len(unread)} tensors of layers that its config.json does not know "
+            f"({_first(unread)}): take both from the same checkpoint."
+        )
     other = sorted(str(key[0]) for key in found["mismatched_keys"])
     if other:
         raise InterplayError(
@@ -216,11 +211,12 @@ def _ids(tokenizer: Any, text: str) -> list[int]:
 
 def _tokenizer(place: str, name: str, config: CLIPConfig) -> Any:
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place)
-    except _UNREADABLE as error:
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+        words = tokenizer.get_vocab()
+        reads = _reads(tokenizer, words)
+    except Exception as error:
         raise _no_tokenizer(name) from error
-    words = tokenizer.get_vocab()
-    if not _reads(tokenizer, words):
+    if not reads:
         raise _no_tokenizer(name)
     rows, end = config.text_config.vocab_size, end_token(config, tokenizer)
     if max(words.values()) >= rows:
@@ -237,24 +233,28 @@ def _tokenizer(place: str, name: str, config: CLIPConfig) -> Any:
 
 
 def _reads(tokenizer: Any, words: Mapping[str, int]) -> bool:
-    """Whether whole words of the vocabulary are read as what they are: without its files everything is unknown."""
+    """Whether words are read as what they are, between a start and an end token.
+
+    Without its files everything is unknown to a tokenizer.
+    """
     whole = [word.removesuffix("</w>") for word in words if word.endswith("</w>")]
     plain = sorted(word for word in whole if len(word) > 2 and word.isascii() and word.isalpha())[:_WORDS]
     known = all(_ids(tokenizer, word)[1:-1] == [words[f"{word}</w>"]] for word in plain)
-    return known and _ids(tokenizer, "a")[1] not in (tokenizer.unk_token_id, tokenizer.eos_token_id)
+    letter = _ids(tokenizer, "a")[1:-1]
+    return known and len(letter) == 1 and letter[0] not in (tokenizer.unk_token_id, tokenizer.eos_token_id)
 
 
 def _no_tokenizer(name: str) -> InterplayError:
     return InterplayError(
-        f"The backbone '{name}' has no tokenizer that knows any words: copy the files of its tokenizer "
+        f"The backbone '{name}' has no tokenizer that reads words between a start and an end token: copy its files "
         "(tokenizer.json, or vocab.json and merges.txt) from where the checkpoint comes from."
     )
 
 
 def _pictures(place: str, name: str, config: CLIPConfig) -> tuple[Square, Normalisation]:
     try:
-        processor = AutoImageProcessor.from_pretrained(place)
-    except _UNREADABLE as error:
+        processor = AutoImageProcessor.from_pretrained(place, trust_remote_code=False)
+    except Exception as error:
         raise InterplayError(
             f"The backbone '{name}' does not say how its pictures are prepared: copy its preprocessor_config.json "
             "(or processor_config.json) from where the checkpoint comes from."

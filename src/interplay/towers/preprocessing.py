@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from interplay.errors import InterplayError
+from interplay.errors import InterplayError, brief
 
 _LONGEST = 64  # an edge beyond so many times the other one is cut before resizing
+_TOLD = 100  # characters of what another library says of its error
 _GREY_LEVELS = 8  # torchvision's resizing differs from Pillow's by rounding; other rules differ by a hundred
 
 
@@ -106,34 +107,45 @@ def rules_of(processor: Any, size: int, name: str) -> tuple[Square, Normalisatio
         InterplayError: it does something that has no place here, or its square is not the tower's.
     """
     settings = processor.to_dict()
-    square, normalisation = _square(settings, size), _normalisation(settings)
-    if square is None or not _agree(processor, square, normalisation):
+    try:
+        square, normalisation = _square(settings, size), _normalisation(settings)
+        _check(processor, square, normalisation)
+    except _Unsupported as problem:
         raise InterplayError(
-            f"The backbone '{name}' prepares pictures in a way that is not supported ({_in_words(settings)}): its "
-            f"image processor has to resize them (shorter edge, or height and width), cut out the centre of "
-            f"{size} x {size} pixels that its image tower reads, and normalise."
-        )
+            f"The backbone '{name}' cannot be used: its image processor {problem}."
+        ) from None
+    except Exception as error:  # values of the wrong kind can raise nearly anything, in the processor too
+        raise InterplayError(
+            f"The backbone '{name}' cannot be used: the settings of its image processor do not make sense "
+            f"({brief(str(error), _TOLD)})."
+        ) from error
     return square, normalisation
 
 
-def _square(settings: Mapping[str, Any], size: int) -> Square | None:
-    given = dict(settings.get("size") or {})
-    if not settings.get("do_resize") or settings.get("do_pad"):
-        return None
+class _Unsupported(Exception):
+    """What an image processor does that has no place here, as the second half of a sentence."""
+
+
+def _square(settings: Mapping[str, Any], size: int) -> Square:
+    if not settings.get("do_resize"):
+        raise _Unsupported("does not resize pictures")
+    if settings.get("do_pad"):
+        raise _Unsupported("pads pictures")
+    given = dict(settings["size"])
+    resize: int | tuple[int, int]
     if set(given) == {"shortest_edge"}:
-        resize: int | tuple[int, int] = given["shortest_edge"]
-        smallest = given["shortest_edge"]
+        resize = smallest = int(given["shortest_edge"])
     elif set(given) == {"height", "width"}:
-        resize = (given["height"], given["width"])
+        resize = int(given["height"]), int(given["width"])
         smallest = min(resize)
     else:
-        return None
+        raise _Unsupported(f"resizes pictures to {given}, neither a shorter edge nor height and width")
     if settings.get("do_center_crop"):
-        fits = dict(settings.get("crop_size") or {}) == {"height": size, "width": size} and smallest >= size
+        fits = dict(settings["crop_size"]) == {"height": size, "width": size} and smallest >= size
     else:
         fits = resize == (size, size)
     if not fits:
-        return None
+        raise _Unsupported(f"does not make the square of {size} x {size} pixels that its image tower reads")
     return Square(size, None if resize == size else resize, int(settings["resample"]))
 
 
@@ -150,23 +162,17 @@ def _three(value: Any) -> tuple[float, float, float]:
     return float(red), float(green), float(blue)
 
 
-def _agree(processor: Any, square: Square, normalisation: Normalisation) -> bool:
+def _check(processor: Any, square: Square, normalisation: Normalisation) -> None:
     """Whether the processor makes the same of one picture of coloured blots as the rules do."""
     blots = np.random.default_rng(0).integers(
         0, 256, (square.size // 3 + 1, square.size // 8 + 2, 3), dtype=np.uint8
     )
     image = Image.fromarray(blots).resize((blots.shape[1] * 4, blots.shape[0] * 4), Image.Resampling.BICUBIC)
-    theirs = np.asarray(processor(image)["pixel_values"][0])
     mean, deviation = (
         np.reshape(three, (3, 1, 1)) for three in (normalisation.mean, normalisation.deviation)
     )
-    levels = (theirs * deviation + mean) * normalisation.divisor
+    with np.errstate(all="ignore"):  # a deviation of 0 gives no numbers, which agree with nothing
+        levels = (np.asarray(processor(image)["pixel_values"][0]) * deviation + mean) * normalisation.divisor
     ours = to_square(image, square)
-    return levels.shape == ours.shape and bool(np.abs(levels - ours).max() <= _GREY_LEVELS)
-
-
-def _in_words(settings: Mapping[str, Any]) -> str:
-    """The settings that decide the square, in one line."""
-    sizes = {key: dict(settings.get(key) or {}) for key in ("size", "crop_size")}
-    shown = {key: settings.get(key) for key in ("do_resize", "do_center_crop")}
-    return ", ".join(f"{key} {value}" for key, value in {**shown, **sizes}.items())
+    if levels.shape != ours.shape or not np.abs(levels - ours).max() <= _GREY_LEVELS:
+        raise _Unsupported("makes something else of a picture than its size, crop, filter and statistics say")
