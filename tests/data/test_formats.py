@@ -278,3 +278,14 @@ def test_folders_with_arrays(tmp_path: Path) -> None:
     (tmp_path / "arrays" / "state.json").write_text("[]")
     with pytest.raises(InterplayError, match="cannot be read as a saved data set"):
         load(tmp_path / "arrays")
+
+
+def test_names_that_are_too_long(folder: Write) -> None:
+    for verify in (True, False):
+        with pytest.raises(InterplayError, match=r"row 1: the image file .*File name too long"):
+            load(folder(f"image,text\n{'x' * 5000}.png,a\n"), verify=verify)
+    with pytest.raises(
+        InterplayError, match=r"The path 'x+' cannot be used \(File name too long\)"
+    ) as caught:
+        load("x" * 5000)
+    assert len(str(caught.value)) < 200

@@ -103,6 +103,17 @@ def test_missing_labels(empty: object) -> None:
         load({"image": [picture(0), empty], "text": ["a", "b"]})
 
 
+def test_further_rows_with_cells_of_any_kind() -> None:
+    rows = {"image": [picture(0)], "text": ["a"], "id": ["x"]}
+    for cell in (pandas.NA, 10**5000, ["test"]):
+        for column in ("id", "split"):
+            with pytest.raises(InterplayError, match=rf"row 1: .*{column}"):
+                load({**rows, column: [cell]}, test={**rows, "id": ["y"]})
+    with pytest.raises(InterplayError, match="was given for test, and its column 'split' has no such rows"):
+        load(rows, test={**rows, "split": [10**5000]})
+    assert load(rows, test={**rows, "id": ["y"]}).ids() == ["x", "y"]
+
+
 def test_labels_of_other_types() -> None:
     def labelled(column: str, *labels: object) -> list[list[str]]:
         return load({"image": [picture(0)], "text": ["a"], column: list(labels)}).labels()
@@ -121,7 +132,7 @@ def test_labels_of_other_types() -> None:
     ("data", "reason"),
     [
         (7, "^pairs takes a path or name, .* not something of the type int"),
-        (None, "of the type NoneType"),
+        (None, r"not nothing \(None\)"),
         (b"pairs.csv", "of the type bytes"),
         ("", "^pairs is empty"),
         (" ", "^pairs is empty"),

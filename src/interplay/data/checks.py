@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
 
 import datasets
@@ -16,7 +15,7 @@ from datasets.utils import tqdm
 from interplay.data.formats import Raw, canonical_split
 from interplay.data.images import fault
 from interplay.data.picture_column import is_missing
-from interplay.data.picture_sources import encodable
+from interplay.data.picture_sources import Unusable, encodable, regular_file
 from interplay.data.schema import BadRow, Kind, PairTable
 from interplay.data.splits import SHARES, SPLITS, Shares, hash_split
 from interplay.errors import InterplayError, unknown
@@ -234,8 +233,12 @@ def _bad_images(images: datasets.Dataset, rows: Sequence[int], verify: bool) -> 
         source = images[row]["image"] or {}
         if verify:
             return fault(source)
-        if source.get("bytes") is None and not Path(source.get("path") or "").is_file():
-            return f"the image file '{source.get('path') or ''}' does not exist"
+        if source.get("bytes") is not None:
+            return None
+        try:
+            regular_file(source.get("path") or "")
+        except Unusable as problem:
+            return str(problem)
         return None
 
     with ThreadPoolExecutor(_READERS) as pool:

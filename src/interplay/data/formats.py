@@ -183,9 +183,9 @@ def joined(main: Raw, name: str, others: Mapping[Split, Raw]) -> Raw:
             rows of another's.
     """
     rows = len(main.origins)
-    splits = [canonical_split(str(split)) or split for split in main.cells.get("split", [])]
+    own = main.cells.get("split", [])
     for split in others:
-        if split in splits:
+        if split in map(_split_of, own):
             raise InterplayError(
                 f"{name} has {split} rows of its own: leave the other source for {split} out."
             )
@@ -200,11 +200,11 @@ def joined(main: Raw, name: str, others: Mapping[Split, Raw]) -> Raw:
     whole: dict[str, list[Any]] = {
         column: [value for _, raw in parts for value in raw.cells[column]] for column in columns
     }
-    numbered = any(raw.numbered for _, raw in parts)
-    if numbered:
-        whole["id"] = [f"{split}/{one}" for split, raw in parts for one in raw.cells["id"]]
-    hashed = not splits and "validation" not in others
-    own = splits or ([None] * rows if hashed else ["train"] * rows)
+    whole["id"] = [
+        f"{split}/{one}" if raw.numbered else one for split, raw in parts for one in raw.cells["id"]
+    ]
+    hashed = not own and "validation" not in others
+    own = own or ([None] * rows if hashed else ["train"] * rows)
     whole["split"] = [*own, *(split for split, raw in parts[1:] for _ in raw.origins)]
     starts = [sum(len(raw.origins) for _, raw in parts[:at]) for at in range(len(parts))]
     return Raw(
@@ -218,7 +218,7 @@ def joined(main: Raw, name: str, others: Mapping[Split, Raw]) -> Raw:
             for row, reason in raw.faults.items()
         },
         classes=main.classes,
-        numbered=numbered,
+        numbered=main.numbered,
         notes=tuple(note for _, raw in parts for note in raw.notes),
         to_split=frozenset(range(rows)) if hashed else frozenset(),
     )
@@ -228,7 +228,7 @@ def _of_split(raw: Raw, split: Split) -> Raw:
     """The rows of one split, all of a source that has none."""
     if "split" not in raw.cells:
         return raw
-    kept = [row for row, name in enumerate(raw.cells["split"]) if canonical_split(str(name)) == split]
+    kept = [row for row, name in enumerate(raw.cells["split"]) if _split_of(name) == split]
     if not kept:
         raise InterplayError(
             f"{raw.origins[0][0]} was given for {split}, and its column 'split' has no such rows."
@@ -246,6 +246,11 @@ def _of_split(raw: Raw, split: Split) -> Raw:
 def canonical_split(name: str) -> str | None:
     """The schema's name of a split (`val`, `dev` → `validation`); None when it is not known."""
     return next((split for split, names in _SPLIT_NAMES.items() if name.strip().lower() in names), None)
+
+
+def _split_of(cell: Any) -> str | None:
+    """The schema's name of the split in a cell; None for anything else."""
+    return canonical_split(cell) if isinstance(cell, str) else None
 
 
 def _metadata_of(folder: Path) -> Path | None:

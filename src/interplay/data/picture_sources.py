@@ -161,6 +161,8 @@ def regular_file(path: str | Path) -> Path:
         Unusable: there is no such file, or it is of another kind.
     """
     name = str(path)
+    if not name:
+        raise Unusable("the image is missing")
     if "\0" in name or not encodable(name):
         raise Unusable("the path of the image holds a zero byte or half of a character")
     try:

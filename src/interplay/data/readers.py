@@ -192,7 +192,11 @@ def _read(source: Source, name: str, columns: Mapping[str, str]) -> Raw:
     if not isinstance(source, (str, os.PathLike)):
         return from_records(memory_records(source, name), name, Path(), columns)
     path = Path(source).expanduser()
-    if path.exists():
+    try:
+        there = path.exists()
+    except OSError as problem:  # a name that is too long, a folder that may not be looked into
+        raise InterplayError(f"The path '{name:.100}' cannot be used ({problem.strerror}).") from None
+    if there:
         return read_local(path, columns)
     if path.suffix.lower() in TABLES or not isinstance(source, str) or name.startswith((".", "/", "~")):
         raise InterplayError(f"There is no file or folder '{name}'.")
