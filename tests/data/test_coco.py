@@ -187,7 +187,8 @@ def test_missing_files_and_folders(coco: Path, tmp_path_factory: pytest.TempPath
 def test_a_missing_picture(coco: Path) -> None:
     (coco / "train2017" / "000000000030.jpg").unlink()
     with pytest.raises(
-        InterplayError, match=r"captions_train2017\.json, row 3: .*000000000030\.jpg' does not exist"
+        InterplayError,
+        match=r"captions_train2017\.json, row 3: .*000000000030\.jpg' cannot be read \(No such",
     ):
         load(f"coco:{coco}", verify=False)
     with pytest.raises(InterplayError, match="row 3"):
@@ -321,3 +322,19 @@ def test_settings_in_the_name() -> None:
     ):
         with pytest.raises(InterplayError, match=message):
             parse_source(source)
+
+
+def test_names_and_captions_that_are_no_unicode(coco: Path) -> None:
+    def edit(stored: dict[str, Any]) -> None:
+        stored["images"][0]["file_name"] = "\ud800.jpg"
+        stored["images"][1]["file_name"] = "a\0.jpg"
+        stored["annotations"][-1]["caption"] = "half \udc80"
+
+    change(annotations(coco, "captions"), edit)
+    with pytest.raises(InterplayError, match=r"captions_train2017\.json, row \d: .*half of a character"):
+        load(f"coco:{coco}")
+    table = load(f"coco:{coco}", on_bad_row="skip")
+    assert {row.row for row in table.skipped} >= {1, 2}
+    annotations(coco, "captions").write_text("[" * 100_000)
+    with pytest.raises(InterplayError, match=r"cannot be read as JSON .*nested too deep"):
+        load(f"coco:{coco}")

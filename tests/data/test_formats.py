@@ -51,7 +51,7 @@ def test_broken_json_arrays(folder: Write) -> None:
     for text, reason in (
         (json.dumps([ROWS[0], 7]), "row 2: it is not a JSON object"),
         (json.dumps(ROWS)[:-5], "row 1: it is not valid JSON"),
-        ("[" * 100_000, "row 1: it is nested too deep"),
+        ("[" * 100_000, "row 1: .*nested too deep"),
         ("[]", "holds no rows"),
         ('{"image": "0.png", "text": "a", "label": "a", "label": "b"}', "the column 'label' is there twice"),
     ):
@@ -193,7 +193,7 @@ CELLS = {
     "a list as task": ('"label": "a", "task": ["x"]', "the task is not one name"),
     "half a split": ('"label": "a", "split": "\\ud800"', "the split holds half"),
     "digits": (f'"label": {"1" * 5000}', "it is not valid JSON"),
-    "deep": (f'"label": {"[" * 50_000}', "it is nested too deep"),
+    "deep": (f'"label": {"[" * 50_000}', "nested too deep"),
 }
 
 

@@ -230,3 +230,20 @@ def test_what_is_missing_is_said_in_one_sentence(name: str, gone: str, tmp_path:
 def test_settings_that_do_not_exist_are_named(source: str, said: str) -> None:
     with pytest.raises(InterplayError, match=said):
         load(source)
+
+
+def test_published_files_that_are_no_unicode_or_too_deep(judged: Path, films: Path) -> None:
+    file = next(judged.glob("**/*train*.jsonl"))
+    lines = file.read_text().splitlines()
+    first = json.loads(lines[0])
+    lines[0] = json.dumps(first | {"Flickr30K_ID": "\ud800"})
+    lines[1] = json.dumps(json.loads(lines[1]) | {"sentence2": "half \udc80"})
+    lines.append("[" * 100_000)
+    file.write_text("\n".join(lines))
+    with pytest.raises(InterplayError, match=r"row 1: .*(half of a character|the image is missing)"):
+        load(f"snli_ve:{judged}")
+    skipped = load(f"snli_ve:{judged}", on_bad_row="skip").skipped
+    assert {row.row for row in skipped} == {1, 2, len(lines)}
+    next((films / "dataset").glob("*.json")).write_text("[" * 100_000)
+    with pytest.raises(InterplayError, match="nested too deep"):
+        load(f"mm_imdb:{films}")

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 import datasets
 
 from interplay.data.images import fault
+from interplay.data.picture_sources import Unusable, encodable, regular_file
 from interplay.errors import InterplayError, unknown
 
 _READERS = 4  # threads that open pictures
@@ -112,10 +113,11 @@ def with_settings(source: str, name: str, cls: type[Any], numbers: Sequence[str]
 
 
 def picture_column(paths: Sequence[str]) -> datasets.Dataset:
-    """One undecoded picture a row, by its path."""
+    """One undecoded picture a row, by its path; none where the path is no Unicode, so no file can be meant."""
     features = datasets.Features({"image": datasets.Image(decode=False)})
     return datasets.Dataset.from_dict(
-        {"image": [{"path": path, "bytes": None} for path in paths]}, features=features
+        {"image": [{"path": path, "bytes": None} if encodable(path) else None for path in paths]},
+        features=features,
     )
 
 
@@ -130,7 +132,11 @@ def broken_pictures(paths: Sequence[str], *, verify: bool) -> Mapping[str, str]:
     def look(path: str) -> str | None:
         if verify:
             return fault({"path": path, "bytes": None})
-        return None if Path(path).is_file() else f"the image file '{path}' does not exist"
+        try:
+            regular_file(path)
+        except Unusable as problem:
+            return str(problem)
+        return None
 
     distinct = list(dict.fromkeys(paths))
     with ThreadPoolExecutor(_READERS) as pool:

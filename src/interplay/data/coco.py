@@ -6,18 +6,16 @@ tasks was never published. Here a picture belongs to the super-category whose ob
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import datasets
-
-from interplay.data.benchmarks import Benchmark, with_settings
+from interplay.data.benchmarks import Benchmark, picture_column, with_settings
 from interplay.data.checks import OnBadRow, checked
 from interplay.data.formats import Raw
+from interplay.data.records import parsed_json
 from interplay.data.schema import PairTable
 from interplay.data.splits import Split, unit_hash
 from interplay.errors import InterplayError, unknown
@@ -113,10 +111,8 @@ def load_coco(source: str, *, on_bad_row: OnBadRow = "error", verify: bool = Tru
     for name, role in _sets(folder, settings).items():
         rows += _rows_of_set(folder, name, role, settings, order, notes)
     rows.sort(key=lambda row: order.index(row.task) if row.task else len(order))
-    features = datasets.Features({"image": datasets.Image(decode=False)})
-    images = [{"path": row.path, "bytes": None} for row in rows]
     raw = Raw(
-        images=datasets.Dataset.from_dict({"image": images}, features=features),
+        images=picture_column([row.path for row in rows]),
         cells={
             "id": [row.id for row in rows],
             "text": [row.captions for row in rows],
@@ -319,7 +315,7 @@ def _read(file: Path) -> Mapping[str, Any]:
         return cells
 
     try:
-        stored = json.loads(file.read_text(encoding="utf-8"), object_hook=without_outline)
+        stored = parsed_json(file.read_text(encoding="utf-8"), object_hook=without_outline)
     except FileNotFoundError:
         raise InterplayError(
             f"There is no file {file}: COCO's captions and instances of one set belong together. Both are in its "

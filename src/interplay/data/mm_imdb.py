@@ -5,7 +5,6 @@ Arevalo et al., 2017, "Gated multimodal units for information fusion" (arXiv:170
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from typing import Any
 from interplay.data.benchmarks import Benchmark, picture_column, split_source
 from interplay.data.checks import OnBadRow, checked
 from interplay.data.formats import Raw
+from interplay.data.records import parsed_json
 from interplay.data.schema import PairTable
 from interplay.data.splits import Split
 from interplay.errors import InterplayError
@@ -131,7 +131,7 @@ def _notes(others: Mapping[str, int], without: list[str]) -> list[str]:
 def _read_splits(file: Path) -> dict[Split, list[str]]:
     """The film numbers of each split."""
     try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
+        stored = parsed_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as problem:
         raise InterplayError(f"{file} cannot be read as JSON ({problem}). Unpack it again.") from None
     if not isinstance(stored, dict) or not all(
@@ -152,7 +152,7 @@ def _film(folder: Path, number: str, split: Split, at: int, others: Counter[str]
     file = folder / "dataset" / f"{number}.json"
     film = _Film(number, split, (str(file), 1))
     try:
-        stored: Any = json.loads(file.read_text(encoding="utf-8"))
+        stored: Any = parsed_json(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         listed = (f"{folder / 'split.json'} ({split})", at)
         return replace(film, origin=listed, fault=f"there is no file {file}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -118,11 +118,28 @@ class _Unparsed(Exception):
     """Why a text is no JSON."""
 
 
+def parsed_json(
+    text: str,
+    object_hook: Callable[[dict[str, Any]], Any] | None = None,
+    object_pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None,
+) -> Any:
+    """A text as JSON.
+
+    Args:
+        object_hook, object_pairs_hook: as `json.loads` takes them.
+
+    Raises:
+        ValueError: it is none, or is nested too deep.
+    """
+    try:
+        return json.loads(text, object_hook=object_hook, object_pairs_hook=object_pairs_hook)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
 def _parsed(text: str) -> Any:
     try:
-        return json.loads(text, object_pairs_hook=_object)
-    except RecursionError:
-        raise _Unparsed("it is nested too deep") from None
+        return parsed_json(text, object_pairs_hook=_object)
     except ValueError as problem:
         raise _Unparsed(f"it is not valid JSON ({problem})") from None
 
