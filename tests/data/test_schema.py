@@ -93,5 +93,5 @@ def test_contact_sheet_refuses_nothing_to_show_and_nowhere_to_write(tmp_path: Pa
     with pytest.raises(InterplayError, match="no rows to show"):
         contact_sheet(table().select([]), tmp_path / "sheet.png")
     (tmp_path / "file").write_text("")
-    with pytest.raises(InterplayError, match="cannot be written"):
+    with pytest.raises(InterplayError, match="Could not write"):
         contact_sheet(table(rows=1), tmp_path / "file" / "sheet.png", rows=1, columns=1)
