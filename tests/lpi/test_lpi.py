@@ -181,6 +181,10 @@ def test_sets_of_version_0_1_0_stay_what_they_were(
     opened.load_state_dict(stored, strict=True)
     old = newest(opened)
     assert not old.normed
+    assert list(opened.state_dict()) != list(method.state_dict())
+    assert {key: value.shape for key, value in opened.state_dict().items()} == {
+        key: value.shape for key, value in stored.items()
+    }  # the same names, so that galleries see the same prompts
     slots = torch.randn(2, backbone.shape.image.width), torch.randn(2, backbone.shape.text.width)
     norm, weight = newest(method).norms["text"], written_out(old.to_image, 0)
     expected = 0.9 * slots[0] + 0.1 * (norm(slots[1]) @ weight[:-1] + weight[-1])

@@ -6,7 +6,6 @@ modality's prompt slots are fused with the other's. Every task has a set of its 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -134,7 +133,8 @@ class LpiPrompts(nn.Module):
         self.norms = nn.ModuleDict(
             {"image": nn.LayerNorm(image), "text": nn.LayerNorm(text)} if released else {}
         )
-        self.norms_in_front = nn.ModuleDict()
+        self.image_norm: nn.Module = nn.Identity()
+        self.text_norm: nn.Module = nn.Identity()
 
     @property
     def normed(self) -> bool:
@@ -143,10 +143,8 @@ class LpiPrompts(nn.Module):
 
     def seen(self, side: Side, layer: int, across: Tensor) -> Tensor:
         """VIS (to the image side) or TEXT of what the other side's slots hold in front of `layer`, from 1."""
-        if len(self.norms_in_front):
-            across = self.norms_in_front[other(side)](across)
-        maps = self.to_image if side == "image" else self.to_text
-        found: Tensor = maps(layer if self.normed else layer - 1, across)
+        maps, norm = (self.to_image, self.text_norm) if side == "image" else (self.to_text, self.image_norm)
+        found: Tensor = maps(layer if self.normed else layer - 1, norm(across))
         return found
 
     def fused(self, side: Side, layer: int, slots: Tensor, across: Tensor) -> Tensor:
@@ -168,15 +166,13 @@ class LpiPrompts(nn.Module):
         return torch.stack(added)
 
     def norm_in_front(self) -> None:
-        """Make it a set of version 0.1.0."""
-        self.norms_in_front, self.norms = self.norms, nn.ModuleDict()
+        """Make it a set of version 0.1.0, whose tensors keep their names."""
+        self.image_norm, self.text_norm = self.norms["image"], self.norms["text"]
+        self.norms = nn.ModuleDict()
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """As every module's; tensors of version 0.1.0 make it a set of that version."""
-        for side, kind in itertools.product(SIDES, ("weight", "bias")):
-            if (old := f"{prefix}{side}_norm.{kind}") in state_dict:
-                state_dict[f"{prefix}norms_in_front.{side}.{kind}"] = state_dict.pop(old)
-        if f"{prefix}norms_in_front.text.weight" in state_dict and self.normed:
+        if f"{prefix}text_norm.weight" in state_dict and self.normed:
             self.norm_in_front()
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
