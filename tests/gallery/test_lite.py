@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -99,6 +100,45 @@ def test_a_damaged_gallery_is_refused_and_left_alone(
     with pytest.raises(InterplayError, match=rf"damaged \(.*{named} is missing or cut off\)"):
         Gallery.open(Fake(), place)
     assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == files
+
+
+def test_a_flipped_byte_is_told(place: Path) -> None:
+    """Wherever it is: in a file's data it would be searched by, elsewhere it could not be read."""
+    file = data_file(place)
+    whole = file.read_bytes()
+    for at in range(0, len(whole), len(whole) // 40):
+        file.write_bytes(whole[:at] + bytes([whole[at] ^ 16]) + whole[at + 1 :])
+        for _ in range(2):
+            with pytest.raises(
+                InterplayError, match=r"damaged \(data_.* (is not what was written|cut off)\)"
+            ):
+                Gallery.open(Fake(), place)
+    file.write_bytes(whole)
+    with Gallery.open(Fake(), place) as gallery:
+        assert gallery.count() == 3
+
+
+def test_what_was_killed_or_is_older_has_no_checksums(place: Path) -> None:
+    (inside(place) / "checksums.json").unlink()
+    with Gallery.open(Fake(), place) as gallery:
+        assert gallery.count() == 3
+        assert not (inside(place) / "checksums.json").exists()
+    for nothing in ("[]", "{", "null", "[" * 100_000):
+        (inside(place) / "checksums.json").write_text(nothing)
+        with Gallery.open(Fake(), place) as gallery:
+            assert gallery.count() == 3
+
+
+def test_what_something_else_has_changed_since_is_not_compared(place: Path) -> None:
+    """An older version, say, which leaves the checksums as they are: its manifest is another one."""
+    sums, manifest = inside(place) / "checksums.json", inside(place) / "manifest.json"
+    kept = json.loads(sums.read_text())
+    sums.write_text(json.dumps({name: value if name == manifest.name else 0 for name, value in kept.items()}))
+    with pytest.raises(InterplayError, match="is not what was written"):
+        Gallery.open(Fake(), place)
+    manifest.write_text(manifest.read_text() + " ")
+    with Gallery.open(Fake(), place) as gallery:
+        assert gallery.count() == 3
 
 
 def test_what_is_no_gallery_is_refused(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from interplay.errors import InterplayError
 from interplay.towers.tokens import Side
 
 Vector = npt.NDArray[np.float32]
@@ -86,15 +87,25 @@ class Entry:
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Entry:
-        """The entry of a row that Milvus gave."""
+        """The entry of a row that Milvus gave.
+
+        Raises:
+            InterplayError: its key is no vector.
+        """
         embedding = row.get("embedding")
+        try:
+            key = np.frombuffer(base64.b64decode(row["key"], validate=True), dtype="<f4")
+        except ValueError:
+            raise InterplayError(
+                f"The gallery is damaged (the entry {row['id'][:12]} has no key): copy it again, or index anew."
+            ) from None
         return cls(
             id=row["id"],
             side=row["side"],
             source=row["source"],
             route=row["route"],
             version=row["version"],
-            key=np.frombuffer(base64.b64decode(row["key"]), dtype="<f4"),
+            key=key,
             embedding=None if embedding is None else np.asarray(embedding, dtype=np.float32),
             metadata={name: row[name] for name in row if name not in COLUMNS and name[0] not in "$_"},
             name=row.get(NAME) or "",

@@ -18,6 +18,7 @@ is missing, and tidies up. So the manifest is checked here before Milvus Lite re
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import sys
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from interplay.errors import InterplayError
+from interplay.gallery.checksums import Checksums
 from interplay.gallery.inside import Inside
 
 _SCHEMA = "schema.json"
@@ -38,19 +40,29 @@ class Lite:
 
     channel: Inside
     database: Any
+    collection: str
+    checksums: Checksums
 
     def stop(self) -> None:
         """Write everything down and let go of the folder."""
+        from milvus_lite.exceptions import MilvusLiteError
+
+        # A full disk, a damaged file, or the end of the program, when no thread can be started: what is not in the
+        # files is in the log, and the next opening has no checksums to compare.
+        with contextlib.suppress(OSError, InterplayError, MilvusLiteError, RuntimeError):
+            if self.database.has_collection(self.collection):
+                self.database.get_collection(self.collection).close()
+                self.checksums.leave()
         self.database.close()
 
-    def compact(self, name: str) -> None:
-        """Rewrite a collection's files without what was deleted or overwritten, where they hold such.
+    def compact(self) -> None:
+        """Rewrite the collection's files without what was deleted or overwritten, where they hold such.
 
         Milvus Lite by itself merges files only where it has four of about one size, and until then keeps deleted and
         overwritten entries in them; its `compact` does nothing. What is done here is its own merging, of all files.
         A kill leaves the files before or the files after, and of the others the next opening rids itself.
         """
-        collection = self.database.get_collection(name)
+        collection = self.database.get_collection(self.collection)
         collection.flush()
         collection._wait_for_bg()
         manifest, deleted = collection._manifest, collection._delta_index
@@ -101,16 +113,16 @@ def start_lite(folder: Path, collection: str) -> Lite:
         raise InterplayError(
             f"The gallery {folder} cannot be opened ({problem.strerror or problem}): choose another place."
         ) from None
-    lite = Lite(Inside(MilvusServicer(database)), database)
+    checksums = Checksums(folder / "collections" / collection)
     try:
-        _inspect(folder / "collections" / collection, folder)
+        _inspect(folder / "collections" / collection, folder, checksums)
     except BaseException:
-        lite.stop()
+        database.close()
         raise
-    return lite
+    return Lite(Inside(MilvusServicer(database)), database, collection, checksums)
 
 
-def _inspect(collection: Path, gallery: Path) -> None:
+def _inspect(collection: Path, gallery: Path, checksums: Checksums) -> None:
     """Refuses a damaged collection, and finishes what a kill left half done. The lock is held."""
     if not collection.is_dir():
         return
@@ -119,10 +131,14 @@ def _inspect(collection: Path, gallery: Path) -> None:
         shutil.rmtree(collection)
         return
     fault = _fault(collection, names)
-    if fault is not None:
+    if fault is None:
+        changed = checksums.take()
+        problem = changed and f"{changed} is not what was written"
+    else:
+        problem = f"{fault} is missing or cut off"
+    if problem:
         raise InterplayError(
-            f"The gallery {gallery} is damaged ({fault} is missing or cut off): copy it again, or delete the "
-            "folder and index anew."
+            f"The gallery {gallery} is damaged ({problem}): copy it again, or delete the folder and index anew."
         )
     if _MANIFEST in names:
         _delete_written_logs(collection)

@@ -154,7 +154,7 @@ class Store:
         the old ones when its garbage collection comes to them.
         """
         if self._lite is not None:
-            self._write(lambda: self._lite.compact(self.collection))
+            self._write(lambda: self._lite.compact())
         else:
             self._write(lambda: self._client.compact(self.collection, **self._wait))
 
