@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -337,7 +338,11 @@ def test_a_deleted_picture_is_found_and_flagged(gallery: Gallery, pictures: list
     assert not any(hit.missing for hit in gallery.search("cat", find="text"))
 
 
-def test_progress_is_shown_only_when_wanted(gallery: Gallery, capfd: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_shown_only_when_wanted_and_to_a_terminal(
+    gallery: Gallery, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gallery.add_texts(["cow"])
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     gallery.add_texts(["cat"], progress=False)
     gallery.refresh(progress=False)
     assert capfd.readouterr() == ("", "")
