@@ -132,3 +132,18 @@ def test_the_python_api_forgets_as_wholly(whole: Path) -> None:
     assert holders(whole, sought) == set()
     with pytest.raises(InterplayError, match="was not learned"):
         retriever.forget(GONE)
+
+
+def test_nothing_is_left_in_the_gallery_of_the_run_once_it_is_refreshed(
+    run: Run, copied: Path, stream: Path, tmp_path: Path
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number, picture in enumerate(sorted(stream.parent.glob("*.png"))):
+        shutil.copy(picture, photos / f"{number}.png")
+    assert run("index", copied, "--images", photos, "--no-progress").code == 0
+    sought = needles(copied, 1)
+    assert {what for _, what in holders(copied / "gallery.db", sought)} == {"its name"}
+    assert run("forget", copied, "--task", GONE).code == 0
+    assert run("refresh", copied, "--no-progress").code == 0
+    assert holders(copied, sought) == set()
