@@ -270,6 +270,14 @@ def test_what_is_wrong_with_a_stream_is_told(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_stream_that_fails_in_its_first_epoch_can_be_begun_anew(
+    run: Run, stream: Path, tmp_path: Path
+) -> None:
+    words = ["continual", "--data", stream, "--out", tmp_path / "run", *SMALL]
+    assert "Lower learning_rate" in said(run, *words, "--learning-rate", "1e30")
+    assert not (tmp_path / "run").exists()
+
+
 def test_data_that_are_no_stream(run: Run, stream: Path, toy: Path, tmp_path: Path) -> None:
     out = ["--out", tmp_path / "run"]
     assert "no column called 'task'" in said(run, "continual", "--data", toy, *out)

@@ -179,9 +179,8 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
             model = PairRetriever(method, self.joint, self.backbone.scale)
             with tempfile.TemporaryDirectory() as scratch:
                 folder = Path(run) if run is not None else Path(scratch)
-                with writing(folder):
-                    run_folder.begin_session(folder, name)
-                report = fit(model, self.backbone, train, validation, settings, folder, resume=resume)
+                with run_folder.session(folder, name):
+                    report = fit(model, self.backbone, train, validation, settings, folder, resume=resume)
         method.end_session(keys)
         self.method = method.eval()
         self._data.append(table.name)

@@ -6,6 +6,7 @@ the retriever is saved they are of no use, and with them around no task would ev
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ import yaml
 from interplay import artifacts
 from interplay.errors import InterplayError
 from interplay.files import delete, leftovers, write_text
+from interplay.locks import writing
 from interplay.training.checkpoints import BEST, LAST
 
 SESSIONS = "sessions"
@@ -38,10 +40,24 @@ _BY_NAME = ("per_task", "bare_per_task", "counts")
 """What stands under these keys is sorted by the names of tasks."""
 
 
-def begin_session(place: Path, task: str) -> None:
-    """Write down whose a session's folder is, where no session has left a checkpoint there."""
-    if not (place / LAST).exists():
-        write_text(place / TASK, json.dumps({"task": task}, ensure_ascii=False) + "\n")
+@contextlib.contextmanager
+def session(place: Path, task: str) -> Iterator[None]:
+    """The folder of a session, held, with a note whose it is; a session without a first epoch leaves none.
+
+    Raises:
+        InterplayError: another process writes there; it cannot be written.
+    """
+    with writing(place):
+        if not (
+            place / LAST
+        ).exists():  # else it is of the session that goes on, or of one that refuses this one
+            write_text(place / TASK, json.dumps({"task": task}, ensure_ascii=False) + "\n")
+        try:
+            yield
+        except InterplayError:
+            if not (place / LAST).exists():
+                delete(place / TASK)
+            raise
 
 
 def check_seen(run: Path, identity: str, seen: Collection[str]) -> None:
