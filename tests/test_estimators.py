@@ -199,6 +199,18 @@ def test_a_damaged_artefact_is_named(tiny: Backbone, tmp_path: Path) -> None:
         Classifier.from_pretrained(str(tmp_path), backbone=tiny)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(value: float, tiny: Backbone, tmp_path: Path) -> None:
+    classifier = Classifier(tiny, "linear_probe")
+    classifier.fit(colour_table())
+    assert classifier.model is not None
+    with torch.no_grad():
+        next(classifier.model.parameters())[0] = value
+    classifier.save_pretrained(tmp_path)
+    with pytest.raises(InterplayError, match=r"method\.safetensors holds values that are no numbers"):
+        Classifier.from_pretrained(tmp_path, backbone=tiny)
+
+
 @pytest.mark.parametrize(
     "config", [None, "", '{"method": "lin', "[]", '{"backbone": "nonsense", "method": "x", "seed": 7}']
 )

@@ -269,6 +269,9 @@ def fill(folder: Path, module: nn.Module) -> None:
             "anew."
         )
     tensors.pop("empty", None)
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise InterplayError(f"{path} holds values that are no numbers (in '{name:.60}'): train anew.")
     try:
         module.load_state_dict(tensors, strict=True)
     except RuntimeError as error:

@@ -12,7 +12,7 @@ import yaml
 
 from interplay.cli import main
 
-from .conftest import Run, write_toy
+from .conftest import SMALL, Run, write_toy
 from .test_bad_input import said
 
 
@@ -182,7 +182,7 @@ def test_options_of_the_machine(run: Run, trained: Path, learned: Path, toy: Pat
     for words in (("evaluate", trained), ("predict", trained, "--table", toy), ("calibrate", trained)):
         assert "There is no device called 'gpu'" in said(run, *words, "--device", "gpu")
         assert "batch_size must be at least 1" in said(run, *words, "--batch-size", 0)
-    for option in ("--per-class", "--split=all", "--device=cuda", "--batch-size=3", "--columns=text=title"):
+    for option in ("--per-class", "--split=all", "--device=cuda", "--batch-size=3"):
         assert "is for classifiers" in said(run, "evaluate", learned, option)
 
 
@@ -195,3 +195,17 @@ def test_a_damaged_record_is_named(run: Run, told: Path, tmp_path: Path) -> None
         assert "config.yaml cannot be read: name the data with --data" in said(
             run, "evaluate", tmp_path / "run"
         )
+
+
+def test_a_stream_is_told_of_its_columns_too(run: Run, stream: Path, tmp_path: Path) -> None:
+    rows = "".join(f"{stream.parent}/{line}\n" for line in stream.read_text().splitlines()[1:])
+    (tmp_path / "stream.csv").write_text(f"file,title,session,split\n{rows}")
+    (tmp_path / "one.csv").write_text(f"file,title,unused,split\n{rows}")
+    told = ("--columns", "image=file,text=title,task=session")
+    done = run("continual", "--data", tmp_path / "stream.csv", "--out", tmp_path / "run", *told, *SMALL)
+    assert done.code == 0, done.err
+    assert run("evaluate", tmp_path / "run").code == 0
+    words = ("learn", tmp_path / "run", "--task", "more", "--data", tmp_path / "one.csv", "--no-progress")
+    assert "no column called 'image'" in said(run, *words)
+    done = run(*words, "--columns", "image=file,text=title")
+    assert done.code == 0, done.err

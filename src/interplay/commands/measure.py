@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from interplay.commands.output import Result
+from interplay.commands.reading import Reading
 from interplay.commands.recalls import measured_report
 from interplay.commands.runs import open_retriever, open_table
 from interplay.errors import InterplayError, unknown
@@ -46,13 +47,22 @@ def _parts(tasks: Sequence[str], task: str) -> list[str]:
 
 
 def measure(
-    run: str, data: str | None, split: SplitName, backbone: str | None, on_bad_row: OnBadRow
+    run: str,
+    data: str | None,
+    split: SplitName,
+    columns: Sequence[str],
+    backbone: str | None,
+    on_bad_row: OnBadRow,
 ) -> Result:
     """What `interplay evaluate` does with a retriever: recall of each task in the gallery of them all."""
     from interplay.retrieval.continual import StreamEvaluation
 
+    reading = Reading.of(columns)
     retriever = open_retriever(run, backbone)
-    sessions = _learned(retriever, on_bad_row) if data is None else _tasks_of(open_table(data, on_bad_row))
+    if data is None:
+        sessions = _learned(run, retriever, reading, on_bad_row)
+    else:
+        sessions = _tasks_of(open_table(data, on_bad_row, reading))
     evaluation = StreamEvaluation(retriever.backbone, sessions, split, reserve=retriever.method.reserve)
     stage = evaluation.stage(retriever, len(sessions))
     facts = {
@@ -66,8 +76,11 @@ def measure(
     return Result(*measured_report(facts, stage, evaluation.bare()))
 
 
-def _learned(retriever: Retriever, on_bad_row: OnBadRow) -> list[Session]:
-    """The tasks that a retriever has learned, from the data that it learned them from."""
+def _learned(run: str, retriever: Retriever, reading: Reading, on_bad_row: OnBadRow) -> list[Session]:
+    """The tasks that a retriever has learned, from the data that it learned them from.
+
+    Data of the stream are read as the run was told, unless `reading` says how to read all of them.
+    """
     from interplay.tasks.stream import Session, alike
 
     card = retriever.card()
@@ -75,7 +88,10 @@ def _learned(retriever: Retriever, on_bad_row: OnBadRow) -> list[Session]:
         raise InterplayError(
             "This retriever has learned no task (any more): name what to measure it on by --data."
         )
-    tables = {source: open_table(source, on_bad_row) for source in dict.fromkeys(card.data)}
+    tables = {
+        source: open_table(source, on_bad_row, reading if reading.given else Reading.of_run(run, source))
+        for source in dict.fromkeys(card.data)
+    }
     found: list[Session] = []
     for name, source in zip(card.sessions, card.data, strict=True):
         table = tables[source]

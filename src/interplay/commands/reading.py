@@ -42,8 +42,13 @@ class Reading:
         return reading
 
     @classmethod
-    def of_run(cls, folder: str) -> Reading:
-        """What the run in a folder was told of its data; nothing where its `config.yaml` is not there."""
+    def of_run(cls, folder: str, source: str | None = None) -> Reading:
+        """What the run in a folder was told of its data; nothing where its `config.yaml` is not there.
+
+        Args:
+            source: for a stream the data that are meant, which may be other data than those of `config.yaml`; a
+                stream is told of its columns alone.
+        """
         path = Path(folder) / "config.yaml"
         if not path.is_file():
             return cls()
@@ -53,9 +58,10 @@ class Reading:
             config = None
         if not isinstance(config, dict):
             raise InterplayError(f"{path} cannot be read: name the data with --data.")
-        return cls(
-            {name: config[name] for name in ("columns", "validation", "test", "split") if config.get(name)}
-        )
+        if source not in (None, config.get("data")):
+            return cls()
+        told = ("columns", "validation", "test", "split") if source is None else ("columns",)
+        return cls({name: config[name] for name in told if config.get(name)})
 
     @classmethod
     def for_run(cls, folder: str, data: str | None, columns: Sequence[str]) -> Reading:

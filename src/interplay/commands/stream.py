@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from interplay.commands.measure import OnBadRow, SplitName, rows_of
-from interplay.commands.output import Result, columns, note
+from interplay.commands.output import Result, note
+from interplay.commands.output import columns as aligned
 from interplay.commands.places import out_folder
+from interplay.commands.reading import Reading
 from interplay.commands.recalls import average, joint_report, stream_report
 from interplay.commands.runs import changing, open_backbone, open_retriever, open_table, recorded_run
 from interplay.commands.values import assignments, given, spelled
@@ -38,6 +40,7 @@ def continual(
     method: str = "lpi-p",
     backbone: str = "tiny",
     set: tuple[str, ...] = (),
+    columns: tuple[str, ...] = (),
     order: str = "",
     order_seed: int = 0,
     split: SplitName = "test",
@@ -65,6 +68,8 @@ def continual(
 
     Args:
         data: an embedded data set ('interplay data list'), a file, a folder, or a hub id.
+        columns: what the columns are called in your data, key=value each, as `image=path text=title task=session`;
+            `captions=title` says that a cell holds several texts, separated by `|`.
         out: the run folder.
         method: a method or variant that encodes each side alone, see 'interplay methods'.
         backbone: `tiny`, a preset such as clip-vit-base-patch16, a folder with a CLIP checkpoint, or a hub id.
@@ -89,7 +94,7 @@ def continual(
     from interplay.tasks.stream import sessions_of
     from interplay.training.settings import TrainSettings
 
-    folder = out_folder(out)
+    folder, reading = out_folder(out), Reading.of(columns)
     choice = choose(method)
     changes = assignments(set, choice.method.Settings, "--set")
     training: TrainSettings = make_settings(
@@ -109,9 +114,10 @@ def continual(
     }
     if (min_rows, small) != (2, "error"):  # runs from before there was a choice go on
         config |= {"min_rows": min_rows, "small": small}
+    config |= reading.given
     loaded = open_backbone(backbone, random_weights=random_weights)
     retriever = Retriever(loaded, choice.name, settings=changes, seed=training.seed)
-    table = open_table(data, on_bad_row)
+    table = open_table(data, on_bad_row, reading)
     sessions = sessions_of(
         table,
         _ordered(table, order, order_seed),
@@ -269,6 +275,7 @@ def learn(
     *,
     task: str,
     data: str,
+    columns: tuple[str, ...] = (),
     backbone: str | None = None,
     on_bad_row: OnBadRow = "error",
     settings: Mapping[str, Any] | None = None,
@@ -289,6 +296,8 @@ def learn(
         task: its name in words; it takes part in the training of some methods.
         data: pairs with the splits `train` and `validation`. Where they have a column `task`, only the rows of TASK
             are used.
+        columns: what the columns are called in your data, key=value each, as `image=path text=title`;
+            `captions=title` says that a cell holds several texts, separated by `|`.
         backbone: where to load the backbone from, if not from where the run says; its weights must be the same.
         on_bad_row: what to do with a row that cannot be used: `error` stops and names it, `skip` leaves it out and
             lists it.
@@ -298,13 +307,14 @@ def learn(
     from interplay.retrieval.run_folder import free_folder, tidy
     from interplay.training.settings import TrainSettings
 
+    reading = Reading.of(columns)
     with changing(run):
         retriever = open_retriever(run, backbone)
         kept = retriever.card().training or asdict(RETRIEVAL_TRAINING)
         kept = {key: value for key, value in kept.items() if key not in _MACHINE}
         training: TrainSettings = make_settings(TrainSettings, {**kept, **(settings or {})}, "training")
         _refuse_known(retriever, task)
-        pairs = rows_of(open_table(data, on_bad_row), task)
+        pairs = rows_of(open_table(data, on_bad_row, reading), task)
         begun = time.monotonic()
         tidy(Path(run), retriever.sessions)  # what a session that was killed has left
         place = free_folder(Path(run))
@@ -327,7 +337,7 @@ def learn(
     known = _count(len(retriever.sessions))
     text = f"{run} has learned '{task}' from {found['training_rows']:,} rows and knows {known} now."
     if values:
-        text += "\n\n" + columns(("validation", "value"), list(values.items()))
+        text += "\n\n" + aligned(("validation", "value"), list(values.items()))
     return Result(found, text)
 
 

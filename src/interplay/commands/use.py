@@ -75,14 +75,13 @@ def evaluate(
         asked |= {
             "--device": device != "cpu",
             "--batch-size": batch_size != _BATCH,
-            "--columns": bool(columns),
         }
         if refused := [name for name, given in asked.items() if given]:
             raise InterplayError(f"{refused[0]} is for classifiers, and this run holds a retriever.")
         assert split != "all"
         from interplay.commands.measure import measure
 
-        return measure(run, data, split, backbone, on_bad_row)
+        return measure(run, data, split, columns, backbone, on_bad_row)
     classifier = open_run(run, backbone)
     assert classifier.card is not None
     if risk_coverage is not None and classifier.kind != "single":
