@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -280,6 +281,14 @@ def test_a_checkpoint_without_its_tokenizer_is_refused(lost: tuple[str, ...], en
     for name in lost:
         (copy / name).unlink(missing_ok=True)
     with pytest.raises(InterplayError, match=r"checkpoint' has no tokenizer that reads words .*: copy"):
+        load_backbone(str(copy))
+
+
+def test_a_tokenizer_that_puts_no_words_together_is_refused(copy: Path) -> None:
+    tokenizer = json.loads((copy / "tokenizer.json").read_text("utf-8"))
+    tokenizer["model"]["merges"] = []
+    write_json(copy / "tokenizer.json", tokenizer)
+    with pytest.raises(InterplayError, match="checkpoint' has no tokenizer that reads words"):
         load_backbone(str(copy))
 
 

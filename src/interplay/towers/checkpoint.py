@@ -10,7 +10,13 @@ from typing import Any
 
 import torch
 from transformers import AutoImageProcessor, AutoTokenizer, CLIPConfig, CLIPModel
-from transformers.utils import WEIGHTS_INDEX_NAME, WEIGHTS_NAME, cached_file
+from transformers.utils import (
+    SAFE_WEIGHTS_INDEX_NAME,
+    SAFE_WEIGHTS_NAME,
+    WEIGHTS_INDEX_NAME,
+    WEIGHTS_NAME,
+    has_file,
+)
 from transformers.utils import logging as transformers_logging
 
 from interplay.errors import InterplayError, brief
@@ -19,7 +25,7 @@ from interplay.towers.preprocessing import Normalisation, Square, rules_of
 _HALVES = {"clip_vision_model": "an image tower", "clip_text_model": "a text tower"}
 _TOLD = 100  # characters of what another library says of its error
 _OLD_END = 2  # what configurations from before transformers 4.31 say of the end token
-_WORDS = 50  # so many whole words of a vocabulary have to be read as what they are
+_WORDS = 50  # of so many whole words of a vocabulary half have to be read as what they are
 
 
 @dataclass(frozen=True)
@@ -153,29 +159,32 @@ def _unsupported(config: CLIPConfig) -> str | None:
 def _model(place: str, name: str, allow_pickle: bool) -> CLIPModel:
     try:
         with _quiet():
-            model, found = CLIPModel.from_pretrained(
-                place,
-                dtype=torch.float32,
-                use_safetensors=None if allow_pickle else True,
-                weights_only=True,
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-            )
+            safe = _has(place, SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)
+            pickled = not safe and _has(place, WEIGHTS_NAME, WEIGHTS_INDEX_NAME)
+            refused = pickled and not allow_pickle
+            if not refused:
+                model, found = CLIPModel.from_pretrained(
+                    place,
+                    dtype=torch.float32,
+                    use_safetensors=not pickled,
+                    weights_only=True,
+                    ignore_mismatched_sizes=True,
+                    output_loading_info=True,
+                )
     except Exception as error:
-        if not allow_pickle and _pickled(place):
-            raise InterplayError(
-                f"'{name}' holds its weights as a pickle alone ({WEIGHTS_NAME}), and pickles are not opened unasked: "
-                f"save it again as safetensors, or read its tensors with load_backbone('{name}', allow_pickle=True)."
-            ) from error
         raise _unreachable(name, error) from error
+    if refused:
+        raise InterplayError(
+            f"'{name}' holds its weights as a pickle alone ({WEIGHTS_NAME}), and pickles are not opened unasked: "
+            f"save it again as safetensors, or read its tensors with load_backbone('{name}', allow_pickle=True)."
+        )
     _check_complete(name, found)
     return model
 
 
-def _pickled(place: str) -> bool:
-    """Whether the weights of a checkpoint are there as a pickle."""
-    files = (WEIGHTS_NAME, WEIGHTS_INDEX_NAME)
-    return any(cached_file(place, file, _raise_exceptions_for_missing_entries=False) for file in files)
+def _has(place: str, *files: str) -> bool:
+    """Whether a checkpoint has one of some files, without fetching any."""
+    return any(has_file(place, file) for file in files)
 
 
 def _check_complete(name: str, found: Mapping[str, Any]) -> None:
@@ -238,10 +247,11 @@ def _reads(tokenizer: Any, words: Mapping[str, int]) -> bool:
     Without its files everything is unknown to a tokenizer.
     """
     whole = [word.removesuffix("</w>") for word in words if word.endswith("</w>")]
-    plain = sorted(word for word in whole if len(word) > 2 and word.isascii() and word.isalpha())[:_WORDS]
-    known = all(_ids(tokenizer, word)[1:-1] == [words[f"{word}</w>"]] for word in plain)
+    plain = sorted(word for word in whole if len(word) > 2 and word.isascii() and word.islower())[:_WORDS]
+    read = sum(_ids(tokenizer, word)[1:-1] == [words[f"{word}</w>"]] for word in plain)
     letter = _ids(tokenizer, "a")[1:-1]
-    return known and len(letter) == 1 and letter[0] not in (tokenizer.unk_token_id, tokenizer.eos_token_id)
+    known = len(letter) == 1 and letter[0] not in (tokenizer.unk_token_id, tokenizer.eos_token_id)
+    return known and 2 * read >= len(plain)
 
 
 def _no_tokenizer(name: str) -> InterplayError:
