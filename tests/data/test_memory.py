@@ -79,6 +79,22 @@ def test_a_table_comes_back_and_splits_of_a_dictionary_count() -> None:
     assert as_table(table) is table
 
 
+def test_a_format_of_a_dataset_changes_nothing() -> None:
+    given = datasets.Dataset.from_dict(
+        {
+            "image": [encoded(picture(at)) for at in range(2)],
+            "text": ["a", "b"],
+            "label": [3, 4],
+            "split": ["train"] * 2,
+        }
+    ).cast_column("image", datasets.Image())
+    for kind in (None, "torch", "numpy", "pandas"):
+        for one in (given.with_format(kind), datasets.DatasetDict({"train": given.with_format(kind)})):
+            table = load(one)
+            assert table.classes == ("3", "4")
+            np.testing.assert_array_equal(np.asarray(table.image(1)), np.asarray(picture(1)))
+
+
 def test_a_frame_is_what_its_file_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for at in range(2):
         (tmp_path / f"{at}.png").write_bytes(encoded(picture(at)))

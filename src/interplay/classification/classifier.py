@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from interplay import artifacts
-from interplay.classification.inputs import encode_table, few, pairs_of
+from interplay.classification.inputs import encode_table, few, pairs_of, training_of
 from interplay.classification.predict import evaluate, predict
 from interplay.classification.probe import fit_closed, fit_probe
 from interplay.classification.report import Report, report
@@ -72,6 +72,8 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
         for argument, given in (("settings", settings), ("head", head)):
             if not isinstance(given, Mapping | None):
                 raise wrong_type(argument, "a mapping of names to values", given)
+        if not isinstance(method, str):
+            raise wrong_type("method", "the name of a method", method)
         choice = choose(method)
         choice.settings(settings)  # contradictions come out before anything is loaded
         check_seed(seed)
@@ -167,23 +169,14 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
         Raises:
             InterplayError: data that cannot be used, a loss that is not finite, a full disk.
         """
+        if not isinstance(run, str | Path | None):
+            raise wrong_type("run", "a folder", run)
         before = self.model, self.card, self.labels, self.kind
         try:
-            return self._fit(as_table(data), self._training(settings), run, resume=resume)
+            return self._fit(as_table(data), training_of(settings, self.seed), run, resume=resume)
         except BaseException:
             self.model, self.card, self.labels, self.kind = before
             raise
-
-    def _training(self, settings: TrainSettings | Mapping[str, Any] | None) -> TrainSettings:
-        """How to train, from what was given."""
-        if isinstance(settings, TrainSettings):
-            return settings
-        if not isinstance(settings, Mapping | None):
-            raise wrong_type("settings", "TrainSettings, or a mapping of some of them", settings)
-        made: TrainSettings = make_settings(
-            TrainSettings, {"seed": self.seed, **(settings or {})}, "training"
-        )
-        return made
 
     def _fit(
         self, table: PairTable, settings: TrainSettings, run: str | Path | None, *, resume: bool
@@ -400,6 +393,8 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
         """
         if abstain_below is None:
             return
+        if not isinstance(abstain_below, (int, float)):
+            raise wrong_type("abstain_below", "a probability", abstain_below)
         if self.kind != "single":
             raise InterplayError(
                 "Abstaining is for classifiers with one label a pair: with several labels a pair may have none anyway."

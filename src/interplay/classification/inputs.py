@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +16,12 @@ from interplay.data.images import decode, source_name
 from interplay.data.picture_sources import Images, ImageSource, Readable, Words, picture_list, text_list
 from interplay.data.readers import Source, is_table, load
 from interplay.data.schema import PairTable
-from interplay.errors import InterplayError
+from interplay.errors import InterplayError, wrong_type
+from interplay.methods.base import make_settings
 from interplay.towers.backbone import Backbone
 from interplay.towers.preprocessing import to_square
 from interplay.towers.tokens import SIDES, Side
+from interplay.training.settings import TrainSettings
 
 _log = logging.getLogger(__name__)
 
@@ -87,7 +90,10 @@ def pairs_of(
     """
     if isinstance(images, Iterator) and not isinstance(images, Readable):
         images = list(images)  # looked at first, and then read
-    if texts is None and images is not None and is_table(images):
+    rows_given = images is not None and is_table(images)
+    if rows_given and texts is not None and not isinstance(images, (str, os.PathLike)):
+        raise InterplayError("images holds pairs in rows, texts among them: leave texts out.")
+    if rows_given and texts is None:
         table = load(images, labelled=False)
         rows = range(len(table))
         names = [table.where(row) for row in rows]
@@ -123,3 +129,17 @@ def few(names: Sequence[str]) -> str:
     return ", ".join(f"{name:.30}" for name in names[:10]) + (
         f" … ({len(names):,})" if len(names) > 10 else ""
     )
+
+
+def training_of(settings: TrainSettings | Mapping[str, Any] | None, seed: int) -> TrainSettings:
+    """How to train, from what was given.
+
+    Raises:
+        InterplayError: it is of another type, or holds something that training has no setting for.
+    """
+    if isinstance(settings, TrainSettings):
+        return settings
+    if not isinstance(settings, Mapping | None):
+        raise wrong_type("settings", "TrainSettings, or a mapping of some of them", settings)
+    made: TrainSettings = make_settings(TrainSettings, {"seed": seed, **(settings or {})}, "training")
+    return made

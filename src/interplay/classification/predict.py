@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from interplay.data.batches import BatchLoader, BatchSource, OrderedSampler, to_device
-from interplay.errors import InterplayError
+from interplay.errors import InterplayError, wrong_type
 from interplay.metrics.classification import classification_metrics
 from interplay.tasks.classify import PairClassifier
 from interplay.tasks.trainable import Trainable
@@ -27,6 +27,8 @@ def predict(model: Trainable, backbone: Backbone, source: BatchSource, batch_siz
     Raises:
         InterplayError: `batch_size` is not at least 1.
     """
+    if not isinstance(batch_size, int):
+        raise wrong_type("batch_size", "a whole number", batch_size)
     if batch_size < 1:
         raise InterplayError(f"batch_size must be at least 1, not {batch_size}.")
     outputs = torch.zeros(len(source), model.output_width)

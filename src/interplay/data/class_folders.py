@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from interplay.data.records import Record
@@ -39,18 +39,18 @@ def class_folders(folder: Path) -> dict[str, list[Path]]:
     return {name: pictures for name, pictures in found.items() if pictures}
 
 
-def class_records(parts: Sequence[tuple[str | None, Path]]) -> Iterator[Record]:
+def class_records(parts: Sequence[tuple[str | None, Mapping[str, Sequence[Path]]]]) -> Iterator[Record]:
     """One row a picture, its class the name of the folder.
 
     Its text is the file beside it of the same name that ends in `.txt`; where no picture has one, all get `NO_TEXT`.
 
     Args:
-        parts: split (None: none is known) and folder of classes.
+        parts: split (None: none is known) and pictures of each class.
     """
     pictures = [
         (split, label, path, path.with_suffix(".txt"))
-        for split, folder in parts
-        for label, paths in class_folders(folder).items()
+        for split, classes in parts
+        for label, paths in classes.items()
         for path in paths
     ]
     texts = any(text.is_file() for *_, text in pictures)

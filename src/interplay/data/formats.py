@@ -108,10 +108,10 @@ def _read_folder(path: Path, columns: Mapping[str, str]) -> Raw:
         return from_datasets(saved, str(path), path, columns)
     if metadata := _metadata_of(path):
         return from_records(file_records(metadata), str(metadata), metadata.parent, columns)
-    folders = [
+    folders: list[tuple[str | None, Path]] = [
         (split, path / name) for split in SPLITS for name in _SPLIT_NAMES[split] if (path / name).is_dir()
     ]
-    parts = [(split, file) for split, place in folders if (file := _metadata_of(place)) is not None]
+    parts = [(str(split), file) for split, place in folders if (file := _metadata_of(place)) is not None]
     if parts:
         return from_records(
             (record for split, file in parts for record in file_records(file, {"split": split})),
@@ -123,14 +123,17 @@ def _read_folder(path: Path, columns: Mapping[str, str]) -> Raw:
         raise InterplayError(
             f"The folder {path} holds no {' or '.join(METADATA[:2])}, but {tables[0]}: give that file as the data."
         )
-    whole = [(split, place) for split, place in folders if len(class_folders(place)) > 1]
-    if not whole and len(class_folders(path)) < 2:
+    sorted_in = [(split, class_folders(place)) for split, place in folders]
+    whole = [(split, classes) for split, classes in sorted_in if len(classes) > 1]
+    if not whole and len(classes := class_folders(path)) > 1:
+        whole = [(None, classes)]
+    if not whole:
         raise InterplayError(
             f"The folder {path} holds no {' or '.join(METADATA[:2])}, no folders of two and more classes with pictures "
             f"({', '.join(PICTURES)}), no train/validation/test folders with either, and no data set saved by "
             "`datasets`. Add a metadata file with the columns file_name and text."
         )
-    raw = from_records(class_records(whole or [(None, path)]), str(path), path, columns)
+    raw = from_records(class_records(whole), str(path), path, columns)
     if set(raw.cells["text"]) == {NO_TEXT}:
         note = (
             f"{path} has no texts, so the text of every picture is '{NO_TEXT}': choose a method or head that reads "
@@ -149,7 +152,8 @@ def from_datasets(
         InterplayError: a column is missing, or a split has a name that is none of ours.
     """
     if isinstance(found, datasets.Dataset):
-        return _from_dataset(found, name, folder, columns)
+        return _from_dataset(found.with_format(None), name, folder, columns)
+    found = found.with_format(None)
     if list(found) == ["train"]:  # what a data set without splits looks like on the hub
         return _from_dataset(found["train"], name, folder, columns)
     for part in found:
@@ -211,7 +215,7 @@ def joined(main: Raw, name: str, others: Mapping[Split, Raw]) -> Raw:
         images=datasets.concatenate_datasets([raw.images for _, raw in parts]),
         cells=whole,
         origins=[origin for _, raw in parts for origin in raw.origins],
-        groups=[group for _, raw in parts for group in raw.groups],
+        groups=[one for _, raw in parts for one in raw.groups],
         faults={
             start + row: reason
             for start, (_, raw) in zip(starts, parts, strict=True)
@@ -377,7 +381,7 @@ def _read_parquet(path: Path) -> datasets.Dataset:
     try:
         return datasets.Dataset.from_parquet(str(path), cache_dir=str(cache_folder() / "parquet"))
     except Exception as problem:  # the builder wraps Arrow's errors in its own
-        raise InterplayError(f"{path} cannot be read as a Parquet file ({problem}).") from None
+        raise InterplayError(f"{path} cannot be read as a Parquet file ({problem!s:.200}).") from None
 
 
 def _names(pictures: Sequence[Mapping[str, Any] | None], folder: Path) -> list[str]:

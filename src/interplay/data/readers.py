@@ -92,7 +92,9 @@ def load(
             is bad.
     """
     if on_bad_row not in get_args(OnBadRow):
-        raise unknown("way to treat bad rows", on_bad_row, get_args(OnBadRow))
+        raise unknown("way to treat bad rows", str(on_bad_row), get_args(OnBadRow))
+    if not isinstance(columns, Mapping | None):
+        raise wrong_type("columns", "a mapping of the schema's names to those of the data", columns)
     shares = check_shares(shares)
     further: dict[Split, Source] = {}
     if validation is not None:
@@ -143,7 +145,7 @@ def is_table(data: Any) -> bool:
     if isinstance(data, (PairTable, pandas.DataFrame, datasets.Dataset, datasets.DatasetDict)):
         return True
     if isinstance(data, (str, os.PathLike)):
-        return Path(data).suffix.lower() in TABLES or Path(data).is_dir() or _is_built_in(os.fspath(data))
+        return Path(data).suffix.lower() in TABLES or os.path.isdir(data) or _is_built_in(os.fspath(data))
     rows = data[:1] if isinstance(data, (list, tuple)) else [data]
     return any(isinstance(row, Mapping) and not {"bytes", "path"} >= row.keys() for row in rows)
 

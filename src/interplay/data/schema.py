@@ -88,7 +88,7 @@ class PairTable:
             InterplayError: there is no such split, or it is empty.
         """
         if name not in SPLITS:
-            raise unknown("split", name, SPLITS)
+            raise unknown("split", str(name), SPLITS)
         sizes = self.splits()
         if name not in sizes:
             has = ", ".join(f"{split} ({size})" for split, size in sizes.items()) or "none"

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-from interplay.errors import InterplayError
+from interplay.errors import InterplayError, wrong_type
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -35,6 +35,8 @@ def check_shares(shares: Sequence[float]) -> Shares:
     Raises:
         InterplayError: they are not three finite numbers of at least 0, that of train above it.
     """
+    if not isinstance(shares, Sequence):
+        raise wrong_type("shares", "three numbers, for train, validation and test", shares)
     numbers = all(isinstance(share, (int, float)) and 0 <= share < float("inf") for share in shares)
     if len(shares) != 3 or not numbers or not shares[0] > 0:
         raise InterplayError(
