@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from interplay.commands.output import Result, columns, note
 from interplay.commands.places import out_folder
-from interplay.commands.recalls import ARROWS, average
+from interplay.commands.recalls import ARROWS, COUNTED, Counts, average
 from interplay.commands.runs import open_backbone
 from interplay.errors import InterplayError
 from interplay.seeds import check_seed
@@ -87,6 +87,7 @@ def demo_retrieval(*, out: str = "demo-retrieval", epochs: int | None = None, se
         "backbone": BACKBONE,
         "method": METHOD,
         "tasks": list(TASKS),
+        "counts": evaluation.counts(),
         "training": changes,
         "seed": seed,
         "summary": matrix.summary(),
@@ -141,7 +142,7 @@ def _report(
     sentences = [
         f"{METHOD} on {DATA}, {len(TASKS)} tasks one after the other on the frozen backbone '{BACKBONE}': recall@1 on "
         "test as shares, both directions averaged, no task identity given, one seed.",
-        _table(matrix, bare),
+        _table(matrix, bare, data["counts"]),
         f"Mean recall over all tasks, directions and k: {average(matrix.stages[-1].recall):.3f}, frozen backbone "
         f"{average(bare.stages[-1].recall):.3f}.\nForgotten of it: {ours:.3f}, frozen backbone {frozen:.3f} (a gallery "
         "that grows takes from both).",
@@ -169,9 +170,17 @@ Next:
     return Result(data | {"files": files}, "\n\n".join(sentences))
 
 
-def _table(matrix: ScoreMatrix, bare: ScoreMatrix) -> str:
+def _table(matrix: ScoreMatrix, bare: ScoreMatrix, counts: Counts) -> str:
     """Recall@1 of each task when it was learned and at the end, and what was forgotten, beside the frozen backbone."""
-    header = ("task", "learned", "at the end", "forgotten", "frozen, at the end", "frozen, forgotten")
+    header = (
+        "task",
+        *COUNTED,
+        "learned",
+        "at the end",
+        "forgotten",
+        "frozen, at the end",
+        "frozen, forgotten",
+    )
     rows: list[tuple[object, ...]] = []
     for at, task in enumerate(matrix.tasks):
         ours = [matrix.per_task(direction, 1)[at] for direction in ARROWS]
@@ -186,6 +195,7 @@ def _table(matrix: ScoreMatrix, bare: ScoreMatrix) -> str:
         rows.append(
             (
                 task,
+                *(counts[task][side] for side in COUNTED.values()),
                 *(
                     None if lines[0][key] is None else fmean(one[key] for one in lines)
                     for lines, key in cells

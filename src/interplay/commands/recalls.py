@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 ARROWS: dict[Direction, str] = {"image_to_text": "i→t", "text_to_image": "t→i"}
 _WORDS: dict[Direction, str] = {"image_to_text": "image to text", "text_to_image": "text to image"}
-_COUNTED: dict[str, Side] = {"images": "image", "texts": "text"}
+COUNTED: dict[str, Side] = {"images": "image", "texts": "text"}
 """Columns with the number of queries that a recall is a share of."""
 _ASKING: dict[Direction, Side] = {"image_to_text": "image", "text_to_image": "text"}
 Counts = Mapping[str, Mapping["Side", int]]
@@ -119,13 +119,13 @@ def _measured(names: Sequence[str], recall: Sequence[Recall], bare: Sequence[Rec
 def _each(facts: dict[str, Any], recall: Sequence[Recall], bare: Sequence[Recall]) -> str:
     """One line a task and one for their mean, with the bare backbone's mean beside."""
     ks = list(recall[0]["image_to_text"])
-    header = ("task", *_COUNTED, *(f"{ARROWS[d]} R@{k}" for d in ARROWS for k in ks), "mean", "bare mean")
+    header = ("task", *COUNTED, *(f"{ARROWS[d]} R@{k}" for d in ARROWS for k in ks), "mean", "bare mean")
     counts: Counts = facts["counts"]
 
     def line(name: str, ours: Sequence[Recall], theirs: Sequence[Recall]) -> tuple[object, ...]:
         shares = [fmean(recall[d][k] for recall in ours) for d in ARROWS for k in ks]
         named = [counts[name]] if name in counts else list(counts.values())
-        asked = [sum(count[side] for count in named) for side in _COUNTED.values()]
+        asked = [sum(count[side] for count in named) for side in COUNTED.values()]
         return name, *asked, *shares, average(ours), average(theirs)
 
     rows = [
@@ -137,12 +137,12 @@ def _each(facts: dict[str, Any], recall: Sequence[Recall], bare: Sequence[Recall
 def _per_task(matrix: ScoreMatrix, bare: ScoreMatrix, k: int, counts: Counts) -> str:
     lines = {d: matrix.per_task(d, k) for d in ARROWS}
     still = {d: bare.per_task(d, k) for d in ARROWS}
-    header = ["task", *_COUNTED]
+    header = ["task", *COUNTED]
     for arrow in ARROWS.values():
         header += [f"{arrow} learned", "last", "forgotten", "bare"]
     rows = []
     for at, task in enumerate(matrix.tasks[: len(matrix.stages)]):
-        row: list[object] = [f"{at + 1} {task}", *(counts[task][side] for side in _COUNTED.values())]
+        row: list[object] = [f"{at + 1} {task}", *(counts[task][side] for side in COUNTED.values())]
         for d in ARROWS:
             one = lines[d][at]
             row += [one["learned"], one["last"], one["forgetting"], still[d][at]["last"]]
