@@ -35,7 +35,7 @@ def writing(folder: Path, waiting: Callable[[str], None] | None = None) -> Itera
     if getattr(rank_zero_only, "rank", 0):
         yield
         return
-    place = folder.absolute()
+    place = folder.resolve()
     made = [one for one in (place, *place.parents) if not one.exists()]
     lock = _taken(place, waiting)
     try:

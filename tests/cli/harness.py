@@ -115,7 +115,7 @@ class Bench:
         self.stream.write_text("\n".join(line for line in whole if not any(t in line for t in LATER)) + "\n")
         self.toy = write_toy(self.folder / "toy")
         self.run = self.folder / "run"
-        said(*self._continual(self.run))
+        said(*self.continual(self.run))
         self.indexed = self.folder / "indexed"
         shutil.copytree(self.run, self.indexed)
         said("index", self.indexed, "--images", self.data.parent, *QUIET)
@@ -123,7 +123,7 @@ class Bench:
         said(*self.learn(self.indexed, "dots"))
         self.writers = self._writers()
 
-    def _continual(self, run: Path) -> list[object]:
+    def continual(self, run: Path) -> list[object]:
         return ["continual", "--method", "lpi-p", "--data", self.stream, "--out", run, *SMALL]
 
     def learn(self, run: Path, task: str) -> list[object]:
@@ -150,7 +150,7 @@ class Bench:
                 lambda run: {"weights": weights(run)},
             ),
             "continual": Writer(
-                None, self._continual, lambda run: [*self._continual(run), "--resume"], retriever
+                None, self.continual, lambda run: [*self.continual(run), "--resume"], retriever
             ),
             "learn": Writer(
                 self.run,
@@ -238,7 +238,7 @@ def pairs(
             calls = {
                 "learn and learn": [bench.learn(run, task) for task in LATER],
                 "learn and forget": [bench.learn(run, "dots"), ["forget", run, "--task", "squares"]],
-                "continual and continual": [[*bench._continual(run), "--resume"]] * 2,
+                "continual and continual": [[*bench.continual(run), "--resume"]] * 2,
                 "train and train": [[*train.words(run), "--seed", seed] for seed in (1, 2)],
             }[kind]
             for number, (server, words) in enumerate(zip(servers, calls, strict=True)):

@@ -90,8 +90,9 @@ def test_nothing_of_a_forgotten_task_is_left(run: Run, whole: Path) -> None:
 
 def test_a_record_that_cannot_be_read_stops_forgetting_before_anything_is_lost(run: Run, whole: Path) -> None:
     before = (whole / "method.safetensors").read_bytes()
-    (whole / "matrix.json").write_text("{")
-    assert "matrix.json is damaged" in said(run, "forget", whole, "--task", GONE)
+    for damaged in ("{", "[" * 100_000, "[1]"):
+        (whole / "matrix.json").write_text(damaged)
+        assert "matrix.json is damaged" in said(run, "forget", whole, "--task", GONE)
     assert (whole / "method.safetensors").read_bytes() == before
     (whole / "matrix.json").unlink()
     assert run("forget", whole, "--task", GONE).code == 0

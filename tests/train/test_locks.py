@@ -60,7 +60,8 @@ def test_a_thread_is_held_off_and_within_one_the_lock_is_taken_again(tmp_path: P
         with writing(tmp_path, lambda _: order.append("waits")):
             order.append("second")
 
-    with writing(tmp_path), writing(tmp_path / "."):
+    (tmp_path / "link").symlink_to(tmp_path)
+    with writing(tmp_path), writing(tmp_path / "."), writing(tmp_path / "link"):
         thread = threading.Thread(target=second)
         thread.start()
         while "waits" not in order:

@@ -127,7 +127,8 @@ def erase(run: Path, tasks: Collection[str]) -> None:
             _clear(place)
     _clear(run, _OWN)
     records = {name: _read(run / name) for name in _RECORDS if (run / name).exists()}
-    order = [name for record in records.values() for name in record.get("tasks") or record.get("order") or ()]
+    orders = [record.get("tasks", record.get("order")) for record in records.values()]
+    order = next((names for names in orders if isinstance(names, list)), [])
     renamed = {task: f"(forgotten {order.index(task) + 1})" for task in tasks if task in order}
     for name, record in records.items():
         if (after := _renamed(record, renamed)) != record:
@@ -169,7 +170,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         found = yaml.safe_load(text) if path.name == OPTIONS else json.loads(text)
-    except (OSError, ValueError, yaml.YAMLError):
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         found = None
     if not isinstance(found, dict):
         raise InterplayError(
