@@ -150,6 +150,8 @@ def test_labels_of_other_types() -> None:
         (7, "^pairs takes a path or name, .* not something of the type int"),
         (None, r"not nothing \(None\)"),
         (b"pairs.csv", "of the type bytes"),
+        (np.array(7), "of the type ndarray"),
+        (torch.zeros(()), "of the type Tensor"),
         ("", "^pairs is empty"),
         (" ", "^pairs is empty"),
         (["pairs.csv"], "the given rows, row 1 is not a mapping of columns to values but of the type str"),

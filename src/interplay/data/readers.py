@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
 import datasets
+import numpy as np
 import pandas
+import torch
 
 from interplay.data.checks import OnBadRow, checked
 from interplay.data.coco import PREFIX as COCO
@@ -162,7 +164,7 @@ def _name_of(source: Any, argument: str) -> str:
         if not name.strip():
             raise InterplayError(f"{argument} is empty: name a file, a folder or a data set.")
         return name
-    if isinstance(source, (bytes, bytearray, os.PathLike)) or not isinstance(
+    if isinstance(source, (bytes, bytearray, os.PathLike, np.ndarray, torch.Tensor)) or not isinstance(
         source, (pandas.DataFrame, datasets.Dataset, Iterable)
     ):
         raise wrong_type(
