@@ -96,7 +96,7 @@ def test_train_reads_every_recipe(recipe: Recipe) -> None:
     keywords, _ = line.parse(["--config", str(path), "--out", "x"])
     options = keywords | keywords.pop("settings")
     stored = yaml.safe_load(path.read_text("utf-8"))
-    assert {key: options[key] for key in stored} == stored
+    assert {key: options.get(key, []) for key in stored} == stored
     assert stored["data"] == f"{recipe.dataset}:data/{recipe.dataset}"
     assert training_of(stored).learning_rate == (5e-5 if recipe.method == "mmbt" else 2e-4)
     HeadSettings(**assignments(stored["head"], HeadSettings, "head"))

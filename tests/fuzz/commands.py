@@ -33,13 +33,15 @@ def right(world: World, out: Path, command: str) -> Call:
         "compare": ([], ["--methods", "text_probe", "--data", world.toy, "--out", out, "--dry-run"]),
         "experiment": (["ablation"], ["--out", out, "--only", "nothing"]),
         "reproduce": (["table1"], ["--list", "--out", out]),
-        "continual": ([], ["--data", world.toy, "--out", out, "--progress"]),  # no tasks
+        "continual": ([], ["--data", world.toy, "--out", out]),  # no tasks
         "learn": ([world.retriever], ["--task", "squares", "--data", world.stream]),  # known already
         "forget": ([world.retriever], ["--task", "none such"]),
         "index": ([world.retriever], ["--images", world.picture, "--no-progress"]),
         "search": ([world.retriever, "red"], ["-k", 2]),
         "refresh": ([world.retriever], ["--no-progress"]),
-        "export": ([world.run], ["--out", world.folder, "--opset", 18]),  # not empty
+        "remove": ([world.retriever, "none such"], []),
+        "prune": ([world.retriever], []),
+        "export": ([world.run], ["--out", out, "--opset", 17]),  # no such
         "plots": ([world.retriever], ["--out", out, "-k", 99]),  # no such recall
         "methods": ([], []),
         "info": ([], ["--method", "text_probe"]),
@@ -59,10 +61,8 @@ def broken(call: Call, option: Option, value: object) -> list[object]:
     """A call with another value for one option."""
     by_place, rest = call
     if option.positional:
-        names = {"run": 0, "runs": 0, "name": 0, "table": 0, "query": 1}
-        by_place = list(by_place)
-        by_place[names[option.name]] = value
-        return [*by_place, *rest]
+        at = {"sources": 1, "query": 1}.get(option.name, 0)
+        return [*by_place[:at], value, *by_place[at + 1 :], *rest]
     return [*by_place, *rest, option.arguments()[0], value]
 
 

@@ -16,7 +16,7 @@ NUMBERS = (
     "nan",
     "-inf",
     "0x10",
-    "1_000",
+    "1_0",
     "１",
     "9" * 20,
     "9" * 5000,
@@ -29,7 +29,7 @@ NUMBERS = (
     "\0",
     "\udcff",
 )
-"""For an option that takes a number; all but 0, 1e3, 1_000 and １ can be no count at all."""
+"""For an option that takes a number; all but 0, 1e3, 1_0 and １ can be no count at all."""
 WORDS = (
     "",
     " ",

@@ -223,4 +223,4 @@ def test_without_optuna_it_says_how_to_install_it(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "interplay.tuning.study" in sys.modules
     assert main(["tune", "--data", "x.csv", "--out", str(tmp_path), "--minutes", "1"]) == 2
-    assert "pip install 'interplay[search]'" in capsys.readouterr().err
+    assert "pip install optuna" in capsys.readouterr().err

@@ -8,12 +8,14 @@ import re
 import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import docstring_parser
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from interplay.commands import Command
+from interplay.commands.config_file import words_of
 from interplay.errors import InterplayError, unknown
 from interplay.seeds import shown
 
@@ -204,15 +206,15 @@ class CommandLine:
         for flag, words in (("--json", _JSON), ("--quiet", _QUIET)):
             parser.add_argument(flag, action="store_true", default=argparse.SUPPRESS, help=words)
         if self.more:
-            parser.add_argument("--config", action="config", help=_CONFIG)
+            parser.add_argument("--config", type=str, default=argparse.SUPPRESS, help=_CONFIG)
         return parser
 
     def _in_order(self, arguments: Sequence[str]) -> list[str]:
-        """The same with `--config` first, whose values typed options replace, and then what is given by its place."""
+        """First what `--config` says, which typed options replace, then what is given by its place, then the rest."""
         places: list[str] = []
         config: list[str] = []
         others: list[str] = []
-        takes = {option.arguments()[0]: option for option in self._known().values() if not option.positional}
+        takes = {option.arguments()[0]: option for option in self._by_name().values()}
         rest = list(arguments)
         while rest:
             word = rest.pop(0)
@@ -224,7 +226,11 @@ class CommandLine:
                 continue
             values = _values(takes.get(word), word, rest)
             del rest[: len(values)]
-            (config if self.more and word.split("=")[0] == "--config" else others).extend([word, *values])
+            file = "=".join([*word.split("=")[1:], *values]) if word.split("=")[0] == "--config" else ""
+            if file and self.more:
+                config += words_of(Path(file), self._by_name(), f"interplay {self.name}")
+            else:
+                others += [word, *values]
         hidden = ["--", *places] if any(_is_option(word) for word in places) else []
         return [*config, *([] if hidden else places), *others, *hidden]
 
@@ -245,9 +251,12 @@ class CommandLine:
             if type(value) is int and value.bit_length() > 63:
                 raise self._misfit(self._known()[name], shown(value))
         manner = Manner(bool(given.pop("json", False)), bool(given.pop("quiet", False)))
-        given.pop("config", None)
         more = {option.name: given.pop(option.name) for option in self.more if option.name in given}
         return given | ({"settings": more} if self.more else {}), manner
+
+    def _by_name(self) -> dict[str, Option]:
+        """Options that have a name to be typed."""
+        return {name: option for name, option in self._known().items() if not option.positional}
 
     def _known(self) -> dict[str, Option]:
         return {option.name: option for option in (*self.own, *self.more)}
@@ -275,7 +284,7 @@ class CommandLine:
             return InterplayError(
                 f"interplay {self.name} has no use for '{words[0]}': see 'interplay {self.name} --help'."
             )
-        flags = [option.arguments()[0] for option in self._known().values() if not option.positional]
+        flags = [option.arguments()[0] for option in self._by_name().values()]
         flags += ["--json", "--quiet", "--help", *(["--config"] if self.more else [])]
         return unknown(f"option of interplay {self.name}", wrong.split("=")[0], flags)
 

@@ -116,9 +116,9 @@ class HeadSettings:
             raise InterplayError(
                 "class_text = joint puts the sample's text into the class vectors, so head.query must be 'image'."
             )
-        if "{}" not in self.template:
+        if self.template.count("{}") != 1:
             raise InterplayError(
-                f"head.template needs '{{}}' where the class name goes: got '{self.template}'."
+                f"head.template needs one '{{}}', where the class name goes: got '{self.template}'."
             )
 
 
