@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
@@ -29,6 +30,7 @@ from interplay.metrics.classification import Kind
 from interplay.parts.heads import Head, HeadSettings
 from interplay.tasks.classify import MultiLoss, PairClassifier
 from interplay.towers.backbone import Backbone
+from interplay.typed import expect
 
 WEIGHTS = "method.safetensors"
 CONFIG = "config.json"
@@ -302,7 +304,7 @@ def folder_of(model_id: str, options: Mapping[str, Any]) -> Path:
     Raises:
         InterplayError: there is none.
     """
-    if Path(model_id).is_dir():
+    if os.path.isdir(model_id):
         return Path(model_id)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -358,6 +360,7 @@ class Pretrained(ModelHubMixin, ABC):
             "local_files_only": local_files_only,
             "force_download": force_download,
         }
+        expect("the folder or id", pretrained_model_name_or_path, str | Path)
         return cls._opened(folder_of(str(pretrained_model_name_or_path), hub), backbone)
 
     @classmethod

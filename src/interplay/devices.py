@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from interplay.errors import InterplayError
+from interplay.typed import in_code
 
 
 def device_of(name: str | torch.device) -> torch.device:
@@ -18,9 +19,9 @@ def device_of(name: str | torch.device) -> torch.device:
     """
     try:
         device = torch.device(name)
-    except (RuntimeError, TypeError):
+    except (RuntimeError, TypeError, ValueError):
         raise InterplayError(
-            f"There is no device called '{name!s:.60}': use cpu, cuda, cuda:1 or mps, for example."
+            f"There is no device called {in_code(name)}: use cpu, cuda, cuda:1 or mps, for example."
         ) from None
     try:
         torch.zeros(1, device=device).item()

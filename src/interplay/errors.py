@@ -41,9 +41,11 @@ def _without_middle(text: str, most: int) -> str:
     return f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> InterplayError:
+def unknown(kind: str, name: Any, known: Iterable[str]) -> InterplayError:
     """The error for a name that does not exist: names the nearest known one and lists the others."""
     names = sorted(known)
+    if not isinstance(name, str):
+        return wrong_type(kind, f"one of {listed(names)}", name)
     near = difflib.get_close_matches(name[:100], names, n=1, cutoff=0.4)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     return InterplayError(f"There is no {kind} called '{brief(name, 80)}'.{hint} Known: {listed(names)}.")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from interplay.errors import InterplayError
+from typing import Any
+
+from interplay.errors import InterplayError, wrong_type
 
 LARGEST = 2**63 - 1
 
 
-def check_seed(seed: int, name: str = "seed") -> None:
+def check_seed(seed: Any, name: str = "seed") -> None:
     """Refuse a seed that some generator would not take.
 
     Raises:
-        InterplayError: it is below 0 or above 2⁶³ - 1.
+        InterplayError: it is no whole number, below 0 or above 2⁶³ - 1.
     """
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise wrong_type(name, "a whole number", seed)
     if not 0 <= seed <= LARGEST:
         raise InterplayError(f"{name} is a whole number from 0 to 2^63 - 1, not {shown(seed)}.")
 

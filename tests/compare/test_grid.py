@@ -108,7 +108,7 @@ def test_a_file_that_is_no_grid(tmp_path: Path) -> None:
         read_grid(tmp_path / "absent.yaml")
     path = tmp_path / "grid.yaml"
     path.write_text("rows: [")
-    with pytest.raises(InterplayError, match="no YAML"):
+    with pytest.raises(InterplayError, match="as YAML"):
         read_grid(path)
     path.write_text("mitp")
     with pytest.raises(InterplayError, match="'rows' and 'data'"):

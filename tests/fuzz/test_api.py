@@ -15,7 +15,6 @@ from PIL import Image
 
 from interplay import AdapterBank, Classifier, Retriever, TrainSettings, load, load_backbone
 from interplay.metrics.calibration import Calibration
-from interplay.parts.heads import HeadSettings
 from interplay.towers.backbone import Backbone
 
 from .conftest import World
@@ -139,7 +138,7 @@ def test_making(every: int, tiny: Backbone, tally: Tally) -> None:
 @QUICK_AND_WHOLE
 def test_settings(every: int, tally: Tally) -> None:
     calls: Calls = {}
-    for kind in (TrainSettings, HeadSettings, Calibration):
+    for kind in (TrainSettings, Calibration):
         for field in fields(kind):
             calls[f"{kind.__name__}({field.name}={{}})"] = lambda x, kind=kind, name=field.name: kind(
                 **{name: x}
@@ -182,9 +181,6 @@ def test_fitting(every: int, world: World, tiny: Backbone, tally: Tally, tmp_pat
             "load(columns={})": lambda x: load(str(world.toy), columns=x),
             "load(on_bad_row={})": lambda x: load(str(world.toy), on_bad_row=x),
             "load(seed={})": lambda x: load(str(world.toy), seed=x),
-            "save_pretrained({})": lambda x: Classifier.from_pretrained(
-                world.run, backbone=tiny
-            ).save_pretrained(tmp_path / "s" if x else ""),
         },
         every,
         tally,

@@ -31,6 +31,7 @@ from interplay.tasks.classify import MultiLoss, PairClassifier
 from interplay.towers.backbone import Backbone, as_backbone
 from interplay.training.settings import TrainSettings
 from interplay.training.train import FitReport, fit
+from interplay.typed import expect, fits
 
 Part = Split | Literal["all"]
 """A split of a table, or all its rows."""
@@ -86,7 +87,7 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
         self.labels = None if labels is None else tuple(text_list(labels, "labels"))
         for changes in (self.head, self._head_settings()):
             make_settings(HeadSettings, changes, "the head")
-        if multi_loss not in get_args(MultiLoss):
+        if not fits(multi_loss, MultiLoss):
             raise unknown("multi_loss", multi_loss, get_args(MultiLoss))
         self.backbone = as_backbone(backbone)
         self.model: PairClassifier | None = None
@@ -251,7 +252,7 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
                 f"{table.name} has the classes {few(table.classes)}, this classifier knows "
                 f"{few(self.labels or ())}."
             )
-        part = table if split == "all" else table.split(split)
+        part = table if isinstance(split, str) and split == "all" else table.split(split)
         table = replace(part, classes=self.labels)
         encoded = encode_table(table, self.backbone, reserve=model.reserve)
         assert encoded.targets is not None
@@ -399,6 +400,7 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
             raise InterplayError(
                 "Abstaining is for classifiers with one label a pair: with several labels a pair may have none anyway."
             )
+        expect("abstain_below", abstain_below, float)
         if not 0 < abstain_below <= 1:
             raise InterplayError(f"abstain_below is a probability above 0 and up to 1, not {abstain_below}.")
 

@@ -25,6 +25,8 @@ from interplay.data.schema import PairTable
 from interplay.data.snli_ve import SNLI_VE, load_snli_ve
 from interplay.data.splits import SHARES, Split, check_shares
 from interplay.errors import InterplayError, unknown, wrong_type
+from interplay.seeds import check_seed
+from interplay.typed import fits
 
 _log = logging.getLogger(__name__)
 
@@ -93,10 +95,11 @@ def load(
         InterplayError: the source does not exist, cannot be parsed or is none of these, a column is missing, or a row
             is bad.
     """
-    if on_bad_row not in get_args(OnBadRow):
-        raise unknown("way to treat bad rows", str(on_bad_row), get_args(OnBadRow))
-    if not isinstance(columns, Mapping | None):
+    if not fits(on_bad_row, OnBadRow):
+        raise unknown("way to treat bad rows", on_bad_row, get_args(OnBadRow))
+    if not fits(columns, Mapping[str, str] | None):
         raise wrong_type("columns", "a mapping of the schema's names to those of the data", columns)
+    check_seed(seed)
     shares = check_shares(shares)
     further: dict[Split, Source] = {}
     if validation is not None:

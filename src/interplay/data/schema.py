@@ -16,6 +16,7 @@ from PIL import Image
 from interplay.data.images import decode
 from interplay.data.splits import SPLITS, Split
 from interplay.errors import InterplayError, unknown
+from interplay.typed import fits
 
 __all__ = ["SPLITS", "BadRow", "Kind", "PairTable", "Split"]
 
@@ -87,8 +88,8 @@ class PairTable:
         Raises:
             InterplayError: there is no such split, or it is empty.
         """
-        if name not in SPLITS:
-            raise unknown("split", str(name), SPLITS)
+        if not fits(name, Split):
+            raise unknown("split", name, SPLITS)
         sizes = self.splits()
         if name not in sizes:
             has = ", ".join(f"{split} ({size})" for split, size in sizes.items()) or "none"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from interplay.errors import InterplayError
 from interplay.gallery.entry import COLUMNS
+from interplay.typed import expect
 
 _TOKEN = re.compile(
     r"""
@@ -56,6 +57,7 @@ def closed(where: str) -> str:
             f"The filter '{shown(where)}' {what}; write one such as \"price < 20 and brand == 'x'\"."
         )
 
+    expect("where", where, str)
     if not where.strip():
         raise wrong("is empty")
     if len(where) > _LONGEST:

@@ -28,6 +28,7 @@ from interplay.gallery.items import (
 from interplay.gallery.refresh import RefreshReport, refresh, stale, waiting
 from interplay.gallery.store import Store
 from interplay.towers.tokens import SIDES, Side
+from interplay.typed import fits, in_code
 
 MOST = 16_384
 """Milvus gives at most so many hits."""
@@ -239,8 +240,8 @@ class Gallery:
         if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MOST:
             raise InterplayError(f"k must be a whole number from 1 to {MOST:,}.")
         for value in (find, *(() if by is None else (by,))):
-            if value not in SIDES:
-                raise InterplayError(f"'{value}' is no side of a pair: choose image or text.")
+            if not fits(value, Side):
+                raise InterplayError(f"{in_code(value)} is no side of a pair: choose image or text.")
         read = [read_query(query, by) for query in several(queries, "search_many", "queries")]
         found: list[list[Hit]] = []
         for side, content in read:

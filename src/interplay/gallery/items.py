@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from interplay.data.images import fault
-from interplay.errors import InterplayError
+from interplay.errors import InterplayError, wrong_type
 from interplay.gallery.entry import LONGEST, Entry, Vector
 from interplay.gallery.metadata import is_unicode
 from interplay.towers.tokens import Side
@@ -97,6 +97,8 @@ def several(values: Iterable[T], call: str, name: str) -> Iterable[T]:
     """Refuses the likely slip of giving one where several are wanted."""
     if isinstance(values, str | bytes | Path):
         raise InterplayError(f"{call} takes a list of {name}, not a single one: put it into brackets.")
+    if not isinstance(values, Iterable):
+        raise wrong_type(f"{call}: {name}", "a list", values)
     return values
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from interplay.errors import InterplayError
 from interplay.gallery.entry import COLUMNS, LONGEST
+from interplay.typed import expect
 
 
 def check_metadata(metadata: Sequence[Mapping[str, Any]] | None, count: int) -> list[Mapping[str, Any]]:
@@ -23,6 +24,7 @@ def check_metadata(metadata: Sequence[Mapping[str, Any]] | None, count: int) -> 
         )
     plain: list[Mapping[str, Any]] = []
     for at, notes in enumerate(metadata):
+        expect(f"metadata of item {at + 1}", notes, Mapping)
         for name in notes:
             if not isinstance(name, str) or not name.isidentifier() or name[0] == "_" or not name.isascii():
                 raise InterplayError(

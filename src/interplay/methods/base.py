@@ -5,21 +5,20 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import pkgutil
-import reprlib
 from abc import ABC
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_type_hints
 
 from torch import Tensor, nn
 
-from interplay.errors import InterplayError, brief, unknown
+from interplay.errors import InterplayError, unknown
 from interplay.parts.heads import PairFeatures
 from interplay.parts.prompt_bank import PromptBank
 from interplay.ranges import Ranges
-from interplay.seeds import shown
 from interplay.towers.tokens import Shape, Side, Tokens, Tower
 from interplay.towers.walk import Order, Pair, Routes, Step
+from interplay.typed import expect, fits, in_code, in_words
 
 if TYPE_CHECKING:
     from interplay.towers.backbone import Backbone
@@ -255,6 +254,8 @@ def _class_in(module_name: str) -> type[Method]:
     return found[0]
 
 
+_MOST = 4096
+"""The largest whole number among settings: a length, a width or a rank beyond it ends in no reasonable time."""
 _TEXT = 3
 """Positions of the shortest text: start token, one word, end token."""
 
@@ -273,9 +274,17 @@ class MethodChoice:
         Raises:
             InterplayError: an unknown setting, a value of the wrong kind, or a contradiction.
         """
-        return make_settings(
-            self.method.Settings, {**self.preset, **(overrides or {})}, f"method '{self.name}'"
-        )
+        given = {} if overrides is None else overrides
+        expect("settings", given, Mapping)
+        owner = f"method '{self.name}'"
+        built = make_settings(self.method.Settings, {**self.preset, **given}, owner)
+        for name, value in vars(built).items():
+            for one in value if isinstance(value, tuple) else (value,):
+                if type(one) is int and one > _MOST:
+                    raise InterplayError(
+                        f"The setting '{name}' of {owner} is at most {_MOST:,}, not {one:,}."
+                    )
+        return built
 
     def build(self, shape: Shape, overrides: Mapping[str, Any] | None = None) -> Method:
         """A fresh method for a geometry.
@@ -310,54 +319,12 @@ def choose(name: str) -> MethodChoice:
     Raises:
         InterplayError: there is none; names the nearest.
     """
+    expect("method", name, str)
     known = choices()
     for spelling in (name, name.replace("-", "_"), name.replace("_", "-")):
         if spelling in known:
             return known[spelling]
     raise unknown("method", name, known)
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    origin = get_origin(kind)
-    if origin is Literal:
-        return value in get_args(kind)
-    if origin is Mapping:
-        return isinstance(value, Mapping) and all(_fits(v, get_args(kind)[1]) for v in value.values())
-    if origin is tuple:
-        return isinstance(value, tuple) and all(_fits(v, get_args(kind)[0]) for v in value)
-    if origin is not None or get_args(kind):  # a union
-        return any(_fits(value, option) for option in get_args(kind))
-    if kind is float:
-        return isinstance(value, float) or _fits(value, int)
-    if kind is int:  # no count, size or seed has more than 63 bits, and neither PyTorch nor NumPy takes them
-        return isinstance(value, int) and not isinstance(value, bool) and value.bit_length() < 64
-    return kind is Any or value is kind or (isinstance(kind, type) and isinstance(value, kind))
-
-
-def _spelled(value: Any) -> str:
-    """A value as it is written in Python; a whole number of very many digits is not written out."""
-    return shown(value) if type(value) is int else brief(reprlib.repr(value), 80)
-
-
-def _in_words(kind: Any) -> str:
-    """A type as a person would name it."""
-    if get_origin(kind) is Literal:
-        return "one of " + ", ".join(map(str, get_args(kind)))
-    if get_origin(kind) is Mapping:
-        return f"names, each with {_in_words(get_args(kind)[1])}"
-    if get_origin(kind) is tuple:
-        return f"a list, each {_in_words(get_args(kind)[0])}"
-    if get_args(kind):
-        return " or ".join(_in_words(option) for option in get_args(kind))
-    words = {
-        Any: "anything",
-        int: "a whole number",
-        float: "a number",
-        bool: "true or false",
-        str: "a text",
-        type(None): "nothing",
-    }
-    return words.get(kind, str(kind))
 
 
 def make_settings(cls: type[Any], values: Mapping[str, Any], owner: str) -> Any:
@@ -373,9 +340,9 @@ def make_settings(cls: type[Any], values: Mapping[str, Any], owner: str) -> Any:
         if key not in known:
             raise unknown(f"setting of {owner}", key, known)
         value = tuple(value) if isinstance(value, list) else value
-        if not _fits(value, hints[key]):
+        if not fits(value, hints[key]):
             raise InterplayError(
-                f"The setting '{key}' of {owner} cannot be {_spelled(value)}; it takes {_in_words(hints[key])}."
+                f"The setting '{key}' of {owner} cannot be {in_code(value)}; it takes {in_words(hints[key])}."
             )
         plain[key] = value
     return cls(**plain)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from interplay.errors import InterplayError
 from interplay.metrics.classification import Kind, f1, negative_log_likelihood
+from interplay.typed import check_fields
 
 _HALVINGS = 200
 """Steps of the bisection; it has long met the spacing of floats by then."""
@@ -33,6 +34,7 @@ class Calibration:
     shift: float = 0.0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not 0 < self.temperature < math.inf or not math.isfinite(self.shift):
             raise InterplayError(
                 f"A temperature must be a number above 0 and a shift a number: got {self.temperature} and {self.shift}."

@@ -34,6 +34,7 @@ from interplay.towers.tokens import SIDES, Side
 from interplay.towers.walk import Routes, encode_pair
 from interplay.training.settings import TrainSettings
 from interplay.training.train import FitReport, fit
+from interplay.typed import expect
 
 if TYPE_CHECKING:
     from interplay.gallery.gallery import Gallery
@@ -149,6 +150,7 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
             InterplayError: the name is taken or empty; no pairs, or too few, in all or in a batch; a loss that is not
                 finite; a full disk.
         """
+        expect("the task's name", name, str)
         if not name.strip():
             raise InterplayError("A task needs a name.")
         if name in self.sessions:
@@ -212,6 +214,7 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
         Raises:
             InterplayError: it was not learned, or the method's tasks share their prompts.
         """
+        expect("the task's name", name, str)
         if name not in self.sessions:
             known = ", ".join(f"'{known}'" for known in self.sessions) or "none"
             raise InterplayError(f"The task '{name}' was not learned; these were: {known}.")
@@ -326,6 +329,7 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
         return self._encode_alone("text", texts, task)
 
     def _encode_alone(self, side: Side, items: Any, task: str | None) -> Tensor:
+        expect("task", task, str | None)
         prepared = self.prepare(side, items)
         if task and task not in self.sessions:
             raise self._unknown(task)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from functools import cached_property
 from importlib.resources import files
@@ -20,6 +21,7 @@ from interplay.towers.clip import ImageTower, TextTower, load_image_tower, load_
 from interplay.towers.preprocessing import CLIP_PIXELS, Normalisation, Square
 from interplay.towers.presets import COUNTED, HUB_ORGANISATION, PRESETS
 from interplay.towers.tokens import Shape, Side, TowerShape
+from interplay.typed import expect
 
 BUNDLED = "tiny"
 
@@ -221,7 +223,7 @@ def _place(name: str) -> str:
     if name in PRESETS:
         return f"{HUB_ORGANISATION}/{name}"
     check_loadable(name)
-    if "/" not in name and not Path(name).exists():
+    if "/" not in name and not os.path.exists(name):
         raise unknown("backbone", name, [BUNDLED, *PRESETS])
     return name
 
@@ -293,6 +295,7 @@ def load_backbone(
         InterplayError: the backbone is unknown, cannot be reached, is no CLIP checkpoint, or is not whole: a tensor,
             the tokenizer or the settings of its image processor are missing or do not fit.
     """
+    expect("the backbone", name, str)
     if random_weights:
         return random_backbone(name, seed)
     found = read_checkpoint(_place(name), name, allow_pickle=allow_pickle)

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_type_hints
 from interplay.errors import InterplayError, unknown
 from interplay.ranges import Choice, Ranges, Real, Whole
 from interplay.seeds import check_seed, shown
+from interplay.typed import check_fields
 
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
@@ -70,6 +71,7 @@ class TrainSettings:
     progress: bool = True
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name, smallest in (
             ("epochs", 1),
             ("batch_size", 1),
