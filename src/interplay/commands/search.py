@@ -91,7 +91,7 @@ def _listed(hits: Sequence[Hit], k: int, find: str, where: str | None) -> str:
             rank,
             hit.score,
             hit.source + _remark(hit),
-            hit.route + (" (before)" if hit.stale else ""),
+            hit.route + (" (stale)" if hit.stale else ""),
             hit.id,
             ", ".join(f"{key}={value}" for key, value in hit.metadata.items()),
         )

@@ -21,23 +21,8 @@ _TOKEN = re.compile(
 _PARTNERS = {")": "(", "]": "[", "}": "{"}
 _LONGEST = 16_384  # characters; Milvus Lite reads filters recursively
 _DEEPEST = 50
-_KEYWORDS = frozenset(
-    [
-        "and",
-        "or",
-        "not",
-        "in",
-        "like",
-        "is",
-        "null",
-        "exists",
-        "true",
-        "false",
-        "iso",
-        "interval",
-        "between",
-        "contains",
-    ]
+_KEYWORD = re.compile(
+    "and|or|not|in|like|is|null|exists|true|false|iso|interval|between|contains", re.IGNORECASE
 )
 
 
@@ -96,7 +81,7 @@ def columns_of(where: str) -> list[str]:
     names = [
         token
         for (kind, token), after in zip(tokens, following, strict=True)
-        if kind == "word" and after != "(" and token.lower() not in _KEYWORDS and token[0] not in "$_"
+        if kind == "word" and after != "(" and not _KEYWORD.fullmatch(token) and token[0] not in "$_"
     ]
     return [name for name in dict.fromkeys(names) if name not in COLUMNS]
 
