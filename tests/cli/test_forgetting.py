@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from interplay import artifacts, files
 from interplay.errors import InterplayError
 from interplay.retrieval.retriever import Retriever
 from tests.cli.conftest import SMALL, Run, write_stream
@@ -96,6 +99,29 @@ def test_a_record_that_cannot_be_read_stops_forgetting_before_anything_is_lost(r
     assert (whole / "method.safetensors").read_bytes() == before
     (whole / "matrix.json").unlink()
     assert run("forget", whole, "--task", GONE).code == 0
+
+
+def test_forgetting_that_was_stopped_anywhere_is_made_again(
+    run: Run, copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sought, write = needles(copied, 1), files.write_atomically
+    for stop in range(1, 7):  # three records, the model card, the configuration, the retriever itself
+        folder = Path(shutil.copytree(copied, tmp_path / str(stop)))
+        written: list[Path] = []
+
+        def stopped(path: Path, content: Callable[[Path], None], stop: int, written: list[Path]) -> None:
+            written.append(path)
+            if len(written) == stop:
+                raise KeyboardInterrupt
+            write(path, content)
+
+        with monkeypatch.context() as patch:
+            for module in (files, artifacts):
+                patch.setattr(module, "write_atomically", partial(stopped, stop=stop, written=written))
+            assert run("forget", folder, "--task", GONE).code == 130
+        assert len(written) == stop
+        assert run("forget", folder, "--task", GONE).code == 0, stop
+        assert holders(folder, sought) == set(), stop
 
 
 def test_a_session_keeps_no_checkpoint_once_it_is_saved(

@@ -180,8 +180,7 @@ def run_stream(
 
     The folder holds the artefact of the retriever, `matrix.json`, and one folder a session with its logs, and while it
     is trained with its checkpoints. A stream that was killed goes on with `resume` at the session and epoch where it
-    was, and ends with the same
-    prompts and the same matrix as an undisturbed one.
+    was, and ends with the same prompts and the same matrix as an undisturbed one.
 
     Args:
         retriever: fresh; with `resume` it is replaced by the one in the folder, where there is one.

@@ -33,7 +33,8 @@ SUMMARY = "summary.json"
 OPTIONS = "config.yaml"
 """What `interplay continual` ran with."""
 _RECORDS = (MATRIX, BARE, SUMMARY)
-_OWN = (artifacts.WEIGHTS, artifacts.CONFIG, "README.md", OPTIONS, *_RECORDS)
+_OWN = (artifacts.WEIGHTS, artifacts.CONFIG, "README.md", "env.json", OPTIONS, *_RECORDS)
+"""Files that only those write who hold the folder."""
 _NAMES = ("order", "tasks", "task")
 """Under these keys of a record stand names of tasks."""
 _BY_NAME = ("per_task", "bare_per_task", "counts")
@@ -48,9 +49,7 @@ def session(place: Path, task: str) -> Iterator[None]:
         InterplayError: another process writes there; it cannot be written.
     """
     with writing(place):
-        if not (
-            place / LAST
-        ).exists():  # else it is of the session that goes on, or of one that refuses this one
+        if not (place / LAST).exists():  # that of another session, or of this one, which goes on
             write_text(place / TASK, json.dumps({"task": task}, ensure_ascii=False) + "\n")
         try:
             yield
@@ -120,16 +119,18 @@ def erase(run: Path, tasks: Collection[str]) -> None:
     Raises:
         InterplayError: a record is damaged; something cannot be written or deleted.
     """
+    records = {name: _read(run / name) for name in _RECORDS if (run / name).exists()}
+    renamed: dict[str, str] = {}
+    for record in records.values():  # a kill may have left the name in some of them
+        names = record.get("tasks", record.get("order"))
+        if isinstance(names, list):
+            renamed |= {task: f"(forgotten {names.index(task) + 1})" for task in tasks if task in names}
     for place in _places(run):
         if _task_of(place) in tasks:
             delete(place)
         else:
             _clear(place)
     _clear(run, _OWN)
-    records = {name: _read(run / name) for name in _RECORDS if (run / name).exists()}
-    orders = [record.get("tasks", record.get("order")) for record in records.values()]
-    order = next((names for names in orders if isinstance(names, list)), [])
-    renamed = {task: f"(forgotten {order.index(task) + 1})" for task in tasks if task in order}
     for name, record in records.items():
         if (after := _renamed(record, renamed)) != record:
             write_text(run / name, json.dumps(after, indent=2, ensure_ascii=False) + "\n")
