@@ -98,6 +98,28 @@ def test_texts_that_cannot_be_added(gallery: Gallery) -> None:
     assert gallery.remove(bad) == 0
 
 
+@pytest.mark.parametrize(
+    ("slip", "named"),
+    [
+        (lambda gallery, place: Gallery.open(Fake(), 5), "uri"),  # type: ignore[arg-type]
+        (lambda gallery, place: Gallery.open(Fake(), None), "uri"),  # type: ignore[arg-type]
+        (lambda gallery, place: Gallery.open(Fake(), b"x"), "uri"),  # type: ignore[arg-type]
+        (lambda gallery, place: Gallery.open(Fake(), place, 5), "collection"),  # type: ignore[arg-type]
+        (lambda gallery, place: Gallery.open(Fake(), place, token=5), "token"),  # type: ignore[arg-type]
+        (lambda gallery, place: Gallery.open(Fake(), place, settings={"timeout": 3}), "settings"),  # type: ignore[arg-type]
+        (lambda gallery, place: gallery.add_texts(["x"], batch_size="3"), "batch_size"),
+        (lambda gallery, place: gallery.refresh(batch_size="3"), "batch_size"),
+        (lambda gallery, place: gallery.add_texts(["x", "y"], ids="ab"), "ids"),
+        (lambda gallery, place: gallery.remove(None), "remove"),
+        (lambda gallery, place: gallery.search_many(None), "search_many"),
+    ],
+)
+def test_a_wrong_type_is_named(gallery: Gallery, tmp_path: Path, slip: Any, named: str) -> None:
+    with pytest.raises(InterplayError, match=named):
+        slip(gallery, tmp_path / "other.db")
+    assert not (tmp_path / "other.db").exists()
+
+
 def test_slips_in_what_is_added(gallery: Gallery, pictures: list[Path]) -> None:
     with pytest.raises(InterplayError, match="takes a list of texts"):
         gallery.add_texts("cat")

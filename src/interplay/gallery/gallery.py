@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from interplay.errors import InterplayError, unknown
+from interplay.errors import InterplayError, unknown, wrong_type
 from interplay.gallery.add import AddReport, OnBad, add
 from interplay.gallery.address import Address, ServerSettings
 from interplay.gallery.entry import Card, Entry, Vector
@@ -104,6 +104,14 @@ class Gallery:
             InterplayError: a gallery of another backbone or retriever, something that is no gallery, a damaged or
                 occupied folder, a server that does not answer, or no gallery where none is to be created.
         """
+        for name, value, kind, words in (
+            ("uri", uri, str | Path, "a path or an address"),
+            ("collection", collection, str, "a text"),
+            ("token", token, str | None, "a text"),
+            ("settings", settings, ServerSettings | None, "ServerSettings"),
+        ):
+            if not isinstance(value, kind):
+                raise wrong_type(name, words, value)
         card = Card(retriever.backbone_digest, retriever.identity, retriever.joint)
         address = Address.of(str(uri), token)
         if not create and address.folder is not None and not address.folder.exists():
@@ -310,7 +318,7 @@ class Gallery:
             How many entries were removed; a source or id that is not there counts 0.
         """
         names = [name for name in map(str, several(sources, "remove", "sources")) if can_be_kept(name)]
-        own = [name for name in several(ids, "remove", "ids") if can_be_kept(name)]
+        own = [name for name in map(str, several(ids, "remove", "ids")) if can_be_kept(name)]
         keys = [identity_of("text", name) for name in names]
         keys += [key_of(side, name) for side in SIDES for name in own]
         images = self._store.find_images([os.path.abspath(name) for name in names])

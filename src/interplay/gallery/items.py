@@ -104,6 +104,8 @@ def several(values: Iterable[T], call: str, name: str) -> Iterable[T]:
 
 def check_size(batch_size: int) -> None:
     """Refuses batches of nothing."""
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int):
+        raise wrong_type("batch_size", "a whole number", batch_size)
     if batch_size < 1:
         raise InterplayError(f"batch_size must be at least 1, not {batch_size}.")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from interplay.errors import InterplayError
+from interplay.errors import InterplayError, wrong_type
 from interplay.gallery.entry import COLUMNS, LONGEST
 from interplay.typed import expect
 
@@ -89,6 +89,8 @@ def check_names(names: Sequence[str] | None, count: int) -> list[str]:
     """
     if names is None:
         return [""] * count
+    if isinstance(names, str) or not isinstance(names, Sequence):
+        raise wrong_type("ids", "a list of texts", names)
     if len(names) != count:
         raise InterplayError(f"Every item needs its id: got {count} items, {len(names)} ids.")
     seen: dict[str, int] = {}
