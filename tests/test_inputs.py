@@ -233,10 +233,10 @@ def model_of(subject: Subject, head: dict[str, Any]) -> PairClassifier | None:
     return model
 
 
-@pytest.mark.parametrize("name", sorted(choices()))
+@pytest.mark.parametrize("name", [name for name, choice in choices().items() if not choice.preset])
 def test_the_side_that_a_head_does_not_read_changes_nothing(name: str) -> None:
     subject = Subject(choose(name), towers())
-    backbone, batch = subject.backbone, subject.batch()
+    backbone, batch = subject.backbone, subject.batch(slice(3))
     assert isinstance(batch.images, torch.Tensor)
     others = {
         "image": PairBatch(batch.images, backbone.tokenize(["picture"] * len(batch.images))),
