@@ -71,10 +71,8 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
         seed: int = 0,
     ) -> None:
         for argument, given in (("settings", settings), ("head", head)):
-            if not isinstance(given, Mapping | None):
-                raise wrong_type(argument, "a mapping of names to values", given)
-        if not isinstance(method, str):
-            raise wrong_type("method", "the name of a method", method)
+            expect(argument, given, Mapping | None)
+        expect("method", method, str)
         choice = choose(method)
         choice.settings(settings)  # contradictions come out before anything is loaded
         check_seed(seed)
@@ -394,8 +392,6 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
         """
         if abstain_below is None:
             return
-        if not isinstance(abstain_below, (int, float)):
-            raise wrong_type("abstain_below", "a probability", abstain_below)
         if self.kind != "single":
             raise InterplayError(
                 "Abstaining is for classifiers with one label a pair: with several labels a pair may have none anyway."

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 
 from interplay.data.batches import BatchLoader, BatchSource, OrderedSampler, to_device
-from interplay.errors import InterplayError, wrong_type
+from interplay.errors import InterplayError
 from interplay.metrics.classification import classification_metrics
 from interplay.tasks.classify import PairClassifier
 from interplay.tasks.trainable import Trainable
 from interplay.towers.backbone import Backbone
 from interplay.training.prefix_cache import behind_front
+from interplay.typed import expect
 
 
 def predict(model: Trainable, backbone: Backbone, source: BatchSource, batch_size: int = 64) -> Tensor:
@@ -27,8 +28,7 @@ def predict(model: Trainable, backbone: Backbone, source: BatchSource, batch_siz
     Raises:
         InterplayError: `batch_size` is not at least 1.
     """
-    if not isinstance(batch_size, int):
-        raise wrong_type("batch_size", "a whole number", batch_size)
+    expect("batch_size", batch_size, int)
     if batch_size < 1:
         raise InterplayError(f"batch_size must be at least 1, not {batch_size}.")
     outputs = torch.zeros(len(source), model.output_width)
