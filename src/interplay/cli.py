@@ -69,7 +69,7 @@ def _run(arguments: list[str]) -> int:
     if "-h" in rest or "--help" in rest:
         from interplay.commands.help import settings_help
 
-        line.parser(settings_help(line, rest)).print_help()
+        _say(line.parser(settings_help(line, rest)).format_help().rstrip())
         return 0
     keywords, manner = line.parse(rest)
     with contextlib.ExitStack() as stack:
@@ -124,18 +124,31 @@ def _command(arguments: list[str]) -> tuple[str, list[str]]:
 
 
 def _print(result: Result, as_json: bool) -> None:
-    """Write a result; characters that the terminal's encoding has not are written as escapes."""
-    encoding = sys.stdout.encoding or "utf-8"
-    text = json.dumps(_plain(result.data), ensure_ascii=False, indent=2) if as_json else result.text
+    """Write a result, JSON that not every terminal can show as JSON that it can."""
+    if not as_json:
+        _say(result.text)
+        return
+    data = _plain(result.data)
+    text = json.dumps(data, ensure_ascii=False, indent=2)
+    print(text if _can_show(text) else json.dumps(data, indent=2), flush=True)
+
+
+def _say(text: str) -> None:
+    """Write a text to stdout; what its encoding has not as escapes."""
+    encoding = _encoding()
+    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+
+
+def _encoding() -> str:
+    return sys.stdout.encoding or "utf-8"
+
+
+def _can_show(text: str) -> bool:
     try:
-        text.encode(encoding)
+        text.encode(_encoding())
     except UnicodeEncodeError:
-        text = (
-            json.dumps(_plain(result.data), indent=2)
-            if as_json
-            else text.encode(encoding, "backslashreplace").decode(encoding)
-        )
-    print(text, flush=True)
+        return False
+    return True
 
 
 def _plain(value: Any) -> Any:

@@ -31,7 +31,12 @@ def fits(value: Any, kind: Any) -> bool:
 
 def in_code(value: Any) -> str:
     """A value as it is written in Python; a whole number of very many digits is not written out."""
-    return shown(value) if type(value) is int else brief(reprlib.repr(value), 80)
+    if type(value) is int:
+        return shown(value)
+    try:
+        return brief(reprlib.repr(value), 80)
+    except ValueError:  # Python writes out no number of more than 4,300 digits
+        return f"a {type(value).__name__} with a number of thousands of digits"
 
 
 def in_words(kind: Any) -> str:

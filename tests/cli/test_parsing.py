@@ -90,7 +90,17 @@ def test_a_terminal_without_the_letters_gets_escapes(as_json: bool, monkeypatch:
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(bytes_out, encoding="ascii"))
     assert main(["methods", *(["--json"] if as_json else [])]) == 0
     shown = bytes_out.getvalue().decode("ascii")
+    monkeypatch.undo()
     assert shown == ('[\n  "i\\u2192t \\ud83c\\udf4e"\n]\n' if as_json else "i\\u2192t \\U0001f34e\n")
+
+
+def test_help_is_shown_on_any_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    from interplay.cli import main
+
+    bytes_out = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(bytes_out, encoding="ascii"))
+    assert main(["train", "--help"]) == 0
+    assert b"settings of the head" in bytes_out.getvalue()
 
 
 @pytest.mark.parametrize("text", ["x" * 9000, "x " * 5000, "a/" * 3000, "short\n  words"])

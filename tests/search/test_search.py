@@ -217,6 +217,15 @@ def test_the_command_ends_in_settings_that_train_reads(
     assert set(typed["head"]) <= set(read["head"])
 
 
+def test_a_database_that_cannot_be_read_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "search.db").write_bytes(b"no database" * 500)
+    write_toy(tmp_path / "toy")
+    words = ["tune", "--data", tmp_path / "toy" / "pairs.csv", "--out", tmp_path / "s", "--minutes", 1]
+    assert main([str(word) for word in words]) == 2
+    assert "search.db cannot be read or written" in capsys.readouterr().err
+
+
 def test_without_optuna_it_says_how_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

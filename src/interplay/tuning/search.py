@@ -27,7 +27,7 @@ from interplay.training.settings import (
     course_apart,
     monitored,
 )
-from interplay.tuning.study import Study, Trial
+from interplay.tuning.study import Study, Trial, database_errors
 
 _METHOD, _TRAINING = "method.", "training."
 _IN_A_ROW = 20
@@ -132,16 +132,29 @@ def search(
         clock: seconds.
 
     Raises:
-        InterplayError: as `Classifier.fit`; nothing to search; no time; the folder holds another search; Optuna is not
-            installed; 20 trials in a row without a value.
+        InterplayError: as `Classifier.fit`; nothing to search; no time; the folder holds another search, or a database
+            that cannot be read or written; Optuna is not installed; 20 trials in a row without a value.
     """
     if not minutes > 0 or (trials is not None and trials < 1):
         raise InterplayError(
             f"A search needs minutes above 0 and at least one trial: got {minutes}, {trials}."
         )
     plan = _plan(backbone, method, as_table(data), settings or {}, head or {}, training or {}, multi_loss)
+    with database_errors(Path(folder)):
+        return _searched(plan, Path(folder), minutes, trials, after, clock)
+
+
+def _searched(
+    plan: _Plan,
+    folder: Path,
+    minutes: float,
+    trials: int | None,
+    after: Callable[[SearchReport], None] | None,
+    clock: Callable[[], float],
+) -> SearchReport:
+    """The trials themselves; arguments are those of `search`."""
     study = Study(
-        Path(folder),
+        folder,
         plan.ranges,
         plan.course(),
         plan.training.seed,

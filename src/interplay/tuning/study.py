@@ -62,6 +62,27 @@ def need_optuna() -> None:
         raise InterplayError("The search needs Optuna, which is not installed: pip install optuna.")
 
 
+@contextlib.contextmanager
+def database_errors(folder: Path) -> Iterator[None]:
+    """Tell in a sentence what goes wrong with the database of a search, as on a full disk.
+
+    Raises:
+        InterplayError: it cannot be read or written.
+    """
+    need_optuna()
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError) as problem:
+        inner = problem.__cause__ if isinstance(problem, StorageInternalError) else problem
+        reason = getattr(inner, "orig", None) or inner
+        raise InterplayError(
+            f"{folder / DATABASE} cannot be read or written ({reason}): make room, or choose another folder."
+        ) from problem
+
+
 class Study:
     """The trials in a folder; close it behind the last one.
 
