@@ -30,7 +30,7 @@ from interplay.metrics.classification import Kind
 from interplay.parts.heads import Head, HeadSettings
 from interplay.tasks.classify import MultiLoss, PairClassifier
 from interplay.towers.backbone import Backbone
-from interplay.typed import expect
+from interplay.typed import expect, fits
 
 WEIGHTS = "method.safetensors"
 CONFIG = "config.json"
@@ -194,7 +194,7 @@ def read_header(folder: Path, task: Task | None = None) -> dict[str, Any]:
             "interplay."
         )
     made_for = raw.get("task", "classification")
-    if made_for not in _LOADERS:
+    if not fits(made_for, Task):
         raise InterplayError(
             f"{path} was made for {_shown(made_for)}, which this version of interplay does not know: update interplay."
         )

@@ -117,6 +117,13 @@ def test_what_is_refused_leaves_nothing(
         assert not list(tmp_path.iterdir()), words
 
 
+def test_a_depth_that_the_towers_lack_is_told(run: Run, stream: Path, tmp_path: Path) -> None:
+    words = ("--data", stream, "--out", tmp_path / "run", "--epochs", 1, "--no-progress", "--set", "rank=2")
+    done = run("continual", *words, "depth=99")
+    assert done.code == 0, done.err
+    assert "depth = 99 stands for " in done.err
+
+
 def test_a_folder_of_the_users_is_no_run_folder(run: Run, toy: Path, tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("mine")
     done = run("train", "--method", "text_probe", "--data", toy, "--out", tmp_path)

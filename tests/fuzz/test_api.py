@@ -88,7 +88,7 @@ def retriever(world: World, tiny: Backbone) -> Retriever:
     return Retriever.from_pretrained(world.retriever, backbone=tiny)
 
 
-QUICK_AND_WHOLE = pytest.mark.parametrize("every", [19, pytest.param(1, marks=pytest.mark.slow)])
+QUICK_AND_WHOLE = pytest.mark.parametrize("every", [47, pytest.param(1, marks=pytest.mark.slow)])
 Calls = dict[str, Callable[[Any], Any]]
 
 

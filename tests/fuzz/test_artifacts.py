@@ -78,7 +78,7 @@ def uses(world: World, run: Path, of: str) -> list[object]:
     return ["search", run, "red", "--gallery", world.retriever / "gallery.db"]
 
 
-@pytest.mark.parametrize("every", [31, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [61, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("of", ["run", "retriever"])
 def test_headers_that_say_something_else(
     of: str, every: int, world: World, tmp_path: Path, tally: Tally
@@ -98,7 +98,7 @@ def test_headers_that_say_something_else(
     tally.check()
 
 
-@pytest.mark.parametrize("times", [10, pytest.param(150, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [4, pytest.param(150, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("of", ["run", "retriever"])
 def test_flipped_bytes(of: str, times: int, world: World, tmp_path: Path, tally: Tally) -> None:
     whole = (getattr(world, of) / WEIGHTS).read_bytes()

@@ -114,6 +114,16 @@ def open_retriever(folder: str, backbone: str | None = None) -> Retriever:
     return found
 
 
+def note_depth(settings: Mapping[str, Any], backbone: Backbone) -> None:
+    """Say so where more layers are to be prompted than the towers have: the methods prompt all that there are."""
+    shape, depth = backbone.shape, settings.get("depth")
+    layers = min(shape.image.depth, shape.text.depth)
+    if isinstance(depth, int) and depth > layers:
+        note(
+            f"depth = {depth} stands for {layers} here: the shallower tower of {backbone.name} has no more layers."
+        )
+
+
 def task_of(folder: str) -> Task:
     """What the trained method of a run folder was made for.
 

@@ -16,7 +16,14 @@ from interplay.commands.output import columns as aligned
 from interplay.commands.places import out_folder
 from interplay.commands.reading import Reading
 from interplay.commands.recalls import average, joint_report, stream_report
-from interplay.commands.runs import changing, open_backbone, open_retriever, open_table, recorded_run
+from interplay.commands.runs import (
+    changing,
+    note_depth,
+    open_backbone,
+    open_retriever,
+    open_table,
+    recorded_run,
+)
 from interplay.commands.values import assignments, given, spelled
 from interplay.errors import InterplayError
 from interplay.files import delete, write_text
@@ -116,6 +123,7 @@ def continual(
         config |= {"min_rows": min_rows, "small": small}
     config |= reading.given
     loaded = open_backbone(backbone, random_weights=random_weights)
+    note_depth(changes, loaded)
     retriever = Retriever(loaded, choice.name, settings=changes, seed=training.seed)
     table = open_table(data, on_bad_row, reading)
     sessions = sessions_of(

@@ -12,7 +12,7 @@ from interplay.commands.output import Result
 from interplay.commands.output import columns as aligned
 from interplay.commands.places import out_folder
 from interplay.commands.reading import Reading
-from interplay.commands.runs import open_backbone, open_table, recorded_run
+from interplay.commands.runs import note_depth, open_backbone, open_table, recorded_run
 from interplay.commands.values import assignments, given, spelled
 from interplay.errors import InterplayError
 
@@ -103,6 +103,7 @@ def train(
         **reading.given,
     }
     loaded = open_backbone(backbone, random_weights=random_weights)
+    note_depth(changes, loaded)
     table = open_table(data, on_bad_row, reading)
     runs = []
     for seed in range(training.seed, training.seed + seeds):
