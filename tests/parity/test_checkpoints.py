@@ -29,7 +29,8 @@ from interplay import InterplayError, load_backbone
 from interplay.data.batches import EncodedTable
 from interplay.data.image_cache import ImageCache
 from interplay.data.readers import load
-from interplay.towers.backbone import bundled_folder, shape_of
+from interplay.towers.backbone import bundled_folder, from_clip, shape_of
+from interplay.towers.checkpoint import read_checkpoint
 from interplay.towers.preprocessing import to_square
 from tests.parity.checkpoints import (
     TEXTS,
@@ -397,3 +398,12 @@ def test_long_texts_print_no_warning_about_indexing(
 
 def test_the_bundled_backbone_equals_transformers(pictures: list[Path]) -> None:
     assert_equal(load_backbone("tiny"), str(bundled_folder()), pictures, TEXTS)
+    folder, tiny = str(bundled_folder()), load_backbone("tiny")
+    checked = read_checkpoint(folder, folder)
+    other = from_clip(
+        checked.model, checked.tokenizer, "tiny", checked.normalisation, checked.square
+    )  # as a stranger's
+    assert (tiny.shape, tiny.scale, tiny.square) == (other.shape, other.scale, other.square)
+    assert (tiny.digest, tiny.image.normalisation) == (other.digest, other.image.normalisation)
+    assert tiny.tokenizer_json() == other.tokenizer_json()
+    assert shape_of("tiny") == shape_of(folder)

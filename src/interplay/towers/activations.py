@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from transformers.activations import ACT2FN
 
 _SLOPE = 1.702
 
@@ -47,5 +46,9 @@ class QuickGELU(nn.Module):
 
 def activation(name: str) -> nn.Module:
     """The activation that a checkpoint calls `name`, as `transformers` spells it."""
-    found: nn.Module = QuickGELU() if name == "quick_gelu" else ACT2FN[name]
+    if name == "quick_gelu":
+        return QuickGELU()
+    from transformers.activations import ACT2FN
+
+    found: nn.Module = ACT2FN[name]
     return found

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from transformers import AutoTokenizer, CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 
 from interplay.errors import InterplayError, unknown, wrong_type
-from interplay.towers.checkpoint import end_token, pools_highest_id, read_checkpoint, read_config
+from interplay.files import read_json
 from interplay.towers.clip import ImageTower, TextTower, load_image_tower, load_text_tower
-from interplay.towers.preprocessing import CLIP_PIXELS, Normalisation, Square
-from interplay.towers.presets import COUNTED, HUB_ORGANISATION, PRESETS
+from interplay.towers.preprocessing import CLIP_PIXELS, Normalisation, Square, normalisation_of
+from interplay.towers.presets import COUNTED, HUB_ORGANISATION, PRESETS, TINY
 from interplay.towers.tokens import Shape, Side, TowerShape
 from interplay.typed import expect
+
+if TYPE_CHECKING:
+    from transformers import CLIPConfig, CLIPModel
 
 BUNDLED = "tiny"
 
@@ -115,6 +118,8 @@ class Backbone(nn.Module):
 
     def tokenizer_json(self) -> str | None:
         """The tokenizer as the `tokenizers` package reads it, without cutting and padding; None if it is no such."""
+        from transformers import PreTrainedTokenizerFast
+
         if not isinstance(self._tokenizer, PreTrainedTokenizerFast):
             return None
         fast = Tokenizer.from_str(self._tokenizer.backend_tokenizer.to_str())
@@ -130,6 +135,8 @@ def _numbers(normalisation: Normalisation) -> Tensor:
 
 
 def _tower_shapes(config: CLIPConfig, end: int) -> Shape:
+    from interplay.towers.checkpoint import pools_highest_id
+
     image, text = config.vision_config, config.text_config
     return Shape(
         image=TowerShape(
@@ -161,6 +168,7 @@ def _tower_shapes(config: CLIPConfig, end: int) -> Shape:
 
 def clip_config(shape: Shape) -> CLIPConfig:
     """The `transformers` configuration of a geometry, for random weights and for parity tests."""
+    from transformers import CLIPConfig
 
     def common(side: TowerShape) -> dict[str, Any]:
         return {
@@ -201,14 +209,35 @@ def from_clip(
         normalisation: of the pixels; by default CLIP's.
         square: how pictures are cut; by default as CLIP does.
     """
+    from interplay.towers.checkpoint import end_token
+
     shape = _tower_shapes(model.config, end_token(model.config, tokenizer))
+    return _from_weights(name, shape, model.state_dict(), tokenizer, normalisation, square)
+
+
+def _from_weights(
+    name: str,
+    shape: Shape,
+    weights: Mapping[str, Tensor],
+    tokenizer: Any,
+    normalisation: Normalisation,
+    square: Square | None = None,
+) -> Backbone:
+    """Towers from the tensors of a `transformers.CLIPModel`, by its own names."""
+    weights = {key: value.detach().float() for key, value in weights.items()}
     with torch.device("meta"):
         image = ImageTower(shape.image, normalisation)
         text = TextTower(shape.text)
-    weights = {key: value.detach().float() for key, value in model.state_dict().items()}
     load_image_tower(image, weights)
     load_text_tower(text, weights)
     return Backbone(name, image, text, float(weights["logit_scale"].exp()), tokenizer, square)
+
+
+def _bundled() -> Backbone:
+    """`tiny` from the package's own files, which need none of the care that a stranger's checkpoint needs."""
+    folder = bundled_folder()
+    pixels = normalisation_of(read_json(folder / "preprocessor_config.json"))
+    return _from_weights(BUNDLED, TINY, load_file(folder / "model.safetensors"), bundled_tokenizer(), pixels)
 
 
 def bundled_folder() -> Path:
@@ -218,8 +247,6 @@ def bundled_folder() -> Path:
 
 def _place(name: str) -> str:
     """What `from_pretrained` has to be given for a backbone's name."""
-    if name == BUNDLED:
-        return str(bundled_folder())
     if name in PRESETS:
         return f"{HUB_ORGANISATION}/{name}"
     check_loadable(name)
@@ -247,13 +274,14 @@ def shape_of(name: str) -> Shape:
     Raises:
         InterplayError: the backbone is unknown, cannot be reached, or is no CLIP checkpoint.
     """
-    if name in COUNTED:
-        return COUNTED[name]
+    known = {BUNDLED: TINY} | PRESETS | COUNTED
+    if name in known:
+        return known[name]
     place = _place(name)
-    if name in PRESETS:
-        return PRESETS[name]
     if place.removeprefix(f"{HUB_ORGANISATION}/") in PRESETS:
         return PRESETS[place.removeprefix(f"{HUB_ORGANISATION}/")]
+    from interplay.towers.checkpoint import pools_highest_id, read_config
+
     config = read_config(place, name)
     old = pools_highest_id(config)
     return _tower_shapes(
@@ -263,7 +291,9 @@ def shape_of(name: str) -> Shape:
 
 def bundled_tokenizer() -> Any:
     """The tokenizer of `tiny`."""
-    return AutoTokenizer.from_pretrained(str(bundled_folder()))
+    from transformers.models.clip.tokenization_clip import CLIPTokenizer
+
+    return CLIPTokenizer.from_pretrained(str(bundled_folder()))
 
 
 def random_backbone(name: str, seed: int = 0) -> Backbone:
@@ -273,6 +303,8 @@ def random_backbone(name: str, seed: int = 0) -> Backbone:
     """
     check_loadable(name)
     shape = shape_of(name)
+    from transformers import CLIPModel
+
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = CLIPModel(clip_config(shape))
@@ -298,6 +330,10 @@ def load_backbone(
     expect("the backbone", name, str)
     if random_weights:
         return random_backbone(name, seed)
+    if name == BUNDLED:
+        return _bundled()
+    from interplay.towers.checkpoint import read_checkpoint
+
     found = read_checkpoint(_place(name), name, allow_pickle=allow_pickle)
     return from_clip(found.model, found.tokenizer, name, found.normalisation, found.square)
 

@@ -108,7 +108,7 @@ def rules_of(processor: Any, size: int, name: str) -> tuple[Square, Normalisatio
     """
     settings = processor.to_dict()
     try:
-        square, normalisation = _square(settings, size), _normalisation(settings)
+        square, normalisation = _square(settings, size), normalisation_of(settings)
         _check(processor, square, normalisation)
     except _Unsupported as problem:
         raise InterplayError(
@@ -149,7 +149,8 @@ def _square(settings: Mapping[str, Any], size: int) -> Square:
     return Square(size, None if resize == size else resize, int(settings["resample"]))
 
 
-def _normalisation(settings: Mapping[str, Any]) -> Normalisation:
+def normalisation_of(settings: Mapping[str, Any]) -> Normalisation:
+    """What the settings of an image processor say of the pixels."""
     divisor = round(1 / settings["rescale_factor"], 9) if settings.get("do_rescale") else 1.0
     if not settings.get("do_normalize"):
         return Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), divisor)

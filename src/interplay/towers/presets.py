@@ -38,6 +38,21 @@ PRESETS: dict[str, Shape] = {
     "clip-vit-large-patch14-336": _clip(1024, 24, 336, 14, 768, 768),
 }
 
+TINY = Shape(
+    image=TowerShape(width=144, depth=12, heads=3, hidden=576, joint=128, image_size=64, patch_size=16),
+    text=TowerShape(
+        width=128,
+        depth=12,
+        heads=4,
+        hidden=512,
+        joint=128,
+        vocabulary=3435,
+        positions=64,
+        end_token=3434,
+    ),
+)
+"""The geometry of the bundled checkpoint, `tiny`."""
+
 COUNTED: dict[str, Shape] = {
     "glip-tiny": Shape(
         image=TowerShape(width=96, depth=12, heads=3, hidden=384, joint=96, image_size=448, patch_size=4),
