@@ -20,10 +20,11 @@ from interplay.parts.heads import HeadSettings
 from interplay.tasks.classify import PairClassifier
 from interplay.tasks.trainable import PairBatch
 from interplay.towers.backbone import Backbone
-from interplay.training.checkpoints import BEST, LAST, AtomicCheckpointIO, read_checkpoint
+from interplay.training.checkpoints import AtomicCheckpointIO, read_checkpoint
 from interplay.training.prefix_cache import behind_front
+from interplay.training.report import BEST, LAST, FitReport
 from interplay.training.settings import TrainSettings, learning_rate_factor
-from interplay.training.train import FitReport, fit
+from interplay.training.train import fit
 from tests.train.toy import toy_backbone, toy_model, toy_table
 
 Tables = tuple[EncodedTable, EncodedTable]

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from interplay.training.checkpoints import BEST, LAST, read_checkpoint
+from interplay.training.checkpoints import read_checkpoint
+from interplay.training.report import BEST, LAST
 from tests.forking import Runs
 
 

@@ -15,7 +15,6 @@ from torch import Tensor
 from interplay import artifacts
 from interplay.classification.inputs import encode_table, few, pairs_of, training_of
 from interplay.classification.predict import evaluate, predict
-from interplay.classification.probe import fit_closed, fit_probe
 from interplay.classification.report import Report, report
 from interplay.data.picture_sources import Images, Words, text_list
 from interplay.data.readers import Source, as_table
@@ -29,8 +28,8 @@ from interplay.parts.heads import HeadSettings
 from interplay.seeds import check_seed
 from interplay.tasks.classify import MultiLoss, PairClassifier
 from interplay.towers.backbone import Backbone, as_backbone
+from interplay.training.report import FitReport
 from interplay.training.settings import TrainSettings
-from interplay.training.train import FitReport, fit
 from interplay.typed import expect, fits
 
 Part = Split | Literal["all"]
@@ -181,6 +180,9 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
         self, table: PairTable, settings: TrainSettings, run: str | Path | None, *, resume: bool
     ) -> FitReport:
         """`fit`; what fails leaves a half-made model behind."""
+        from interplay.classification.probe import fit_closed, fit_probe
+        from interplay.training.train import fit
+
         table = self._begin(table)
         assert self.model is not None
         assert self.card is not None

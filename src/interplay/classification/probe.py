@@ -22,7 +22,7 @@ from interplay.parts.heads import pair_features
 from interplay.tasks.classify import PairClassifier
 from interplay.towers.backbone import Backbone
 from interplay.towers.walk import encode_pair
-from interplay.training.train import FitReport
+from interplay.training.report import FitReport
 
 GRID = (1e-6, 1e-4, 1e-2, 1.0, 1e2, 1e4, 1e6)
 SEARCH_STEPS = 8

@@ -157,9 +157,7 @@ def data_list() -> Result:
 
     Example: interplay data list
     """
-    from interplay.data.openmoji import OPENMOJI
-
-    rows = [{"name": name, "summary": EMBEDDED[name]} for name in OPENMOJI]
+    rows = [{"name": name, "summary": summary} for name, summary in EMBEDDED.items()]
     text = aligned(("data set", "what it asks"), [(row["name"], row["summary"]) for row in rows])
     return Result(
         rows,

@@ -216,7 +216,7 @@ def _begun(folder: Path) -> bool:
     """Whether anything was learned in a folder."""
     from interplay.artifacts import WEIGHTS
     from interplay.retrieval.run_folder import SESSIONS
-    from interplay.training.checkpoints import LAST
+    from interplay.training.report import LAST
 
     return any((folder / name).exists() for name in (WEIGHTS, LAST, SESSIONS))
 

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from interplay.data.schema import PairTable
 from interplay.errors import InterplayError
@@ -60,6 +58,9 @@ def contact_sheet(table: PairTable, path: str | Path, rows: int = 4, columns: in
     Raises:
         InterplayError: the table is empty, a picture cannot be read, or the file cannot be written.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     if not len(table):
         raise InterplayError(f"{table.name} has no rows to show.")
     count = min(rows * columns, len(table))

@@ -7,7 +7,6 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
@@ -66,6 +65,8 @@ class TaskKeys(nn.Module):
 
     def fit(self, side: Side, keys: Float[Tensor, "samples joint"]) -> None:
         """Centres of the last session: k-means from a fixed seed; with fewer distinct samples they repeat."""
+        from sklearn.cluster import KMeans
+
         data = keys.detach().cpu().double().numpy()
         distinct = len(np.unique(data, axis=0))
         with threadpool_limits(1):

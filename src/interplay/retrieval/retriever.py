@@ -32,8 +32,8 @@ from interplay.tasks.stream import FEWEST_PICTURES, Session, by_picture, check_s
 from interplay.towers.backbone import Backbone, as_backbone
 from interplay.towers.tokens import SIDES, Side
 from interplay.towers.walk import Routes, encode_pair
+from interplay.training.report import FitReport
 from interplay.training.settings import TrainSettings
-from interplay.training.train import FitReport, fit
 from interplay.typed import expect
 
 if TYPE_CHECKING:
@@ -178,6 +178,8 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
             if method.reads_keys:
                 train = replace(train, keys=keys)
                 validation = replace(validation, keys=self._keys_of(validation))
+            from interplay.training.train import fit
+
             model = PairRetriever(method, self.joint, self.backbone.scale)
             with tempfile.TemporaryDirectory() as scratch:
                 folder = Path(run) if run is not None else Path(scratch)

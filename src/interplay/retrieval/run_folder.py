@@ -18,7 +18,7 @@ from interplay import artifacts
 from interplay.errors import InterplayError
 from interplay.files import delete, leftovers, write_text
 from interplay.locks import writing
-from interplay.training.checkpoints import BEST, LAST
+from interplay.training.report import BEST, LAST
 
 SESSIONS = "sessions"
 """Folder for checkpoints and logs of a stream's sessions."""

@@ -210,13 +210,20 @@ class ImageTower(Tower):
         return pooled
 
 
+def _embedding(rows: int, width: int) -> nn.Embedding:
+    """`nn.Embedding`; on the meta device nothing is drawn, for which torch would import its compiler."""
+    if torch.get_default_device().type == "meta":
+        return nn.Embedding(rows, width, _weight=torch.empty(rows, width))
+    return nn.Embedding(rows, width)
+
+
 class TextTower(Tower):
     """CLIP's causal text transformer. Reads token ids (batch, length) that end in `shape.end_token`."""
 
     def __init__(self, shape: TowerShape) -> None:
         super().__init__()
         self.shape = shape
-        self.words = nn.Embedding(shape.vocabulary, shape.width)
+        self.words = _embedding(shape.vocabulary, shape.width)
         self.positions = nn.Parameter(torch.zeros(shape.positions, shape.width))
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.depth))
         self.norm_out = nn.LayerNorm(shape.width, eps=shape.epsilon)

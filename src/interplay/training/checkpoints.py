@@ -24,11 +24,7 @@ from torch import Tensor
 
 from interplay.errors import InterplayError
 from interplay.files import write_atomically, write_text
-
-LAST = "last.ckpt"
-"""Everything that a run needs to go on, written after every epoch."""
-BEST = "best.ckpt"
-"""The weights of the epoch with the best validation value."""
+from interplay.training.report import BEST, LAST, Epoch
 
 
 def check_plain(value: Any, where: str = "checkpoint") -> None:
@@ -93,9 +89,6 @@ class AtomicCheckpointIO(CheckpointIO):
     def remove_checkpoint(self, path: str | Path) -> None:
         """Delete a checkpoint."""
         Path(path).unlink(missing_ok=True)
-
-
-Epoch = dict[str, float | int]
 
 
 @dataclass

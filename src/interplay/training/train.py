@@ -9,7 +9,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,7 @@ from interplay.locks import writing
 from interplay.tasks.trainable import Trainable
 from interplay.towers.backbone import Backbone
 from interplay.training.checkpoints import (
-    BEST,
-    LAST,
     AtomicCheckpointIO,
-    Epoch,
     History,
     RunRecorder,
     TrainingBar,
@@ -39,48 +36,8 @@ from interplay.training.checkpoints import (
 )
 from interplay.training.lightning_module import PairTraining
 from interplay.training.prefix_cache import PrefixCache
+from interplay.training.report import BEST, LAST, VALIDATION, FitReport
 from interplay.training.settings import SMALLER_IS_BETTER, TrainSettings, course_apart, monitored
-
-_VALIDATION = "validation_"
-
-
-@dataclass(frozen=True)
-class FitReport:
-    """What came out of a training run.
-
-    Attributes:
-        best_epoch: from 1; the model holds its weights.
-        best_value: its value of the monitored validation metric.
-        monitor: which one.
-        history: one record an epoch, as in `metrics.jsonl`.
-        seconds: of all epochs, those before a resume included.
-        seconds_per_epoch: on average.
-        steps: optimizer steps.
-        parameters: how many numbers were trained.
-    """
-
-    best_epoch: int
-    best_value: float
-    monitor: str
-    history: list[Epoch]
-    seconds: float
-    seconds_per_epoch: float
-    steps: int
-    parameters: int
-
-    @property
-    def validation(self) -> dict[str, float]:
-        """Metrics and loss on validation at the best epoch; of what has no epochs, the monitored metric alone."""
-        best = (
-            self.history[self.best_epoch - 1]
-            if self.history
-            else {f"{_VALIDATION}{self.monitor}": self.best_value}
-        )
-        return {
-            name.removeprefix(_VALIDATION): float(value)
-            for name, value in best.items()
-            if name.startswith(_VALIDATION)
-        }
 
 
 def fit(
@@ -122,7 +79,7 @@ def fit(
             )
         history = found or History(course)
         name = monitored(settings, model.monitors)
-        monitor = f"{_VALIDATION}{name}"
+        monitor = f"{VALIDATION}{name}"
         recorder = RunRecorder(
             run,
             history,

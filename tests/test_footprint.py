@@ -1,0 +1,37 @@
+"""What is not imported: nothing heavy for what needs none of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+TRAINING = ("lightning", "torchmetrics", "sklearn", "scipy", "peft", "accelerate", "torch.distributed.tensor")
+DRAWING_AND_SERVING = ("matplotlib", "pymilvus", "milvus_lite", "onnx", "ray", "optuna", "tensorboard")
+COMPILER = ("torch._dynamo", "sympy", "transformers.modeling_utils")
+LIGHT = (*TRAINING, *DRAWING_AND_SERVING, *COMPILER)
+
+
+def imported(code: str) -> set[str]:
+    """The modules that a fresh interpreter has after it ran some lines."""
+    shown = subprocess.run(
+        [sys.executable, "-c", f"import sys\n{code}\nprint(*sys.modules, file=sys.stderr)"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return set(shown.stderr.split("\n")[-2].split())
+
+
+@pytest.mark.parametrize("name", ["Classifier", "Retriever", "Gallery", "AdapterBank", "load"])
+def test_what_only_reads_and_predicts_imports_no_training(name: str) -> None:
+    found = imported(f"import interplay; interplay.{name}")
+    assert "torch" in found
+    assert found.isdisjoint(LIGHT)
+
+
+def test_the_bundled_backbone_is_loaded_without_models_of_transformers() -> None:
+    found = imported("import interplay; interplay.load_backbone('tiny').tokenize(['a red apple'])")
+    assert "transformers" in found
+    assert found.isdisjoint(LIGHT)
