@@ -180,11 +180,16 @@ def read_header(folder: Path, task: Task | None = None) -> dict[str, Any]:
         raise InterplayError(f"{folder} holds no trained method: there is no {WEIGHTS} in it.")
     try:
         with safe_open(path, framework="pt") as file:
-            header = (file.metadata() or {}).get("interplay")
+            about = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise InterplayError(f"{path} is damaged or no safetensors file ({error}).") from error
+    header = about.get("interplay")
     if header is None:
         raise InterplayError(f"{path} was not written by interplay: its header does not say what it holds.")
+    if more := {*about} - {"interplay", "checksum", "format"}:
+        raise InterplayError(
+            f"The header of {path} is damaged: it holds '{min(more)}', which nobody writes there."
+        )
     raw = parsed_json(header, f"The header of {path}")
     if not isinstance(raw, dict):
         raise InterplayError(f"The header of {path} is damaged: it describes no trained method.")
