@@ -55,7 +55,8 @@ def test_continual_reads_every_recipe(recipe: Recipe) -> None:
     )
     options = keywords | keywords.pop("settings")
     stored = yaml.safe_load(path.read_text("utf-8"))
-    assert {key: list(options[key]) if key == "set" else options[key] for key in stored} == stored
+    options["set"] = list(options.get("set", ()))
+    assert {key: options[key] for key in stored} == stored
     choice = choose(recipe.method)
     choice.build(PRESETS[stored["backbone"]], assignments(stored["set"], choice.method.Settings, "set"))
 
