@@ -63,7 +63,7 @@ def cell(
     trained = [p.numel() for p in retriever.method.parameters() if p.requires_grad]
     start = time.perf_counter()
     names = tuple(session.name for session in sessions)
-    evaluation = StreamEvaluation(backbone, sessions, split, reserve=retriever.method.reserve)
+    evaluation = StreamEvaluation(backbone, sessions, split, reserve=retriever.method.traits.reserve)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         if row.get("joint"):
@@ -81,7 +81,7 @@ def cell(
         "seed": seed,
         "order": names,
         "split": split,
-        "trained_parameters": sum(trained) if choose(row["method"]).method.solver == "gradient" else 0,
+        "trained_parameters": sum(trained) if choose(row["method"]).method.traits.solver.by_gradient else 0,
         "seconds": round(time.perf_counter() - start, 1),
         "threads": torch.get_num_threads(),
         "backbone_digest": backbone.digest,

@@ -86,7 +86,7 @@ def untuned() -> Grid:
 
 def tunable(cell: Cell) -> bool:
     """Whether a cell has a schedule."""
-    return choose(cell.method).method.solver == "gradient"
+    return choose(cell.method).method.traits.solver.by_gradient
 
 
 def record_of(data: str) -> Path:

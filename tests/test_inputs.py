@@ -253,10 +253,10 @@ def test_the_side_that_a_head_does_not_read_changes_nothing(name: str) -> None:
                 same = torch.allclose(model(backbone, other), logits, atol=1e-5, rtol=1e-5)
                 enough = model.reads == (side,)
                 assert same or not enough, (head, side)
-                assert enough or not same or model.method.coupled, (head, side)
+                assert enough or not same or model.method.traits.coupled, (head, side)
                 apart[side] |= enough
     method = subject.method()
-    assert apart["image"] or (method.coupled and not method.coupled_by_route)
+    assert apart["image"] or (method.traits.coupled and not method.traits.routed_by_image)
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_the_rows_of_the_ablation_differ_in_nothing_but_what_they_ablate() -> No
         assert {cell.seed for cell in cells} == {0}
         for setting in ("head", "training", "multi_loss"):
             assert len({str(getattr(cell, setting)) for cell in cells}) == 1, setting
-        assert all(choose(cell.method).method.solver == "gradient" for cell in cells)
+        assert all(choose(cell.method).method.traits.solver.by_gradient for cell in cells)
         bare, *prompted = [choose(cell.method).build(shape, cell.settings) for cell in cells]
         assert not list(bare.parameters())
         assert len({tuple(method.schedule.prompted) for method in prompted}) == 1  # type: ignore[attr-defined]

@@ -21,6 +21,8 @@ from interplay.methods.mitp import Mitp
 from interplay.methods.p_clip import PClip
 from interplay.methods.pmf import Pmf
 from interplay.methods.s_prompts import SPrompts
+from interplay.methods.solvers import Nothing
+from interplay.methods.traits import Traits
 from interplay.methods.zero_shot import ZeroShot
 from interplay.parts.temporal_prompts import Prompts
 from interplay.towers.backbone import Backbone
@@ -406,7 +408,7 @@ class CoopThatReservesTooLittle(Coop):
 
     def __init__(self, shape: Shape, settings: Any) -> None:
         super().__init__(shape, settings)
-        self.reserve = 0
+        self.traits = Traits()
 
 
 @breaks(rules.it_says_what_it_is, "p_clip", "a range for no setting")
@@ -420,7 +422,7 @@ class PClipThatSearchesWhatIsNot(PClip):
 class PClipThatIsNoProbe(PClip):
     """P-CLIP that claims to need no training."""
 
-    solver: ClassVar[Any] = "none"
+    traits = Traits(solver=Nothing())
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from interplay.errors import InterplayError
-from interplay.methods.base import Method, NoSettings, Solver
+from interplay.methods.base import Method, NoSettings
+from interplay.methods.solvers import Probe, Solver
 from interplay.parts.heads import PairFeatures
 from interplay.tasks.classify import PairClassifier
 from interplay.tasks.trainable import PairBatch
@@ -223,7 +224,7 @@ def one_side_equals_the_pair_or_is_refused(subject: Subject) -> None:
     method = subject.method()
     routes, pair = subject.routes(method), subject.walk(method)
     ids = subject.backbone.tokenize(TEXTS)
-    if method.coupled:
+    if method.traits.coupled:
         with pytest.raises(InterplayError, match="needs pairs"):
             encode(subject.backbone.image, "image", pixels(), method)
         return
@@ -299,14 +300,17 @@ def it_says_what_it_is(subject: Subject) -> None:
     assert set(method.ranges) <= set(fields), "there is a range for no setting"
     assert set(choice.preset) <= set(fields), "there is a variant of no setting"
     built = subject.method()
-    assert method.solver in get_args(Solver)
-    fits = (built.features in get_args(PairFeatures)) == (method.solver == "logistic")
-    assert fits, "features of the pair are for the logistic solver"
-    if method.solver != "gradient":
-        assert not list(built.parameters()), f"a solver '{method.solver}' trains no parameters"
-    room = built.reserve + max(len(row) for row in subject.backbone.tokenize(["cat"]).tolist())
+    solver = built.traits.solver
+    assert isinstance(solver, Solver)
+    assert solver == method.traits.solver, "a solver hangs on no settings"
+    if isinstance(solver, Probe):
+        read = solver.head({}, built.settings)["features"]
+        assert read in get_args(PairFeatures), "features of the pair are for the logistic solver"
+    if not solver.by_gradient:
+        assert not list(built.parameters()), f"what is trained {solver.words} trains no parameters"
+    room = built.traits.reserve + max(len(row) for row in subject.backbone.tokenize(["cat"]).tolist())
     assert room <= subject.backbone.shape.text.positions, "it leaves no room for words"
-    full = subject.backbone.tokenize(["word " * 40], reserve=built.reserve).expand(len(TEXTS), -1)
+    full = subject.backbone.tokenize(["word " * 40], reserve=built.traits.reserve).expand(len(TEXTS), -1)
     encode_pair(subject.backbone, pixels(), full, built, routes=subject.routes(built))
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
 
 from interplay.methods.base import Method, MethodChoice
+from interplay.methods.solvers import Probe
 from interplay.parts.heads import Head, HeadSettings
 from interplay.tasks.classify import PairClassifier
 from interplay.tasks.trainable import PairBatch, keys_of
@@ -72,9 +73,11 @@ class Subject:
     def classifier(self, seed: int = 3) -> PairClassifier:
         """The method under a head with random weights."""
         method = self.method(seed)
-        features = method.features
-        kind = HeadSettings(kind="linear", features=features) if features else HeadSettings(kind="pair")
-        head = Head(kind, self.backbone.shape.joint, CLASSES, self.backbone.scale)
+        pair, solver = HeadSettings(kind="pair"), method.traits.solver
+        chosen = (
+            HeadSettings(**solver.head(asdict(pair), method.settings)) if isinstance(solver, Probe) else pair
+        )
+        head = Head(chosen, self.backbone.shape.joint, CLASSES, self.backbone.scale)
         assert head.weight is not None
         torch.nn.init.normal_(head.weight)
         return PairClassifier(method, head)

@@ -121,7 +121,7 @@ def check_retriever(made: Retriever, folder: Path) -> None:
     backbone = made.backbone
     images, texts = made.encode_images(PICTURES).numpy(), made.encode_texts(TEXTS).numpy()
     pixels = normalised(made.prepare("image", PICTURES).read(range(5)), backbone)
-    ids = backbone.tokenize(TEXTS, reserve=made.method.reserve)
+    ids = backbone.tokenize(TEXTS, reserve=made.method.traits.reserve)
     longer = padded(ids, 5, backbone.text.shape.end_token)
     for name, wanted, inputs in (
         ("image", images, {"pixels": pixels}),
@@ -140,7 +140,7 @@ def routed(made: Retriever, items: Sequence[Any]) -> set[str]:
 
 @pytest.mark.parametrize("name", ["mitp", "blind_prompt"])  # prompts that see all, and prompts that see none
 def test_a_classifier_whose_prompts_have_a_view_of_their_own(name: str, tmp_path: Path) -> None:
-    coupled = choose(name).method.coupled
+    coupled = choose(name).method.traits.coupled
     check_classifier(name, tmp_path / "out", encoders=not coupled, backbone=towers(3, 3))
 
 
@@ -161,12 +161,12 @@ def test_every_method_exports_as_a_classifier(name: str, tmp_path: Path) -> None
         with pytest.raises(InterplayError, match=REFUSED[name]):
             check_classifier(name, tmp_path / "out", encoders=False)
         return
-    check_classifier(name, tmp_path / "out", encoders=not choose(name).method.coupled)
+    check_classifier(name, tmp_path / "out", encoders=not choose(name).method.traits.coupled)
 
 
 def retrieves(name: str) -> bool:
     choice = choose(name)
-    return choice.method.solver != "logistic" and not choice.method.coupled
+    return choice.method.traits.solver.retrieves and not choice.method.traits.coupled
 
 
 @pytest.mark.slow

@@ -100,7 +100,7 @@ def test_s_prompts_enter_in_front_of_the_norm_and_of_the_positions(
 ) -> None:
     torch.manual_seed(3)
     method = choose("s_prompts").build(backbone.shape, {"image_length": 3, "text_length": 2}).eval()
-    assert method.reserve == 2
+    assert method.traits.reserve == 2
     state = method.state_dict()
     tower = backbone.image
     x = tower.patches((pixels / 255 - tower.mean) / tower.deviation).flatten(2).transpose(1, 2)

@@ -267,7 +267,7 @@ def test_a_batch_of_one_pair_teaches_nothing_and_is_refused(towers: Backbone) ->
 UNCOUPLED = sorted(
     name
     for name, choice in choices().items()
-    if not choice.method.coupled and choice.method.solver == "gradient" and name != "head_only"
+    if not choice.method.traits.coupled and choice.method.traits.solver.by_gradient and name != "head_only"
 )  # under a head alone there is nothing to retrieve with
 
 

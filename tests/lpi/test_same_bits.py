@@ -43,7 +43,10 @@ def test_a_session_s_embeddings_do_not_change_with_its_place(
         asked["rank"] = rank
     choice = choose(name)
     method = choice.build(backbone.shape, {**choice.preset, **asked}).eval()
-    inputs: dict[Side, Tensor] = {"image": pixels, "text": backbone.tokenize(texts, reserve=method.reserve)}
+    inputs: dict[Side, Tensor] = {
+        "image": pixels,
+        "text": backbone.tokenize(texts, reserve=method.traits.reserve),
+    }
 
     def vectors(session: int) -> dict[Side, Tensor]:
         route = torch.full((len(pixels),), session)

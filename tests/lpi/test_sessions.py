@@ -40,7 +40,7 @@ def in_a_session(name: str) -> Method:
 
 
 # the logistic probes build no prompts and know no sessions
-IN_STREAMS = sorted(name for name, choice in choices().items() if choice.method.solver == "gradient")
+IN_STREAMS = sorted(name for name, choice in choices().items() if choice.method.traits.solver.by_gradient)
 ISOLATED = [name for name in IN_STREAMS if in_a_session(name).isolates]
 BANKED = [name for name in IN_STREAMS if in_a_session(name).bank is not None]
 

@@ -96,7 +96,7 @@ def test_the_streams_overwrite_the_slots_in_front_of_their_layers(
         tokens = backbone.image.layer(i, tokens)
     found = encode(backbone.image, "image", pixels, method)
     torch.testing.assert_close(found, backbone.image.pool(tokens), atol=2e-5, rtol=1e-4)
-    assert method.reserve == (3 if released else 0)
+    assert method.traits.reserve == (3 if released else 0)
 
 
 def test_heads_are_the_towers_own_where_they_are_released() -> None:

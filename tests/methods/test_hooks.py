@@ -14,6 +14,7 @@ from interplay.artifacts import build
 from interplay.classification.classifier import Classifier
 from interplay.data.schema import PairTable
 from interplay.methods.base import Method, NoSettings, choose
+from interplay.methods.traits import Traits
 from interplay.methods.zero_shot import ZeroShot
 from interplay.retrieval.retriever import Retriever
 from interplay.towers.backbone import Backbone
@@ -50,7 +51,7 @@ def test_the_image_tower_may_run_first(backbone: Backbone, pixels: Tensor, texts
     method, ids = Doubled(backbone), backbone.tokenize(texts)
     plain = encode_pair(backbone, pixels, ids, method)
     method.taken.clear()
-    method.align = "image_first"
+    method.traits = Traits(order="image_first")
     first = encode_pair(backbone, pixels, ids, method)
     assert method.taken == [Step(i, None) for i in range(5)] + [Step(None, i) for i in range(4)]
     assert torch.equal(plain.image, first.image)
@@ -129,4 +130,4 @@ def test_prompts_are_blind_only_where_a_method_says_so(backbone: Backbone, texts
     assert backbone.text.put(blind, torch.zeros(2, 16)).blind == 0
     assert backbone.text.drop(blind).blind == 0
     assert F.mse_loss(backbone.text.drop(blind).x, tokens.x) == 0
-    assert choose("zero_shot").method.own_embedding is False
+    assert choose("zero_shot").method.traits.own_embedding is False

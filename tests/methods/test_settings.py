@@ -25,7 +25,7 @@ def test_prompts_leave_room_for_a_word(name: str, settings: dict[str, Any], back
     with pytest.raises(InterplayError, match=f"'{name}' takes 38 of the 40 positions"):
         choose(name).build(backbone.shape, settings)
     shorter = {key: 37 if value == 38 else value for key, value in settings.items()}
-    assert choose(name).build(backbone.shape, shorter).reserve == 37
+    assert choose(name).build(backbone.shape, shorter).traits.reserve == 37
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_every_method_with_settings_worth_it_declares_ranges() -> None:
     declared = {choice.method for choice in choices().values() if choice.method.ranges}
     assert declared >= {choose(name).method for name in SEARCHED}
     for choice in choices().values():
-        if choice.method.solver != "gradient":
+        if not choice.method.traits.solver.by_gradient:
             assert not choice.method.ranges
 
 

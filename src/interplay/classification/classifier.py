@@ -92,15 +92,8 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
 
     def _head_settings(self) -> dict[str, Any]:
         """The head's settings: probes bring their own, and what is not trained reads class texts."""
-        method = choose(self.method_name)
-        built = method.settings(self.settings)
-        if method.method.solver == "logistic":
-            features = getattr(built, "features", None) or method.method.features
-            return {"kind": "linear", "features": features}
-        if method.method.solver == "none":
-            read = ("query", "class_text", "template")
-            return {**{key: value for key, value in self.head.items() if key in read}, "kind": "class_text"}
-        return self.head
+        choice = choose(self.method_name)
+        return choice.method.traits.solver.head(self.head, choice.settings(self.settings))
 
     def _kind_of(self, table: PairTable) -> Kind:
         """The table's kind of labels; refuses one without labels, or of the other kind than the classifier's."""
@@ -180,8 +173,7 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
         self, table: PairTable, settings: TrainSettings, run: str | Path | None, *, resume: bool
     ) -> FitReport:
         """`fit`; what fails leaves a half-made model behind."""
-        from interplay.classification.probe import fit_closed, fit_probe
-        from interplay.training.train import fit
+        from interplay.classification.solving import solve
 
         table = self._begin(table)
         assert self.model is not None
@@ -190,16 +182,9 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
             encode_table(table.split(name), self.backbone, reserve=self.model.reserve)
             for name in ("train", "validation")
         )
-        solver = self.model.method.solver
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(run) if run is not None else Path(scratch)
-            if solver == "gradient":
-                if self.model.head.settings.start == "probe":
-                    penalty = self.model.head.settings.start_penalty
-                    fit_probe(self.model, self.backbone, train, validation, inverse_penalty=penalty)
-                report = fit(self.model, self.backbone, train, validation, settings, folder, resume=resume)
-            else:
-                report = fit_closed(self.model, self.backbone, train, validation)
+            report = solve(self.model, self.backbone, train, validation, settings, folder, resume=resume)
             self.model.eval()
             self.card = replace(
                 self.card,
@@ -207,7 +192,7 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
                     f"validation_{name}": value
                     for name, value in evaluate(self.model, self.backbone, validation).items()
                 },
-                training=asdict(settings) if solver == "gradient" else {},
+                training=asdict(settings) if self.model.method.traits.solver.by_gradient else {},
             )
             if run is not None:
                 self.save_pretrained(folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from interplay.classification.predict import evaluate, predict
+from interplay.classification.predict import predict
 from interplay.data.batches import BatchLoader, EncodedTable, OrderedSampler, to_device
 from interplay.errors import InterplayError
 from interplay.metrics.classification import accuracy, f1
@@ -22,7 +21,6 @@ from interplay.parts.heads import pair_features
 from interplay.tasks.classify import PairClassifier
 from interplay.towers.backbone import Backbone
 from interplay.towers.walk import encode_pair
-from interplay.training.report import FitReport
 
 GRID = (1e-6, 1e-4, 1e-2, 1.0, 1e2, 1e4, 1e6)
 SEARCH_STEPS = 8
@@ -207,19 +205,3 @@ def _solve(inputs: Floats, targets: npt.NDArray[np.generic], penalty: float) -> 
     return np.concatenate([-solver.coef_, solver.coef_]) / 2, np.concatenate(
         [-solver.intercept_, solver.intercept_]
     ) / 2
-
-
-def fit_closed(
-    model: PairClassifier, backbone: Backbone, train: EncodedTable, validation: EncodedTable
-) -> FitReport:
-    """Fit what is not trained by gradient: a probe, or for zero-shot with several labels a threshold."""
-    start, monitor = time.perf_counter(), model.monitors[0]
-    if model.method.solver == "logistic":
-        probe = fit_probe(model, backbone, train, validation)
-        value, parameters = probe.value, probe.parameters
-    elif model.kind == "multi":
-        value, parameters, monitor = fit_threshold(model, backbone, validation), 1, "f1_micro"
-    else:
-        value, parameters = evaluate(model, backbone, validation)["accuracy"], 0
-    seconds = time.perf_counter() - start
-    return FitReport(1, value, monitor, [], seconds, seconds, 0, parameters)

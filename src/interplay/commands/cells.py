@@ -142,7 +142,7 @@ def _stream(
     retriever = Retriever(backbone, cell.recipe.method, settings=settings, seed=cell.seed)
     trained = trained_parameters(retriever)
     sessions = sessions_of(table)
-    evaluation = StreamEvaluation(backbone, sessions, SPLIT, reserve=retriever.method.reserve)
+    evaluation = StreamEvaluation(backbone, sessions, SPLIT, reserve=retriever.method.traits.reserve)
     begun = time.monotonic()
     _, matrix = run_stream(retriever, sessions, folder, settings=training, resume=True, evaluation=evaluation)
     summary = matrix.summary()

@@ -111,7 +111,7 @@ def _row(
         "method_parameters": method,
         "head_parameters": head,
         "seconds": time.monotonic() - begun,
-        "training": changes if classifier.model.method.solver == "gradient" else {},
+        "training": changes if classifier.model.method.traits.solver.by_gradient else {},
     }
 
 

@@ -63,7 +63,7 @@ def demo_retrieval(*, out: str = "demo-retrieval", epochs: int | None = None, se
     backbone = open_backbone(BACKBONE)
     retriever = Retriever(backbone, METHOD, settings=SETTINGS, seed=seed)
     changes: dict[str, Any] = TRAINING | ({} if epochs is None else {"epochs": epochs})
-    evaluation = StreamEvaluation(backbone, sessions, reserve=retriever.method.reserve)
+    evaluation = StreamEvaluation(backbone, sessions, reserve=retriever.method.traits.reserve)
     note(f"[1/{len(sessions)}] {TASKS[0]}")
 
     def report(matrix: ScoreMatrix) -> None:

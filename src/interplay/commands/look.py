@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from interplay.training.costs import Cost
     from interplay.training.memory import Memory
 
-_TRAINED = {"gradient": "by gradient", "logistic": "logistic regression", "none": "not at all"}
-
 EMBEDDED = {
     "openmoji/subgroup": "picture and name of an emoji: which sub-category? (one label)",
     "openmoji/attributes": "picture and masked name of an emoji: which of 23 words are in its name? (several labels)",
@@ -47,8 +45,8 @@ def methods() -> Result:
             {
                 "name": name,
                 "summary": cleandoc(choice.method.__doc__ or "").split("\n")[0],
-                "trained": _TRAINED[choice.method.solver],
-                "coupled": choice.method.coupled,
+                "trained": choice.method.traits.solver.words,
+                "coupled": choice.method.traits.coupled,
                 "variants": {variant: dict(preset) for variant, preset in choice.method.variants.items()},
             }
         )

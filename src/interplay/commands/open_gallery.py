@@ -59,7 +59,7 @@ def open_gallery(
     place = str(Path(run) / GALLERY) if gallery is None else gallery
     folder = Address.of(place).folder
     retriever = open_retriever(run, backbone)
-    if retriever.method.coupled:
+    if retriever.method.traits.coupled:
         raise InterplayError(
             f"The retriever of {run} lets image and text talk while they are encoded: a gallery needs each side "
             "encoded alone, as lpi-m and lpi-p do."

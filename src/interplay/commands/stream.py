@@ -144,7 +144,7 @@ def continual(
         "order": [session.name for session in sessions],
         "trained_parameters": trained_parameters(retriever),
     }
-    evaluation = StreamEvaluation(loaded, sessions, split, reserve=retriever.method.reserve)
+    evaluation = StreamEvaluation(loaded, sessions, split, reserve=retriever.method.traits.reserve)
     facts["counts"] = evaluation.counts()
     run = _joint if joint else _stream
     with recorded_run(folder, config | given(training), resume=resume):
@@ -155,14 +155,14 @@ def continual(
         f"\n\n{facts['trained_parameters']:,} trained parameters a session, {found['seconds']:.0f} seconds."
     )
     text += f"\nThe retriever is in {out}."
-    if not retriever.method.coupled:
+    if not retriever.method.traits.coupled:
         text += f" Search with it: interplay index {out} --images FOLDER"
     return Result(found, text)
 
 
 def trained_parameters(retriever: Retriever) -> int:
     """How many parameters one session trains."""
-    if retriever.method.solver != "gradient":
+    if not retriever.method.traits.solver.by_gradient:
         return 0
     return sum(parameter.numel() for parameter in retriever.method.parameters() if parameter.requires_grad)
 

@@ -142,7 +142,7 @@ def cells_of(rows: Mapping[str, Values], data: Mapping[str, Values], shared: Val
         shared: `backbone`, `random_weights`, `seeds`, `shares`, `head`, `training`, `multi_loss`.
     """
     seeds, shares = list(shared.get("seeds", [0])), list(shared.get("shares", [1.0]))
-    solvers = {name: choose(str(row.get("method", name))).method.solver for name, row in rows.items()}
+    solvers = {name: choose(str(row.get("method", name))).method.traits.solver for name, row in rows.items()}
     for seed in seeds:
         for source, special in data.items():
             for share in shares:
@@ -153,7 +153,7 @@ def cells_of(rows: Mapping[str, Values], data: Mapping[str, Values], shared: Val
                         key: {k: v for layer in layers for k, v in layer.get(key, {}).items()}
                         for key in _MERGED
                     }
-                    by_gradient = solvers[name] == "gradient"
+                    by_gradient = solvers[name].by_gradient
                     if seed != seeds[0] and not by_gradient and share == 1:
                         continue  # nothing of it depends on the seed
                     losses = [layer["multi_loss"] for layer in layers if "multi_loss" in layer]
@@ -167,7 +167,7 @@ def cells_of(rows: Mapping[str, Values], data: Mapping[str, Values], shared: Val
                         multi_loss=losses[-1] if losses else "bce",
                         share=float(share),
                         settings=merged["settings"],
-                        head={} if solvers[name] == "logistic" else merged["head"],
+                        head={} if solvers[name].own_head else merged["head"],
                         training=merged["training"] if by_gradient else {},
                     )
 

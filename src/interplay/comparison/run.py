@@ -169,7 +169,7 @@ def _peak(cell: Cell) -> float | None:
     """Peak memory of one training step, or None where the method has none or it cannot be measured here."""
     from interplay.training.memory import measure_step
 
-    if choose(cell.method).method.solver != "gradient":
+    if not choose(cell.method).method.traits.solver.by_gradient:
         return None
     pairs = cell.training.get("batch_size", TrainSettings.batch_size)
     try:

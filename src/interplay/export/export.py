@@ -133,7 +133,7 @@ def _described(source: Classifier | Retriever, encoders: bool) -> tuple[dict[str
             "method": source.method_name,
             "settings": source.settings,
             "sessions": list(source.sessions),
-            "context": source.backbone.text.shape.positions - source.method.reserve,
+            "context": source.backbone.text.shape.positions - source.method.traits.reserve,
         }
     if source.model is None or source.card is None:
         raise InterplayError("This Classifier is not trained yet: there is nothing to export.")
@@ -153,7 +153,7 @@ def _retriever(source: Retriever) -> dict[str, Graph]:
     from interplay.export.graphs import INPUTS, Graph, SideGraph
     from interplay.towers.tokens import SIDES
 
-    if source.method.coupled:
+    if source.method.traits.coupled:
         raise InterplayError(
             f"The method '{source.method_name}' with these settings encodes true pairs, so there are no encoders of "
             "one side to export."
@@ -177,12 +177,12 @@ def _classifier(source: Classifier, encoders: bool) -> dict[str, Graph]:
     graphs = {"pair.onnx": Graph(PairGraph(backbone, model), ("pixels", "ids"), outputs)}
     if not encoders:
         return graphs
-    if model.method.coupled or model.suffix is not None or model.class_prompts is not None:
+    if model.method.traits.coupled or model.suffix is not None or model.class_prompts is not None:
         raise InterplayError(
             f"The method '{source.method_name}' with this head reads image and text together, or makes its class texts "
             "itself, so there are no encoders of one side to export: leave 'encoders' (--encoders) out."
         )
-    chooser: Chooser = "training" if model.method.reads_keys else "none"
+    chooser: Chooser = "training" if model.method.traits.reads_keys else "none"
     for side in SIDES:
         module = SideGraph(backbone.tower(side), side, model.method, chooser)
         graphs[f"{side}.onnx"] = Graph(module, (INPUTS[side],), ("vectors",))

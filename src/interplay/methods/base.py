@@ -13,17 +13,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_type_hints
 from torch import Tensor, nn
 
 from interplay.errors import InterplayError, unknown
-from interplay.parts.heads import PairFeatures
+from interplay.methods.traits import Traits
 from interplay.parts.prompt_bank import PromptBank
 from interplay.ranges import Ranges
 from interplay.towers.tokens import Shape, Side, Tokens, Tower
-from interplay.towers.walk import Order, Pair, Routes, Step
+from interplay.towers.walk import Pair, Routes, Step
 from interplay.typed import expect, fits, in_code, in_words
 
 if TYPE_CHECKING:
     from interplay.towers.backbone import Backbone
-
-Solver = Literal["gradient", "logistic", "none"]
 
 
 @dataclass(frozen=True)
@@ -66,27 +64,8 @@ class Method(nn.Module, ABC):
     """Named settings: `{"mitp-small": {"layers": (7,)}}`."""
     ranges: ClassVar[Ranges] = {}
     """Settings worth searching, and where; combinations that contradict each other are left out by the search."""
-    coupled: bool = False
-    """True: the towers run in lock-step on true pairs, one side cannot be encoded alone."""
-    coupled_by_route: ClassVar[bool] = False
-    """True: all that crosses between the sides is the route, so that one side given its route can be encoded alone."""
-    reads_keys: ClassVar[bool] = False
-    """True: training needs the samples' keys (`pair_routes`, `training_route`, `objective`)."""
-    reserve: int = 0
-    """Text positions that prompts take behind the start token, so that captions have to leave them free."""
-    reads_last_layer: ClassVar[bool] = False
-    """True: the method reads rows behind the last layer other than the pooled one."""
-    solver: ClassVar[Solver] = "gradient"
-    """How it is trained: by gradient, by logistic regression on frozen features, or not at all."""
-    features: PairFeatures | None = None
-    """For the logistic solver: which features of the pair the regression reads."""
-    align: Order = "index"
-    """How the layers of unequally deep towers are paired, or which tower runs first (`steps`)."""
-    own_embedding: bool = False
-    """True: texts enter through an embedding of the method's own, which class texts that continue them would miss."""
-
-    fuses_vectors: ClassVar[bool] = False
-    """True: `pair_vectors` reads the final vectors, so a text has to end where its own end token stands."""
+    traits: Traits = Traits()
+    """What callers have to know beforehand; where it hangs on the settings, `__init__` replaces it."""
 
     def __init__(self, shape: Shape, settings: Any) -> None:
         super().__init__()
@@ -142,7 +121,7 @@ class Method(nn.Module, ABC):
     def vector(self, side: Side, tower: Tower, tokens: Tokens) -> Tensor:
         """Behind the last layer of one side: its vector in the joint space, (batch, joint), not normalised.
 
-        What it reads beside the pooled row is there only if the method `reads_last_layer`.
+        What it reads beside the pooled row is there only if its traits say `reads_rows`.
         """
         return tower.pool(tokens)
 
@@ -234,10 +213,14 @@ class Method(nn.Module, ABC):
         return 0
 
 
+_BESIDE = ("base", "solvers", "traits")
+"""Modules of this package that are no methods."""
+
+
 def _modules() -> list[str]:
     import interplay.methods as package
 
-    return [m.name for m in pkgutil.iter_modules(package.__path__) if m.name != "base"]
+    return [m.name for m in pkgutil.iter_modules(package.__path__) if m.name not in _BESIDE]
 
 
 def _class_in(module_name: str) -> type[Method]:
@@ -294,9 +277,10 @@ class MethodChoice:
                 words.
         """
         method = self.method(shape, self.settings(overrides))
-        if method.reserve + _TEXT > shape.text.positions:
+        reserve = method.traits.reserve
+        if reserve + _TEXT > shape.text.positions:
             raise InterplayError(
-                f"The method '{self.name}' takes {method.reserve} of the {shape.text.positions} positions of the text "
+                f"The method '{self.name}' takes {reserve} of the {shape.text.positions} positions of the text "
                 "tower, which leaves no room for words: choose fewer prompts."
             )
         return method

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
+from interplay.methods.traits import Traits
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import Shape
 from interplay.towers.walk import Pair
@@ -57,9 +58,7 @@ class CmaClip(Method):
     """
 
     Settings: ClassVar[type[Any]] = CmaClipSettings
-    coupled = True
-    fuses_vectors: ClassVar[bool] = True
-    reads_last_layer: ClassVar[bool] = True
+    traits = Traits(coupling="pair", fuses_vectors=True, reads_rows=True)
 
     def __init__(self, shape: Shape, settings: CmaClipSettings) -> None:
         super().__init__(shape, settings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from interplay.errors import InterplayError
 from interplay.methods.base import Keys, Method
+from interplay.methods.traits import Traits
 from interplay.parts.context import start_from_words
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import Shape, Side, Tokens, Tower
@@ -54,13 +55,11 @@ class Cocoop(Method):
     """
 
     Settings: ClassVar[type[Any]] = CocoopSettings
-    coupled = True
-    coupled_by_route: ClassVar[bool] = True
-    reads_keys: ClassVar[bool] = True
+    traits = Traits(coupling="by route", reads_keys=True)
 
     def __init__(self, shape: Shape, settings: CocoopSettings) -> None:
         super().__init__(shape, settings)
-        self.reserve = settings.length
+        self.traits = replace(self.traits, reserve=settings.length)
         hidden = _hidden(shape.joint, settings.reduction)
         self.prompts = nn.Parameter(torch.randn(settings.length, shape.text.width) * 0.02)
         self.meta_net = nn.Sequential(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -56,7 +56,7 @@ class Coop(Method):
 
     def __init__(self, shape: Shape, settings: CoopSettings) -> None:
         super().__init__(shape, settings)
-        self.reserve = settings.length
+        self.traits = replace(self.traits, reserve=settings.length)
         self.split = {"end": None, "middle": settings.length // 2, "front": 0}[settings.position]
         self.prompts = nn.Parameter(torch.randn(settings.length, shape.text.width) * 0.02)
 

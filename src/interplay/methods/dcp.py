@@ -128,7 +128,7 @@ class Dcp(Method):
                 f"DCP: {settings.heads} heads do not divide the widths {shape.image.width} and {shape.text.width}."
             )
         self.length = settings.length
-        self.reserve = settings.length if released else 0
+        self.traits = replace(self.traits, reserve=settings.length if released else 0)
         self.depth = depth = min(settings.depth + released, shape.image.depth, shape.text.depth)
         self.bank = PromptBank(
             lambda: AttendingPrompts(shape, settings, depth),

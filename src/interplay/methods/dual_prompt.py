@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from interplay.errors import InterplayError
 from interplay.methods.base import Keys, Method
+from interplay.methods.traits import Traits
 from interplay.parts.prompt_bank import PromptBank
 from interplay.ranges import Choice, Ranges, Real, Whole
 from interplay.towers.tokens import Shape, Side, Tokens, Tower
@@ -86,7 +87,7 @@ class DualPrompt(Method):
         "length": Whole(1, 20, log=True),
         "pull": Real(0.01, 1.0, log=True),
     }
-    reads_keys: ClassVar[bool] = True
+    traits = Traits(reads_keys=True)
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"dual-prompt-both": {"sides": "both"}}
 
     def __init__(self, shape: Shape, settings: DualPromptSettings) -> None:

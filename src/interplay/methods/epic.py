@@ -7,7 +7,7 @@ similarity-based prompt interaction, without MITP's memory framing. This module 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -15,6 +15,7 @@ from torch import nn
 
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
+from interplay.methods.traits import Traits
 from interplay.parts.memory_hub import activation, apply_weights, keep_norm
 from interplay.parts.perceptron import perceptron, perceptron_count
 from interplay.parts.similarity import SimilarityShape, SimilarityType, one_is_certain
@@ -77,11 +78,11 @@ class Epic(Method):
         "renormalise": Choice((True, False)),
         "hidden": Choice((32, 64, 168)),
     }
-    coupled = True
+    traits = Traits(coupling="pair")
 
     def __init__(self, shape: Shape, settings: EpicSettings) -> None:
         super().__init__(shape, settings)
-        self.align = settings.align
+        self.traits = replace(self.traits, order=settings.align)
         self.schedule = Schedule(shape, settings.layers, settings.align, carry=settings.carry)
         if not self.schedule.exchanges:
             raise InterplayError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -43,8 +43,8 @@ class Full(Method):
 
     def __init__(self, shape: Shape, settings: FullSettings) -> None:
         super().__init__(shape, settings)
-        self.own_embedding = "text" in settings.tuned
         self.towers = OwnTowers(shape, settings.tuned)
+        self.traits = replace(self.traits, own_embedding="text" in settings.tuned)
 
     def start_from(self, backbone: Backbone) -> None:
         """The backbone's weights."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from interplay.methods.base import Method, Solver
-from interplay.parts.heads import PairFeatures
+from interplay.methods.base import Method
+from interplay.methods.solvers import Probe
+from interplay.methods.traits import Traits
 
 
 class ImageProbe(Method):
     """Sees only the picture: what a task gives away without its text."""
 
-    solver: ClassVar[Solver] = "logistic"
-    features: PairFeatures | None = "image"
+    traits = Traits(solver=Probe("image"))

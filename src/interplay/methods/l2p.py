@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from interplay.errors import InterplayError
 from interplay.methods.base import Keys, Method
+from interplay.methods.traits import Traits
 from interplay.ranges import Ranges, Real, Whole
 from interplay.towers.tokens import Shape, Side, Tokens, Tower
 
@@ -61,7 +62,7 @@ class L2p(Method):
         "picked": Whole(1, 10),
         "pull": Real(0.01, 1.0, log=True),
     }
-    reads_keys: ClassVar[bool] = True
+    traits = Traits(reads_keys=True)
 
     def __init__(self, shape: Shape, settings: L2pSettings) -> None:
         super().__init__(shape, settings)

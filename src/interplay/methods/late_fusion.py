@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
+from interplay.methods.traits import Traits
 from interplay.parts.heads import feature_width, pair_features
 from interplay.parts.perceptron import perceptron, perceptron_count
 from interplay.towers.backbone import Backbone
@@ -43,8 +44,7 @@ class LateFusion(Method):
     """
 
     Settings: ClassVar[type[Any]] = LateFusionSettings
-    coupled = True
-    fuses_vectors: ClassVar[bool] = True
+    traits = Traits(coupling="pair", fuses_vectors=True)
 
     def __init__(self, shape: Shape, settings: LateFusionSettings) -> None:
         super().__init__(shape, settings)

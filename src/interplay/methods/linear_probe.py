@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from interplay.methods.base import Method, Solver
-from interplay.parts.heads import PairFeatures
-from interplay.towers.tokens import Shape
+from interplay.methods.base import Method
+from interplay.methods.solvers import Probe
+from interplay.methods.traits import Traits
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,9 @@ class LinearProbe(Method):
     """The towers are left alone; the head is fitted by L2 logistic regression, its penalty chosen on validation."""
 
     Settings: ClassVar[type[Any]] = LinearProbeSettings
-    solver: ClassVar[Solver] = "logistic"
+    traits = Traits(solver=Probe())
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "linear_probe-sum": {"features": "sum"},
         "linear_probe-product": {"features": "product"},
         "linear_probe-pair": {"features": "pair"},
     }
-
-    def __init__(self, shape: Shape, settings: LinearProbeSettings) -> None:
-        super().__init__(shape, settings)
-        self.features: PairFeatures = settings.features

@@ -11,6 +11,7 @@ from torch import nn
 
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
+from interplay.methods.traits import Traits
 from interplay.ranges import Choice, Ranges, Real, Whole
 from interplay.towers.clip import skeleton
 from interplay.towers.tokens import Shape, Side, Sides, Tokens, Tower, TowerShape, sides_of
@@ -57,7 +58,7 @@ class Lora(Method):
         "targets": Choice((("qkv", "out"), ("qkv",), ("out",))),
         "dropout": Real(0.0, 0.3),
     }
-    reads_last_layer: ClassVar[bool] = True
+    traits = Traits(reads_rows=True)
     """The shortcut for the pooled row reads the frozen maps themselves, so an adapted tower does without it."""
 
     def __init__(self, shape: Shape, settings: LoraSettings) -> None:

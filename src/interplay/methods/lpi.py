@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from interplay.errors import InterplayError
 from interplay.methods.base import Keys, Method
+from interplay.methods.traits import Traits
 from interplay.parts.low_rank import FullPrompts, LowRankMaps, LowRankPrompts
 from interplay.parts.prompt_alignment import (
     cross_task_alignment,
@@ -210,8 +211,10 @@ class Lpi(Method):
     def __init__(self, shape: Shape, settings: LpiSettings) -> None:
         super().__init__(shape, settings)
         self.depth = depth = min(settings.depth, shape.image.depth, shape.text.depth)
-        self.coupled = settings.fusion == "pair"
-        self.reserve = settings.length if settings.text_positions else 0
+        self.traits = Traits(
+            coupling="pair" if settings.fusion == "pair" else "apart",
+            reserve=settings.length if settings.text_positions else 0,
+        )
         self.bank = PromptBank(
             lambda: LpiPrompts(shape, settings, depth),
             settings.sessions,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -97,7 +97,7 @@ class Maple(Method):
         super().__init__(shape, settings)
         self.depth = depth = min(settings.depth, shape.image.depth, shape.text.depth)
         self.released = released = settings.profile == "released"
-        self.reserve = settings.length if released else 0
+        self.traits = replace(self.traits, reserve=settings.length if released else 0)
         self.bank = PromptBank(
             lambda: CoupledPrompts(shape, depth, settings.length, alike=released),
             settings.sessions,

@@ -7,7 +7,7 @@ the two modalities are blended by a memory hub, and what comes out are the next 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
+from interplay.methods.traits import Traits
 from interplay.parts.memory_hub import MemoryHub
 from interplay.parts.perceptron import perceptron, perceptron_count
 from interplay.parts.similarity import SimilarityShape, SimilarityType, one_is_certain
@@ -92,7 +93,7 @@ class Mitp(Method):
         "renormalise": Choice((True, False)),
         "hidden": Choice((32, 64, 168)),
     }
-    coupled = True
+    traits = Traits(coupling="pair")
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "mitp-small": {"layers": (8,)},
         "mitp-naive": {"interaction": "naive"},
@@ -103,7 +104,7 @@ class Mitp(Method):
 
     def __init__(self, shape: Shape, settings: MitpSettings) -> None:
         super().__init__(shape, settings)
-        self.align = settings.align
+        self.traits = replace(self.traits, order=settings.align)
         exchanged = settings.interaction != "none"
         self.schedule = Schedule(shape, settings.layers, settings.align, carry=settings.carry and exchanged)
         if exchanged and not self.schedule.exchanges:

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
+from interplay.methods.traits import Traits
 from interplay.parts.own_towers import OwnTowers
 from interplay.parts.temporal_prompts import Visibility
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import SIDES, Shape, Side, Tokens, Tower
-from interplay.towers.walk import Order, Pair, Step
+from interplay.towers.walk import Pair, Step
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,7 @@ class Mmbt(Method):
     """
 
     Settings: ClassVar[type[Any]] = MmbtSettings
-    coupled = True
-    reads_last_layer: ClassVar[bool] = True
-    align: Order = "image_first"
+    traits = Traits(coupling="pair", order="image_first", reads_rows=True)
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"mmbt-frozen": {"tune": "none"}}
 
     def __init__(self, shape: Shape, settings: MmbtSettings) -> None:
@@ -76,7 +75,7 @@ class Mmbt(Method):
             raise InterplayError(
                 f"MMBT cannot pool {self.grid} rows of patches to {settings.pictures} tokens: set pictures lower."
             )
-        self.own_embedding = "text" in settings.tuned
+        self.traits = replace(self.traits, own_embedding="text" in settings.tuned)
         self.towers = OwnTowers(shape, settings.tuned)
         self.to_text = nn.Linear(shape.image.width, shape.text.width)
         self.segments = nn.Parameter(torch.randn(2, shape.text.width) * 0.02)

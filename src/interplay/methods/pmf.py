@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
+from interplay.methods.traits import Traits
 from interplay.parts.perceptron import perceptron_count
 from interplay.parts.temporal_prompts import Visibility
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import SIDES, Shape, Side, Tokens, Tower, other
-from interplay.towers.walk import Order, Pair, Step
+from interplay.towers.walk import Pair, Step
 
 KINDS = ("query", "query_context", "fusion_context")
 
@@ -63,8 +64,7 @@ class Pmf(Method):
     """
 
     Settings: ClassVar[type[Any]] = PmfSettings
-    coupled = True
-    align: Order = "end"
+    traits = Traits(coupling="pair", order="end")
 
     def __init__(self, shape: Shape, settings: PmfSettings) -> None:
         super().__init__(shape, settings)

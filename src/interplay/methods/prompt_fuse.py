@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
+from interplay.methods.traits import Traits
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import Shape, Side
-from interplay.towers.walk import Order, Pair, Step
+from interplay.towers.walk import Pair, Step
 
 Projection = Literal["auto", "always"]
 
@@ -96,8 +97,7 @@ class PromptFuse(Method):
     """
 
     Settings: ClassVar[type[Any]] = PromptFuseSettings
-    coupled = True
-    align: Order = "image_first"
+    traits = Traits(coupling="pair", order="image_first")
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"blind_prompt": {"blind": True}}
 
     def __init__(self, shape: Shape, settings: PromptFuseSettings) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -71,7 +71,7 @@ class SPrompts(Method):
 
     def __init__(self, shape: Shape, settings: SPromptsSettings) -> None:
         super().__init__(shape, settings)
-        self.reserve = settings.text_length
+        self.traits = replace(self.traits, reserve=settings.text_length)
         self.bank = PromptBank(
             lambda: InputPrompts(shape, settings), settings.sessions, settings.centres, settings.distance
         )

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from interplay.methods.base import Method, Solver
-from interplay.parts.heads import PairFeatures
+from interplay.methods.base import Method
+from interplay.methods.solvers import Probe
+from interplay.methods.traits import Traits
 
 
 class TextProbe(Method):
     """Sees only the text: what a task gives away without its picture."""
 
-    solver: ClassVar[Solver] = "logistic"
-    features: PairFeatures | None = "text"
+    traits = Traits(solver=Probe("text"))

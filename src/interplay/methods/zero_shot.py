@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from interplay.methods.base import Method, Solver
+from interplay.methods.base import Method
+from interplay.methods.solvers import Nothing
+from interplay.methods.traits import Traits
 
 
 class ZeroShot(Method):
     """Cosine to the class prompts' embeddings; nothing is trained."""
 
-    solver: ClassVar[Solver] = "none"
+    traits = Traits(solver=Nothing())

@@ -87,7 +87,7 @@ class StreamEvaluation:
             count: tasks whose samples take part.
         """
         routes = {side: retriever.routes(side, self._keys[side]) for side in SIDES}
-        if retriever.method.coupled:
+        if retriever.method.traits.coupled:
             return Stage(tuple(self._reranked(retriever, routes, count)))
         ahead = min(count + 1, len(self._names))
         vectors = self._vectors(retriever, routes, ahead, oracle=False)
@@ -209,7 +209,7 @@ def run_stream(
             _check_tasks(folder, matrix.tasks, names)
         if evaluation is None:
             evaluation = StreamEvaluation(
-                retriever.backbone, sessions, split, reserve=retriever.method.reserve
+                retriever.backbone, sessions, split, reserve=retriever.method.traits.reserve
             )
         if matrix.baseline is None:
             matrix = ScoreMatrix(tuple(names), baseline=tuple(evaluation.baseline()))

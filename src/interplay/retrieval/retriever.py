@@ -76,7 +76,7 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
         choice = choose(method)
         choice.settings(settings)  # contradictions come out before anything is loaded
         check_seed(seed)
-        if choice.method.solver == "logistic":
+        if not choice.method.traits.solver.retrieves:
             raise InterplayError(
                 f"'{method}' is a probe for classification: it has nothing to retrieve with."
             )
@@ -89,7 +89,7 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
             torch.manual_seed(seed)
             self.method: Method = choice.build(self.backbone.shape, self.settings).eval()
             self.method.start_from(self.backbone)
-        if self.method.coupled and self.method.bank is None:
+        if self.method.traits.coupled and self.method.bank is None:
             raise InterplayError(
                 f"The method '{choice.name}' with these settings lets image and text talk while they are encoded, and "
                 "has no prompts by which a session's pairs could be ranked. Choose a method that is not coupled."
@@ -108,7 +108,7 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
     def needs(self) -> dict[Split, int]:
         """How many pictures a task needs to be learned, by split."""
         splits: tuple[Split, ...] = (
-            ("train", "validation") if self.method.solver == "gradient" else ("train",)
+            ("train", "validation") if self.method.traits.solver.by_gradient else ("train",)
         )
         return dict.fromkeys(splits, FEWEST_PICTURES)
 
@@ -159,7 +159,7 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
             )
         table = as_table(pairs, "pairs")
         settings = settings or replace(RETRIEVAL_TRAINING, seed=self.seed)
-        if self.method.solver == "gradient" and settings.batch_size < SMALLEST_BATCH:
+        if self.method.traits.solver.by_gradient and settings.batch_size < SMALLEST_BATCH:
             raise InterplayError(
                 f"batch_size must be at least {SMALLEST_BATCH} for retrieval, not {settings.batch_size}: a pair is "
                 "told from the others of its batch."
@@ -173,9 +173,9 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
             torch.manual_seed(seed_of(self.seed, name))
             method.begin_session(name, meaning)
         report = None
-        if method.solver == "gradient":
+        if method.traits.solver.by_gradient:
             validation = self._encoded(table, "validation")
-            if method.reads_keys:
+            if method.traits.reads_keys:
                 train = replace(train, keys=keys)
                 validation = replace(validation, keys=self._keys_of(validation))
             from interplay.training.train import fit
@@ -196,7 +196,7 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
         """One row a caption, with the number of its image as target."""
         pictures, _ = by_picture(table.split(split))
         rows, owners = explode(pictures)
-        encoded = encode_table(rows, self.backbone, reserve=self.method.reserve)
+        encoded = encode_table(rows, self.backbone, reserve=self.method.traits.reserve)
         return replace(encoded, targets=torch.tensor(owners))
 
     def _keys_of(self, table: EncodedTable) -> Keys:
@@ -233,7 +233,7 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
         """Image sources or texts as the towers read them."""
         if side == "image":
             return image_inputs(items, self.backbone)
-        return text_inputs(items, self.backbone, reserve=self.method.reserve)
+        return text_inputs(items, self.backbone, reserve=self.method.traits.reserve)
 
     def keys(self, side: Side, items: Sequence[Any] | SideInputs, *, apart: bool = False) -> Tensor:
         """The bare tower's vectors: (N, joint), normalised.

@@ -47,13 +47,13 @@ class ClassPrompts(nn.Module):
 
     def __init__(self, backbone: Backbone, method: Method, prompts: Sequence[str]) -> None:
         super().__init__()
-        ids = backbone.tokenize(prompts, reserve=method.reserve).to(backbone.device)
+        ids = backbone.tokenize(prompts, reserve=method.traits.reserve).to(backbone.device)
         self.register_buffer("ids", ids, persistent=False)
         self.front_layers = method.first_layer("text")
         waiting = front(backbone.text, ids, self.front_layers).tokens.x if self.front_layers else None
         self.register_buffer("waiting", waiting, persistent=False)
         keys = None
-        if method.reads_keys and not method.coupled_by_route:
+        if method.traits.reads_keys and not method.traits.routed_by_image:
             with torch.no_grad():
                 keys = F.normalize(encode(backbone.text, "text", ids), dim=-1)
         self.register_buffer("keys", keys, persistent=False)
@@ -75,7 +75,7 @@ class ClassPrompts(nn.Module):
         Returns:
             (classes, joint), or with such routes (batch, classes, joint).
         """
-        if method.coupled_by_route:
+        if method.traits.routed_by_image:
             assert route is not None
             return self._of_each(backbone, method, route)
         if torch.is_grad_enabled() or self.training:

@@ -69,25 +69,14 @@ class PairClassifier(Trainable):
             return
         prompts = [settings.template.replace("{}", text) for text in class_texts]
         if settings.class_text == "joint":
-            if self.method.own_embedding:
+            if why := self.method.traits.ends_texts:
                 raise InterplayError(
-                    f"The method '{self.method.name}' with these settings embeds texts with weights of its own, and "
-                    "class texts that continue a text leave them out: choose class_text = separate, or another method."
-                )
-            if self.method.fuses_vectors:
-                raise InterplayError(
-                    f"The method '{self.method.name}' reads the text's final vector, and class texts that continue a "
-                    "text leave that without an end: choose class_text = separate, or another method."
-                )
-            if self.method.reserve:
-                raise InterplayError(
-                    f"The method '{self.method.name}' with these settings puts prompts in front of a text, and class "
-                    "texts that continue it leave them out: choose class_text = separate, or another method."
+                    f"The method '{self.method.name}' {why}: choose class_text = separate, or another method."
                 )
             self.suffix = class_suffixes(backbone, prompts).to(backbone.device)
             return
         if settings.class_text == "prompted":
-            if not self._apart:
+            if self.method.traits.needs_partner(routed=True):
                 raise InterplayError(
                     f"The method '{self.method.name}' with these settings lets image and text talk while they are "
                     "encoded, so class prompts cannot go through it without an image: choose class_text = separate or "
@@ -98,11 +87,6 @@ class PairClassifier(Trainable):
         with torch.no_grad():
             ids = backbone.tokenize(prompts).to(backbone.device)
             self.head.class_vectors = encode(backbone.text, "text", ids)
-
-    @property
-    def _apart(self) -> bool:
-        """Whether a side given its route can be encoded without the other."""
-        return not self.method.coupled or self.method.coupled_by_route
 
     @property
     def _asked(self) -> Side | None:
@@ -117,19 +101,18 @@ class PairClassifier(Trainable):
     def reads(self) -> tuple[Side, ...]:
         """The sides of a pair that the logits depend on: one, where its vector alone is asked for and none crosses.
 
-        Where all that crosses is the route, it is the image's (`Method.pair_routes` of CoCoOp).
+        Where all that crosses is the route, it is the image's (`Traits.crosses_into`).
         """
         settings: HeadSettings = self.head.settings
         asked = self.head.features if settings.kind in ("pair", "linear") else settings.query
-        crosses = self.method.coupled and not (self.method.coupled_by_route and asked == "image")
-        if asked == "image+text" or asked not in SIDES or crosses or self.suffix is not None:
+        if asked not in SIDES or self.method.traits.crosses_into(asked) or self.suffix is not None:
             return SIDES
         return (asked,)
 
     @property
     def reserve(self) -> int:
         """Text positions that a sample's own text has to leave free."""
-        return self.method.reserve + (0 if self.suffix is None else self.suffix.shape[1])
+        return self.method.traits.reserve + (0 if self.suffix is None else self.suffix.shape[1])
 
     def front_layers(self) -> dict[Side, int]:
         """The method's front layers.
@@ -156,7 +139,9 @@ class PairClassifier(Trainable):
         return replace(found, classes=self.class_prompts(backbone, self.method, routes.text))
 
     def _routes(self, backbone: Backbone, batch: PairBatch) -> Routes:
-        return self.method.pair_routes(keys_of(backbone, batch)) if self.method.reads_keys else Routes()
+        return (
+            self.method.pair_routes(keys_of(backbone, batch)) if self.method.traits.reads_keys else Routes()
+        )
 
     def forward(self, backbone: Backbone, batch: PairBatch) -> Tensor:
         """A batch of pairs → logits (batch, classes)."""
@@ -177,7 +162,7 @@ class PairClassifier(Trainable):
             InterplayError: nothing that is trained reaches the logits, as CoOp's context under frozen class texts.
         """
         assert batch.targets is not None
-        keys = keys_of(backbone, batch) if self.method.reads_keys else None
+        keys = keys_of(backbone, batch) if self.method.traits.reads_keys else None
         base = self.loss(self(backbone, replace(batch, keys=keys)), batch.targets)
         loss = self.method.objective(base, keys)
         if torch.is_grad_enabled() and not loss.requires_grad:

@@ -67,7 +67,7 @@ class PairRetriever(Trainable):
 
         A coupled method has no recall here: its vectors were made with the right partner at hand.
         """
-        return ("loss",) if self.method.coupled else ("loss", "mean_recall")
+        return ("loss",) if self.method.traits.coupled else ("loss", "mean_recall")
 
     def front_layers(self) -> dict[Side, int]:
         """The method's front layers."""
@@ -76,9 +76,9 @@ class PairRetriever(Trainable):
     def vectors(self, backbone: Backbone, batch: PairBatch) -> Vectors:
         """Normalised vectors of a batch of pairs, by the prompts that are being trained."""
         routes = Routes()
-        if self.method.reads_keys:
+        if self.method.traits.reads_keys:
             routes = self.method.pair_routes(keys_of(backbone, batch))
-        if self.method.coupled:
+        if self.method.traits.coupled:
             found = encode_pair(backbone, batch.images, batch.texts, self.method, routes=routes)
             image, text = found.image, found.text
         else:
@@ -96,7 +96,9 @@ class PairRetriever(Trainable):
         assert batch.targets is not None
         vectors = self.vectors(backbone, batch)
         base = contrastive(vectors.image, vectors.text, batch.targets, self.scale)
-        return self.method.objective(base, keys_of(backbone, batch) if self.method.reads_keys else None)
+        return self.method.objective(
+            base, keys_of(backbone, batch) if self.method.traits.reads_keys else None
+        )
 
     def validation_values(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
         """Loss in blocks, and recall among the images and captions of the split; `mean_recall` over all k."""
@@ -106,7 +108,7 @@ class PairRetriever(Trainable):
             rows = slice(start, start + BLOCK)
             block = contrastive(image[rows], text[rows], targets[rows], self.scale)
             total += block.item() * len(targets[rows])
-        if self.method.coupled:
+        if self.method.traits.coupled:
             return {"loss": total / len(targets)}
         owners, caption_of = torch.unique(targets, return_inverse=True)
         row_of = torch.zeros(len(owners), dtype=torch.long)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -22,6 +22,8 @@ from interplay.towers.tokens import Shape, Side, Tokens, Tower
 Align = Literal["index", "proportional"]
 Order = Literal["index", "proportional", "end", "image_first"]
 """`Align`, and two orders that a method may need but no setting offers."""
+Coupling = Literal["apart", "by route", "pair"]
+"""What crosses between the sides while they are encoded: nothing, the route alone, or more (`Traits`)."""
 
 
 @dataclass(frozen=True)
@@ -92,18 +94,26 @@ def steps(shape: Shape, align: Order) -> list[Step]:
     return [Step(d, s) if image > text else Step(s, d) for d, s in rows_deep]
 
 
+class WalkTraits(Protocol):
+    """What the walk has to know of a method beforehand: a part of `interplay.methods.traits.Traits`."""
+
+    @property
+    def order(self) -> Order: ...
+
+    @property
+    def reads_rows(self) -> bool: ...
+
+    def needs_partner(self, *, routed: bool) -> bool: ...
+
+
 class Around(Protocol):
     """What the walk asks at every layer: the hooks that `interplay.methods.base.Method` explains and implements."""
 
-    coupled_by_route: ClassVar[bool]
-    reads_last_layer: ClassVar[bool]
-    align: Order
-
-    @property
-    def coupled(self) -> bool: ...
-
     @property
     def name(self) -> str: ...
+
+    @property
+    def traits(self) -> WalkTraits: ...
 
     def first_layer(self, side: Side) -> int: ...
 
@@ -154,7 +164,7 @@ def _enter(
 
 
 def _before_last(tokens: Tokens, i: int, tower: Tower, method: Around | None) -> Tokens:
-    if i == tower.shape.depth - 1 and (method is None or not method.reads_last_layer):
+    if i == tower.shape.depth - 1 and (method is None or not method.traits.reads_rows):
         return replace(tokens, pooled_only=True)
     return tokens
 
@@ -175,9 +185,9 @@ def encode(
         route: which of the method's prompts each sample takes (`Tokens.route`).
 
     Raises:
-        InterplayError: the method needs both sides (`coupled`), and no route says all that it needs of the other.
+        InterplayError: the method needs both sides, and no route says all that it needs of the other.
     """
-    if method is not None and method.coupled and not (method.coupled_by_route and route is not None):
+    if method is not None and method.traits.needs_partner(routed=route is not None):
         raise InterplayError(
             f"The method '{method.name}' lets image and text talk while they are encoded, so it needs pairs: "
             "it cannot encode one side alone. Use encode_pair, or a method that is not coupled."
@@ -205,9 +215,9 @@ class Vectors:
     classes: Tensor | None = None
 
 
-def _pair_steps(shape: Shape, align: Order, image: int, text: int) -> Iterator[Step]:
+def _pair_steps(shape: Shape, order: Order, image: int, text: int) -> Iterator[Step]:
     """The steps that are left when the sides wait in front of their layers `image` and `text`."""
-    for step in steps(shape, align):
+    for step in steps(shape, order):
         left = Step(
             step.image if step.image is not None and step.image >= image else None,
             step.text if step.text is not None and step.text >= text else None,
@@ -244,8 +254,8 @@ def encode_pair(
         lengths = (texts == backbone.text.shape.end_token).int().argmax(dim=-1)  # the end token is left out
         text = Start(backbone.text.embed(texts, lengths=lengths, suffix=suffix), 0)
     pair = Pair(image.tokens, text.tokens)
-    align: Order = "index" if method is None else method.align
-    for step in _pair_steps(backbone.shape, align, image.layer, text.layer):
+    order: Order = "index" if method is None else method.traits.order
+    for step in _pair_steps(backbone.shape, order, image.layer, text.layer):
         if step.image is not None:
             pair = replace(pair, image=_before_last(pair.image, step.image, backbone.image, method))
         if step.text is not None:

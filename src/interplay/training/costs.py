@@ -122,14 +122,14 @@ def cost(
 
 def trainable(method: Method, shape: Shape, classes: int, scale: float) -> Trainable:
     """A method with what it is trained under: retrieval where it keeps prompts by session or key, else a pair head."""
-    if method.bank is not None or (method.reads_keys and not method.coupled):
+    if method.bank is not None or (method.traits.reads_keys and not method.traits.coupled):
         return PairRetriever(method, shape.joint, scale)
     return PairClassifier(method, Head(HeadSettings(kind="pair"), shape.joint, classes, scale))
 
 
 def caption_length(shape: Shape, method: Method, wanted: int | None) -> int:
     """Tokens of a caption, at most as many as the text tower has positions that prompts leave free."""
-    free = shape.text.positions - method.reserve
+    free = shape.text.positions - method.traits.reserve
     return min(wanted or free, free)
 
 

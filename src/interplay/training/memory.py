@@ -62,7 +62,7 @@ def measure_step(
     if batch_size < 2:
         raise InterplayError(f"A training step needs at least 2 pairs, not {batch_size}.")
     check_loadable(backbone)
-    if choose(method).method.solver != "gradient":
+    if not choose(method).method.traits.solver.by_gradient:
         raise InterplayError(f"'{method}' is not trained by gradient, so it has no training step to measure.")
     wanted = {
         "backbone": backbone,

@@ -75,7 +75,7 @@ def ranges_of(
     Raises:
         InterplayError: the method is not trained by gradient, or nothing is left.
     """
-    if choice.method.solver != "gradient":
+    if not choice.method.traits.solver.by_gradient:
         raise InterplayError(
             f"The method '{choice.name}' is not trained by gradient, so it has no settings to search."
         )
