@@ -44,7 +44,7 @@ def retriever() -> Moving:
     """Two sessions without training."""
     made = Moving("tiny", "lpi-m")
     for name in ("a", "b"):
-        made.method.begin_session(name, torch.zeros(made.joint))
+        made.method.sessions.begin(name, torch.zeros(made.joint))
     return made
 
 

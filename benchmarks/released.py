@@ -54,7 +54,6 @@ def dcp_as_released(
     Args:
         injected: whether the text stream reaches the text tower, as the paper means and the released code forgets.
     """
-    assert method.bank is not None
     prompts: Any = method.bank.newest
     image = backbone.image.embed(pixels, context=prompts.image)
     text = backbone.text.embed(ids, context=prompts.text)

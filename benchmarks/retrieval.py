@@ -67,7 +67,7 @@ def method_with(backbone: Backbone, sessions: int) -> Method:
     method = choose("lpi-m").build(backbone.shape)
     for session in range(sessions):
         meaning = torch.nn.functional.normalize(torch.randn(backbone.shape.joint), dim=0)
-        method.begin_session(f"task {session}", meaning)
+        method.sessions.begin(f"task {session}", meaning)
     return method
 
 

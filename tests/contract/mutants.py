@@ -123,7 +123,6 @@ class DualPromptThatOverwritesItself(DualPrompt):
 
     def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
         """Every expert layer as the first one."""
-        assert self.bank is not None
         experts = self.settings.expert_layers
         if side == "image" and i + 1 in experts:
             tokens = self.bank.hold(side, tokens)
@@ -139,7 +138,6 @@ class SPromptsWithAShorterContext(SPrompts):
 
     def embed(self, side: Side, tower: Tower, inputs: Tensor, route: Tensor | None) -> Tokens:
         """All tokens but the last."""
-        assert self.bank is not None
         return tower.embed(inputs, context=self.bank.stream(side, route).squeeze(-3)[..., :-1, :])
 
 

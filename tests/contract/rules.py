@@ -19,6 +19,7 @@ from interplay.errors import InterplayError
 from interplay.methods.base import Method, NoSettings
 from interplay.methods.solvers import Probe, Solver
 from interplay.parts.heads import PairFeatures
+from interplay.parts.prompt_bank import PromptBank
 from interplay.tasks.classify import PairClassifier
 from interplay.tasks.trainable import PairBatch
 from interplay.towers.presets import PRESETS
@@ -125,9 +126,12 @@ def _free_prompts(subject: Subject, method: Method) -> Iterator[tuple[str, Tenso
 
 def _every_layer_of_a_set_acts(model: PairClassifier, subject: Subject) -> None:
     """Spoil what the newest set of a bank gives for one layer, on each side that it prompts."""
-    bank = model.method.bank
-    if bank is None:
-        return
+    for bank in model.method.modules():
+        if isinstance(bank, PromptBank):
+            _every_layer_of_its_newest_set_acts(bank, model, subject)
+
+
+def _every_layer_of_its_newest_set_acts(bank: PromptBank, model: PairClassifier, subject: Subject) -> None:
     reference = _outputs(model, subject)
     for side in SIDES:
         if model.method.first_layer(side) == subject.backbone.shape.side(side).depth:

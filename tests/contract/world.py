@@ -90,8 +90,8 @@ class Subject:
 
     def routes(self, method: Method) -> Routes:
         """The prompts that each pair's keys choose, where the method lets keys choose."""
-        keys = keys_of(self.backbone, self.batch())
-        return Routes(method.route("image", keys.image), method.route("text", keys.text))
+        keys, sessions = keys_of(self.backbone, self.batch()), method.sessions
+        return Routes(sessions.route("image", keys.image), sessions.route("text", keys.text))
 
     def walk(self, method: Method | None) -> Vectors:
         """The pairs through the towers."""

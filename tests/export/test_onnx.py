@@ -20,6 +20,7 @@ from interplay.errors import InterplayError
 from interplay.export import export as export_module
 from interplay.export.export import TOLERANCE, to_onnx
 from interplay.methods.base import choices, choose
+from interplay.parts.prompt_bank import PromptBank
 from interplay.retrieval.retriever import Retriever
 from interplay.towers.backbone import Backbone, from_clip
 from tests.conftest import LetterTokenizer, random_clip, small_shape
@@ -110,8 +111,9 @@ def retriever_of(name: str, sessions: int, backbone: Backbone | None = None) -> 
     with torch.no_grad():
         for parameter in made.method.parameters():
             parameter.mul_(5)
-    for bank in [made.method.bank] if made.method.bank is not None else []:
-        bank._stacks.clear()
+    for part in made.method.modules():
+        if isinstance(part, PromptBank):
+            part._held.clear()
     return made
 
 

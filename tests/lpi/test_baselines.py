@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from interplay.methods.base import Keys, choose
+from interplay.methods.base import choose
 from interplay.methods.l2p import L2p
 from interplay.methods.maple import CoupledPrompts
 from interplay.tasks.trainable import PairBatch, keys_of
 from interplay.towers.backbone import Backbone
 from interplay.towers.presets import PRESETS
 from interplay.towers.tokens import Shape
-from interplay.towers.walk import encode
+from interplay.towers.walk import Keys, encode
 from tests.lpi.test_lpi import GLIP
 
 B16 = PRESETS["clip-vit-base-patch16"]
@@ -60,7 +60,7 @@ def l2p(backbone: Backbone) -> L2p:
 def test_l2p_lets_every_image_pick_for_itself(backbone: Backbone, pixels: Tensor) -> None:
     method = l2p(backbone)
     keys = keys_of(backbone, PairBatch(pixels, backbone.tokenize(["x"]))).image
-    route = method.route("image", keys)
+    route = method.sessions.route("image", keys)
     assert route is not None
     assert len({tuple(row) for row in route.tolist()}) > 1
     together = encode(backbone.image, "image", pixels, method, route=route)
@@ -123,7 +123,7 @@ def test_a_mixed_batch_is_each_sample_alone(
     choice = choose(name)
     method = choice.build(backbone.shape, {**choice.method.tiny(), **choice.preset})
     for session in range(4):
-        method.begin_session(str(session), torch.zeros(16))
+        method.sessions.begin(str(session), torch.zeros(16))
     route = torch.tensor([3, 0, 1, 1, 2, 3, 0])
     inputs: dict[Any, Tensor] = {"image": pixels, "text": backbone.tokenize(texts)}
     for side, raw in inputs.items():
@@ -139,8 +139,8 @@ def test_dual_prompt_s_prefixes_join_the_keys_and_the_values(backbone: Backbone,
     method = choose("dual_prompt").build(
         backbone.shape, {"general_layers": (1,), "expert_layers": (2,), "length": 3}
     )
-    method.begin_session("a", torch.zeros(16))
-    method.begin_session("b", torch.zeros(16))
+    method.sessions.begin("a", torch.zeros(16))
+    method.sessions.begin("b", torch.zeros(16))
     route = torch.tensor([0, 1, 1, 0, 1, 0, 0])
     tokens = backbone.image.embed(pixels).put(torch.zeros(0, 24))
     tokens = replace(tokens, route=route)

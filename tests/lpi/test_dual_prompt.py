@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from interplay.errors import InterplayError
-from interplay.methods.base import Keys, choose
+from interplay.methods.base import choose
 from interplay.methods.dual_prompt import DualPrompt
 from interplay.tasks.classify import class_suffixes
 from interplay.tasks.retrieve import PairRetriever
 from interplay.tasks.trainable import PairBatch, keys_of
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import SIDES, Side
-from interplay.towers.walk import encode, encode_pair
+from interplay.towers.walk import Keys, encode, encode_pair
 
 SMALL = {"general_layers": (1,), "expert_layers": (2, 4), "length": 3}
 
@@ -26,13 +26,12 @@ def method_of(backbone: Backbone, sessions: int = 3, **settings: Any) -> DualPro
     torch.manual_seed(1)
     method = choose("dual_prompt").build(backbone.shape, {**SMALL, **settings})
     for session in range(sessions):
-        method.begin_session(f"task {session}", torch.zeros(16))
+        method.sessions.begin(f"task {session}", torch.zeros(16))
     assert isinstance(method, DualPrompt)
     return method.eval()
 
 
 def session_keys(method: DualPrompt, side: str) -> list[Tensor]:
-    assert method.bank is not None
     return [expert.keys[side].detach() for expert in method.bank.sets]  # type: ignore[index,union-attr]
 
 
@@ -44,7 +43,7 @@ def queries(seed: int = 2, count: int = 9) -> Tensor:
 def test_a_sample_takes_the_expert_of_the_nearest_session_key(backbone: Backbone) -> None:
     method, asked = method_of(backbone, sides="both"), queries()
     for side in SIDES:
-        route, margin = method.route(side, asked), method.margin(side, asked)
+        route, margin = method.sessions.route(side, asked), method.sessions.margin(side, asked)
         assert route is not None
         assert margin is not None
         for row, query in enumerate(asked):
@@ -53,15 +52,15 @@ def test_a_sample_takes_the_expert_of_the_nearest_session_key(backbone: Backbone
             first, second = sorted(near, reverse=True)[:2]
             assert float(margin[row]) == pytest.approx(first - second, abs=1e-6)
         assert not margin.requires_grad
-    assert not torch.equal(method.route("image", asked), method.route("text", asked))  # type: ignore[arg-type]
+    assert not torch.equal(method.sessions.route("image", asked), method.sessions.route("text", asked))  # type: ignore[arg-type]
 
 
 def test_one_session_leaves_no_choice_and_none_leaves_nothing_to_choose(backbone: Backbone) -> None:
     single, none = method_of(backbone, 1), method_of(backbone, 0)
-    assert torch.isinf(single.margin("image", queries())).all()  # type: ignore[arg-type]
-    assert none.route("image", queries()) is None
-    assert none.margin("image", queries()) is None
-    assert single.route("text", queries()) is None  # the text tower is left alone
+    assert torch.isinf(single.sessions.margin("image", queries())).all()  # type: ignore[arg-type]
+    assert none.sessions.route("image", queries()) is None
+    assert none.sessions.margin("image", queries()) is None
+    assert single.sessions.route("text", queries()) is None  # the text tower is left alone
 
 
 @pytest.mark.parametrize("sides", ["image", "both"])
@@ -76,7 +75,6 @@ def test_the_newest_key_is_pulled_to_the_samples_of_its_side(sides: str, backbon
         slow += 0.7 * sum(apart) / len(apart)
     assert found.item() == pytest.approx(slow, rel=1e-5)
     found.backward()
-    assert method.bank is not None
     pulled = {key for key, parameter in method.named_parameters() if parameter.grad is not None}
     assert pulled == {f"bank.sets.2.keys.{side}" for side in (SIDES if sides == "both" else ("image",))}
 
@@ -90,7 +88,7 @@ def test_training_takes_the_session_s_own_expert_whatever_key_is_nearest(
     with torch.no_grad():  # every sample is nearest to the first session
         for side in SIDES:
             session_keys(method, side)[0].copy_(keys.side(side).mean(dim=0))
-    assert all(method.route(side, keys.side(side)).unique().tolist() == [0] for side in SIDES)  # type: ignore[union-attr]
+    assert all(method.sessions.route(side, keys.side(side)).unique().tolist() == [0] for side in SIDES)  # type: ignore[union-attr]
     trained = PairRetriever(method, 16, 10.0).vectors(backbone, batch)
     inputs: dict[Side, Any] = {"image": batch.images, "text": batch.texts}
     for side, found in (("image", trained.image), ("text", trained.text)):
@@ -108,7 +106,6 @@ def test_training_takes_the_session_s_own_expert_whatever_key_is_nearest(
 def slow_text(method: DualPrompt, backbone: Backbone, ids: Tensor, session: int) -> Tensor:
     """One text without padding, all rows of all layers: the vector of its last token."""
     tower: Any = backbone.text
-    assert method.bank is not None
     expert: Any = method.bank.sets[session]
     x = tower.words(ids) + tower.positions[: len(ids)]
     for i, block in enumerate(tower.blocks):
@@ -162,13 +159,12 @@ def test_class_texts_that_continue_a_text_see_its_prefixes(
 
 def test_the_shared_prefix_is_trained_in_every_session(backbone: Backbone) -> None:
     method = method_of(backbone)
-    assert not method.isolates
+    assert not method.sessions.isolates
     assert method.general["image"].requires_grad
-    assert method.bank is not None
     trained = [all(p.requires_grad for p in expert.parameters()) for expert in method.bank.sets]
     assert trained == [False, False, True]
     with pytest.raises(InterplayError, match="cannot forget 'task 1' alone"):
-        method.forget("task 1")
+        method.sessions.forget("task 1")
 
 
 def test_contradictions_are_refused(backbone: Backbone) -> None:

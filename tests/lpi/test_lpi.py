@@ -42,7 +42,7 @@ def test_the_papers_parameter_counts(
     assert choice.method.parameter_count(shape, choice.settings(settings)) == a_task
     method = choice.build(shape, settings)
     for session in range(12):
-        method.begin_session(f"task {session}", torch.zeros(shape.joint))
+        method.sessions.begin(f"task {session}", torch.zeros(shape.joint))
     assert sum(parameter.numel() for parameter in method.parameters()) == twelve
     assert sum(p.numel() for p in method.parameters() if p.requires_grad) == a_task
 
@@ -55,7 +55,6 @@ def method_of(backbone: Backbone, **settings: Any) -> Lpi:
 
 
 def newest(method: Lpi) -> LpiPrompts:
-    assert method.bank is not None
     assert isinstance(method.bank.newest, LpiPrompts)
     return method.bank.newest
 
@@ -145,7 +144,7 @@ def test_every_released_tensor_is_trained(
 def test_each_sample_has_the_norm_of_its_own_session(backbone: Backbone, pixels: Tensor) -> None:
     method = method_of(backbone, fusion="own", fusion_profile="released")
     for name in ("a", "b", "c"):
-        method.begin_session(name, torch.zeros(16))
+        method.sessions.begin(name, torch.zeros(16))
         shaken_norms(newest(method))
     route = torch.tensor([2, 0, 1, 1, 0, 2, 1])
     mixed = encode(backbone.image, "image", pixels, method, route=route)
@@ -166,7 +165,7 @@ def test_sets_of_version_0_1_0_stay_what_they_were(
     def begun() -> Lpi:
         method = method_of(backbone, fusion=fusion, fusion_profile="released")
         for name in ("a", "b"):
-            method.begin_session(name, torch.zeros(16))
+            method.sessions.begin(name, torch.zeros(16))
         return method
 
     method = begun()
@@ -191,7 +190,7 @@ def test_sets_of_version_0_1_0_stay_what_they_were(
     torch.testing.assert_close(old.fused("image", 1, *slots), expected)
     again = begun()
     again.load_state_dict(opened.state_dict(), strict=True)
-    again.begin_session("c", torch.zeros(16))  # another one on the same retriever is alike
+    again.sessions.begin("c", torch.zeros(16))  # another one on the same retriever is alike
     route = torch.zeros(len(pixels), dtype=torch.long)
     routes = Routes(route, route)
     ids = backbone.tokenize(texts)
@@ -278,7 +277,7 @@ def test_a_later_session_leaves_the_older_ones_alone(
     first, before = torch.zeros(len(pixels), dtype=torch.long), {}
     inputs: dict[Side, Tensor] = {"image": pixels, "text": ids}
     for session in range(12):
-        method.begin_session(f"task {session}", torch.nn.functional.normalize(torch.randn(16), dim=0))
+        method.sessions.begin(f"task {session}", torch.nn.functional.normalize(torch.randn(16), dim=0))
         optimizer = torch.optim.Adam([p for p in method.parameters() if p.requires_grad], lr=0.1)
         for _ in range(2):
             optimizer.zero_grad()
@@ -307,7 +306,7 @@ def test_the_loss_weighs_its_parts(backbone: Backbone) -> None:
         torch.manual_seed(8)
         method = method_of(backbone, weights=weights)
         for session, meaning in enumerate(meanings):
-            method.begin_session(str(session), meaning)
+            method.sessions.begin(str(session), meaning)
         parts.append(method.objective(base, None).item())
     assert parts[0] == 2
     assert min(parts) > 0
@@ -319,12 +318,12 @@ def test_one_shared_set_is_trained_on_and_on(backbone: Backbone) -> None:
     method = choice.build(backbone.shape, choice.method.tiny())
     before = list(method.state_dict())
     for name in ("a", "b"):
-        method.begin_session(name, torch.zeros(16))
+        method.sessions.begin(name, torch.zeros(16))
     assert list(method.state_dict()) == before
     assert all(parameter.requires_grad for parameter in method.parameters())
-    assert method.route("image", torch.zeros(2, 16)) is None
+    assert method.sessions.route("image", torch.zeros(2, 16)) is None
     with pytest.raises(InterplayError, match="cannot forget 'a'"):
-        method.forget("a")
+        method.sessions.forget("a")
 
 
 def test_contradictions_are_refused() -> None:

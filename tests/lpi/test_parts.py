@@ -77,7 +77,7 @@ def test_centres_are_k_means_and_repeat_where_samples_are_few() -> None:
 
 def bank_of(sessions: int) -> PromptBank:
     torch.manual_seed(3)
-    bank = PromptBank(lambda: LowRankPrompts(small_shape(), 3, 2, 2, 0.5), "own")
+    bank = PromptBank(lambda _: LowRankPrompts(small_shape(), 3, 2, 2, 0.5))
     for _ in range(sessions):
         bank.begin(torch.zeros(16))
     return bank

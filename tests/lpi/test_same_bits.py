@@ -60,11 +60,11 @@ def test_a_session_s_embeddings_do_not_change_with_its_place(
 
     seen: list[dict[Side, Tensor]] = []
     for session in range(SESSIONS):
-        method.begin_session(f"task {session}", torch.zeros(16))
+        method.sessions.begin(f"task {session}", torch.zeros(16))
         seen.append(vectors(session))
         check(seen)
     for gone in (SESSIONS - 1, 0, 0):
-        method.forget(method.sessions[gone])
+        method.sessions.forget(method.sessions.names[gone])
         del seen[gone]
         check(seen)
 

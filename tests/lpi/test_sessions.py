@@ -35,14 +35,14 @@ def build(name: str, shape: Shape) -> Method:
 
 def in_a_session(name: str) -> Method:
     method = build(name, small_shape())
-    method.begin_session("first", torch.zeros(16))
+    method.sessions.begin("first", torch.zeros(16))
     return method
 
 
 # the logistic probes build no prompts and know no sessions
 IN_STREAMS = sorted(name for name, choice in choices().items() if choice.method.traits.solver.by_gradient)
-ISOLATED = [name for name in IN_STREAMS if in_a_session(name).isolates]
-BANKED = [name for name in IN_STREAMS if in_a_session(name).bank is not None]
+ISOLATED = [name for name in IN_STREAMS if in_a_session(name).sessions.isolates]
+BANKED = [name for name in IN_STREAMS if any(isinstance(m, PromptBank) for m in in_a_session(name).modules())]
 
 
 def samples(session: int, backbone: Backbone, count: int = 7) -> PairBatch:
@@ -56,14 +56,14 @@ def samples(session: int, backbone: Backbone, count: int = 7) -> PairBatch:
 def learn(method: Method, session: int, backbone: Backbone, count: int = 7) -> None:
     """Two steps of the contrastive loss and everything around them."""
     torch.manual_seed(50 + session)
-    method.begin_session(f"task {session}", F.normalize(torch.randn(16), dim=0))
+    method.sessions.begin(f"task {session}", F.normalize(torch.randn(16), dim=0))
     model, batch = PairRetriever(method, 16, 10.0).train(), samples(session, backbone, count)
     optimizer = torch.optim.Adam([p for p in method.parameters() if p.requires_grad], lr=0.05)
     for _ in range(2):
         optimizer.zero_grad()
         model.training_loss(backbone, batch).backward()
         optimizer.step()
-    method.end_session(keys_of(backbone, batch))
+    method.sessions.end(keys_of(backbone, batch))
     method.eval()
 
 
@@ -115,7 +115,7 @@ def test_ten_more_sessions_leave_the_first_as_it_was(name: str, backbone: Backbo
     for side in SIDES:
         assert torch.equal(after[side], before[side])
         assert all(not torch.equal(newer[side], before[side]) for newer in later)
-    assert len(method.sessions) == 11
+    assert len(method.sessions.names) == 11
 
 
 @pytest.mark.parametrize("name", ISOLATED)
@@ -143,9 +143,9 @@ def test_forgetting_takes_out_one_session_and_no_more(name: str, gone: int, back
     keys = keys_of(backbone, samples(gone, backbone))
     state = weights(method)
     before = [encoded(method, batch, [session] * 7, backbone) for session in range(4)]
-    method.forget(f"task {gone}")
+    method.sessions.forget(f"task {gone}")
     kept = [session for session in range(4) if session != gone]
-    assert method.sessions == [f"task {session}" for session in kept]
+    assert method.sessions.names == [f"task {session}" for session in kept]
     expected = {}
     for key, value in state.items():
         stem, number, leaf = numbered(key)
@@ -158,7 +158,7 @@ def test_forgetting_takes_out_one_session_and_no_more(name: str, gone: int, back
         after = encoded(method, batch, [place] * 7, backbone)
         assert all(torch.equal(after[side], before[session][side]) for side in SIDES)
     for side in SIDES:
-        route = method.route(side, keys.side(side))
+        route = method.sessions.route(side, keys.side(side))
         assert route is not None
         assert set(route.tolist()) <= {0, 1, 2}
 
@@ -176,11 +176,11 @@ def numbered(key: str) -> tuple[str, int, str]:
 def test_a_method_that_forgot_everything_learns_again(name: str, backbone: Backbone) -> None:
     method = learned(name, 2, backbone)
     for session in (1, 0):
-        method.forget(f"task {session}")
-    assert method.route("image", torch.zeros(2, 16)) is None
+        method.sessions.forget(f"task {session}")
+    assert method.sessions.route("image", torch.zeros(2, 16)) is None
     learn(method, 5, backbone)
     fresh = build(name, backbone.shape)
-    fresh.begin_session("task 5", torch.zeros(16))
+    fresh.sessions.begin("task 5", torch.zeros(16))
     assert weights(method).keys() == weights(fresh).keys()
     assert all(parameter.requires_grad for parameter in method.parameters())
 
@@ -222,8 +222,7 @@ def test_every_prompt_of_every_layer_acts(
         return found
 
     monkeypatch.setattr(PromptBank, "stream", stream)
-    assert method.bank is not None
-    route = [0, 1, 0, 1, 0, 1, 0] if method.bank.own else None
+    route = [0, 1, 0, 1, 0, 1, 0] if method.sessions.routes_tasks else None
     reference = outputs(method, batch, route, backbone)
     assert asked
     for side, layers in asked.items():
@@ -243,7 +242,6 @@ def outputs(
 
 
 def newest(method: Method, side: Side) -> Tensor:
-    assert method.bank is not None
     found: Tensor = method.bank.newest(side)
     return found
 
@@ -262,7 +260,7 @@ def test_a_copy_lets_go_of_what_it_was_copied_from(name: str) -> None:
 
 def test_the_set_that_the_last_session_leaves_is_where_the_others_were() -> None:
     method = in_a_session("maple").to("meta")
-    method.forget("first")
+    method.sessions.forget("first")
     assert {parameter.device.type for parameter in method.parameters()} == {"meta"}
 
 

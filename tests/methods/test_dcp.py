@@ -20,7 +20,6 @@ def dcp(backbone: Backbone, **settings: Any) -> tuple[Dcp, AttendingPrompts]:
     torch.manual_seed(0)
     method = choose("dcp").build(backbone.shape, {"length": 3, "sessions": "shared", **settings}).eval()
     assert isinstance(method, Dcp)
-    assert method.bank is not None
     prompts = method.bank.newest
     assert isinstance(prompts, AttendingPrompts)
     with torch.no_grad():

@@ -63,7 +63,9 @@ def measure(
         sessions = _learned(run, retriever, reading, on_bad_row)
     else:
         sessions = _tasks_of(open_table(data, on_bad_row, reading))
-    evaluation = StreamEvaluation(retriever.backbone, sessions, split, reserve=retriever.method.traits.reserve)
+    evaluation = StreamEvaluation(
+        retriever.backbone, sessions, split, reserve=retriever.method.traits.reserve
+    )
     stage = evaluation.stage(retriever, len(sessions))
     facts = {
         "run": run,

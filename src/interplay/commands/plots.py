@@ -125,6 +125,7 @@ def _of_one(
     run: StreamRun, folder: Path, k: int, backbone: str | None
 ) -> tuple[dict[str, Path], dict[str, str]]:
     """Four pictures, and why one of them could not be drawn."""
+    from interplay.methods.sessions import Banked
     from interplay.plotting import streams
 
     pictures = {
@@ -132,9 +133,9 @@ def _of_one(
         "matrix": streams.matrix_figure(run.matrix, folder / "matrix.png", run.method, k),
     }
     left_out: dict[str, str] = {}
-    bank = open_retriever(str(run.folder), backbone)
-    names, method = bank.sessions, bank.method
-    if method.bank is None or not method.bank.own:
+    retriever = open_retriever(str(run.folder), backbone)
+    names, sessions = retriever.sessions, retriever.method.sessions
+    if not isinstance(sessions, Banked):
         why = f"the tasks of {run.method} share their prompts, so there is nothing of each to be compared."
         return pictures, dict.fromkeys(("names", "prompts"), why)
     import torch
@@ -146,17 +147,14 @@ def _of_one(
             f"a map by t-SNE needs at least {streams.FEWEST} tasks, this run has {len(names)}."
         )
     else:
-        meanings = torch.stack([kept.meaning for kept in method.bank.keys.sessions()]).numpy()
+        meanings = sessions.meanings().numpy()
         pictures["names"] = streams.names_map(names, meanings, folder / "names.png")
     if not names:
         left_out["prompts"] = "this run has forgotten all of its tasks."
         return pictures, left_out
     note("Placing the prompts on a plane.")
     with torch.no_grad():
-        vectors: dict[str, streams.Vectors] = {
-            side: torch.stack([learned(side).flatten(0, 1) for learned in method.bank.sets]).numpy()
-            for side in SIDES
-        }
+        vectors: dict[str, streams.Vectors] = {side: sessions.learned(side).numpy() for side in SIDES}
     vectors = {side: found for side, found in vectors.items() if found.shape[1]}
     if min(found.shape[0] * found.shape[1] for found in vectors.values()) < streams.FEWEST:
         left_out["prompts"] = f"a map by t-SNE needs at least {streams.FEWEST} prompts."

@@ -17,10 +17,9 @@ from torch import Tensor
 from interplay.data.image_cache import ImageCache
 from interplay.data.schema import Kind, PairTable
 from interplay.errors import InterplayError
-from interplay.methods.base import Keys
 from interplay.tasks.trainable import PairBatch
 from interplay.towers.backbone import Backbone
-from interplay.towers.walk import Start
+from interplay.towers.walk import Keys, Start
 
 Pixels = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]

@@ -24,7 +24,7 @@ from interplay.towers.tokens import Side, Tower
 from interplay.towers.walk import Vectors, encode
 
 Chooser = Literal["prediction", "training", "none"]
-"""Who says which of a method's prompts a sample takes: `Method.route`, `Method.training_route`, or nobody."""
+"""Who says which of a method's prompts a sample takes: `SessionPolicy.route`, `training_route`, or nobody."""
 
 INPUTS: Mapping[Side, str] = {"image": "pixels", "text": "ids"}
 """What the graph of each side reads, by the name of its input."""
@@ -50,7 +50,8 @@ class SideGraph(nn.Module):
         route = None
         if self.method is not None and self.chooser != "none":
             keys = F.normalize(encode(self.tower, self.side, inputs), dim=-1)
-            choose = self.method.route if self.chooser == "prediction" else self.method.training_route
+            sessions = self.method.sessions
+            choose = sessions.route if self.chooser == "prediction" else sessions.training_route
             route = choose(self.side, keys)
         return F.normalize(encode(self.tower, self.side, inputs, self.method, route=route), dim=-1)
 

@@ -8,40 +8,20 @@ import pkgutil
 from abc import ABC
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, get_type_hints
 
 from torch import Tensor, nn
 
 from interplay.errors import InterplayError, unknown
+from interplay.methods.sessions import SessionPolicy, Shared
 from interplay.methods.traits import Traits
-from interplay.parts.prompt_bank import PromptBank
 from interplay.ranges import Ranges
 from interplay.towers.tokens import Shape, Side, Tokens, Tower
-from interplay.towers.walk import Pair, Routes, Step
+from interplay.towers.walk import Keys, Pair, Step
 from interplay.typed import expect, fits, in_code, in_words
 
 if TYPE_CHECKING:
     from interplay.towers.backbone import Backbone
-
-
-@dataclass(frozen=True)
-class Keys:
-    """The bare towers' vectors of samples, normalised to length 1: what prompts are chosen by.
-
-    Attributes:
-        image, text: (batch, joint).
-    """
-
-    image: Tensor
-    text: Tensor
-
-    def side(self, side: Side) -> Tensor:
-        """The keys of one side."""
-        return self.image if side == "image" else self.text
-
-    def rows(self, rows: Tensor) -> Keys:
-        """Some samples, by number."""
-        return Keys(self.image[rows], self.text[rows])
 
 
 @dataclass(frozen=True)
@@ -54,8 +34,8 @@ class Method(nn.Module, ABC):
 
     A subclass is the only one in its file, the file's name is the method's name, and it is never subclassed
     itself. It owns its parameters: `parameters()` is what is trained, `state_dict()` is what is saved; towers
-    are arguments. In a stream of sessions the rules of what is new, frozen and kept are its own: a `bank` brings
-    them (one set of prompts a session), or the session hooks do. Its `__init__` takes `(shape, settings)`.
+    are arguments. What is new, frozen and kept in a stream of sessions is said by its `sessions`, a policy. Its
+    `__init__` takes `(shape, settings)`.
     """
 
     Settings: ClassVar[type[Any]] = NoSettings
@@ -72,18 +52,8 @@ class Method(nn.Module, ABC):
         self.shape = shape
         self.settings = settings
 
-        self.sessions: list[str] = []
-        self.bank: PromptBank | None = None
-
-    @property
-    def isolates(self) -> bool:
-        """Whether what a session has learned never changes once it has ended."""
-        return self.bank is not None and self.bank.own
-
-    @property
-    def routes_tasks(self) -> bool:
-        """Whether `route` gives the number of a session."""
-        return self.bank is not None and self.bank.own
+        self.sessions: SessionPolicy = Shared(self.name)
+        """What a stream of sessions does to it; where that hangs on the settings, `__init__` replaces it."""
 
     @property
     def name(self) -> str:
@@ -137,62 +107,6 @@ class Method(nn.Module, ABC):
         weights, and what an artefact holds replaces it.
         """
 
-    def begin_session(self, name: str, meaning: Tensor) -> None:
-        """A session of a stream begins. By default nothing is new: the same parameters go on being trained.
-
-        The first session takes the parameters that the method was built with.
-
-        Args:
-            name: of the session's task.
-            meaning: (joint,) the bare text tower's vector of that name, normalised.
-        """
-        self.sessions.append(name)
-        if self.bank is not None:
-            self.bank.begin(meaning)
-
-    def end_session(self, keys: Keys) -> None:
-        """The session that began last has been trained.
-
-        Args:
-            keys: of its training samples; nothing else of them is there, and none may be kept.
-        """
-        if self.bank is not None:
-            self.bank.end(keys.image, keys.text)
-
-    def forget(self, name: str) -> None:
-        """Remove what a session learned.
-
-        Raises:
-            InterplayError: the sessions share their parameters, so none of them can be taken out.
-        """
-        if self.isolates and self.bank is not None:
-            self.bank.remove(self.sessions.index(name))
-            self.sessions.remove(name)
-            return
-        raise InterplayError(
-            f"The method '{self.name}' with these settings trains the same parameters in every session: it "
-            f"cannot forget '{name}' alone."
-        )
-
-    def route(self, side: Side, keys: Tensor) -> Tensor | None:
-        """Which prompts samples take, chosen by their keys (batch, joint); None where there is no choice.
-
-        Methods with a set of prompts for every session return (batch,), the number of the session from 0.
-        """
-        return None if self.bank is None else self.bank.route(side, keys)
-
-    def training_route(self, side: Side, keys: Tensor) -> Tensor | None:
-        """Which prompts samples take while their own session is trained; None: the newest ones."""
-        return None
-
-    def pair_routes(self, keys: Keys) -> Routes:
-        """What both sides of true pairs take while they are trained; by default each side by its own key."""
-        return Routes(self.training_route("image", keys.image), self.training_route("text", keys.text))
-
-    def margin(self, side: Side, keys: Tensor) -> Tensor | None:
-        """How clear the choice of the session was, (batch,) >= 0; None for methods that choose none."""
-        return None if self.bank is None else self.bank.margin(side, keys)
-
     def objective(self, base: Tensor, keys: Keys | None) -> Tensor:
         """The training loss from the task's own; by default that alone.
 
@@ -213,7 +127,7 @@ class Method(nn.Module, ABC):
         return 0
 
 
-_BESIDE = ("base", "solvers", "traits")
+_BESIDE = ("base", "sessions", "solvers", "traits")
 """Modules of this package that are no methods."""
 
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from interplay.errors import InterplayError
-from interplay.methods.base import Keys, Method
+from interplay.methods.base import Method
+from interplay.methods.sessions import ImageKeys
 from interplay.methods.traits import Traits
 from interplay.parts.context import start_from_words
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import Shape, Side, Tokens, Tower
-from interplay.towers.walk import Routes
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class Cocoop(Method):
     def __init__(self, shape: Shape, settings: CocoopSettings) -> None:
         super().__init__(shape, settings)
         self.traits = replace(self.traits, reserve=settings.length)
+        self.sessions = ImageKeys(self.name)
         hidden = _hidden(shape.joint, settings.reduction)
         self.prompts = nn.Parameter(torch.randn(settings.length, shape.text.width) * 0.02)
         self.meta_net = nn.Sequential(
@@ -77,14 +78,6 @@ class Cocoop(Method):
     def first_layer(self, side: Side) -> int:
         """The context enters with the text; the image tower is left alone."""
         return 0 if side == "text" else self.shape.image.depth
-
-    def route(self, side: Side, keys: Tensor) -> Tensor | None:
-        """The image's key itself, (batch, joint)."""
-        return keys
-
-    def pair_routes(self, keys: Keys) -> Routes:
-        """The image's key for both sides; the image side does not read it."""
-        return Routes(keys.image, keys.image)
 
     def embed(self, side: Side, tower: Tower, inputs: Tensor, route: Tensor | None) -> Tokens:
         """A text with its image's context in front of its words."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
+from interplay.methods.sessions import sessions_of
 from interplay.parts.prompt_bank import PromptBank, Sessions
 from interplay.parts.task_keys import Distance
 from interplay.ranges import Choice, Ranges, Whole
@@ -131,11 +132,9 @@ class Dcp(Method):
         self.traits = replace(self.traits, reserve=settings.length if released else 0)
         self.depth = depth = min(settings.depth + released, shape.image.depth, shape.text.depth)
         self.bank = PromptBank(
-            lambda: AttendingPrompts(shape, settings, depth),
-            settings.sessions,
-            settings.centres,
-            settings.distance,
+            lambda _: AttendingPrompts(shape, settings, depth), settings.centres, settings.distance
         )
+        self.sessions = sessions_of(self.name, self.bank, settings.sessions)
 
     def first_layer(self, side: Side) -> int:
         """Prompts enter in front of the first layer."""
@@ -143,7 +142,6 @@ class Dcp(Method):
 
     def embed(self, side: Side, tower: Tower, inputs: Tensor, route: Tensor | None) -> Tokens:
         """As released, the first prompts are part of the input."""
-        assert self.bank is not None
         if not self.released:
             return tower.embed(inputs)
         stream = self.bank.stream(side, route)
@@ -151,7 +149,6 @@ class Dcp(Method):
 
     def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
         """The stream's prompts overwrite the slots in front of every prompted layer; it runs once, before the first."""
-        assert self.bank is not None
         if self.released <= i < self.depth:
             tokens = self.bank.hold(side, tokens)
             tokens = tower.put(tokens, tokens.held_for(i, self.length))

@@ -11,11 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from interplay.errors import InterplayError
-from interplay.methods.base import Keys, Method
+from interplay.methods.base import Method
+from interplay.methods.sessions import LearnedKeys
 from interplay.methods.traits import Traits
 from interplay.parts.prompt_bank import PromptBank
 from interplay.ranges import Choice, Ranges, Real, Whole
 from interplay.towers.tokens import Shape, Side, Tokens, Tower
+from interplay.towers.walk import Keys
 
 
 @dataclass(frozen=True)
@@ -106,12 +108,8 @@ class DualPrompt(Method):
                 for side in self.prompted
             }
         )
-        self.bank = PromptBank(lambda: Expert(shape, settings), "own", centres=1)
-
-    @property
-    def isolates(self) -> bool:
-        """The shared prefix changes with every session."""
-        return False
+        self.bank = PromptBank(lambda _: Expert(shape, settings), centres=1)
+        self.sessions = LearnedKeys(self.name, self.bank, self.prompted)
 
     def first_layer(self, side: Side) -> int:
         """The first layer with a prefix."""
@@ -122,7 +120,6 @@ class DualPrompt(Method):
 
     def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
         """The layer's own prefix joins its keys and values."""
-        assert self.bank is not None
         s = self.settings
         whole: Tensor | None = None
         if side in self.prompted and i + 1 in s.general_layers:
@@ -135,35 +132,9 @@ class DualPrompt(Method):
             tokens = replace(tokens, prefix=(keys, values))
         return tower.layer(i, tokens)
 
-    def _near(self, side: Side, keys: Tensor) -> Tensor:
-        """Cosine of each sample's key to every session's, (batch, sessions); without a gradient."""
-        assert self.bank is not None
-        with torch.no_grad():
-            own = torch.stack([expert.keys[side] for expert in self.bank.sets])  # type: ignore[index]
-            return keys @ F.normalize(own, dim=-1).T.to(keys)
-
-    def route(self, side: Side, keys: Tensor) -> Tensor | None:
-        """The session with the nearest key, (batch,)."""
-        if side not in self.prompted or not self.sessions:
-            return None
-        return self._near(side, keys).argmax(dim=1)
-
-    def margin(self, side: Side, keys: Tensor) -> Tensor | None:
-        """Cosine to the nearest session key − cosine to the second nearest; infinite with a single session."""
-        if side not in self.prompted or not self.sessions:
-            return None
-        if len(self.sessions) == 1:
-            return torch.full((len(keys),), float("inf"), device=keys.device)
-        two = self._near(side, keys).topk(2, dim=1).values
-        return two[:, 0] - two[:, 1]
-
-    def end_session(self, keys: Keys) -> None:
-        """Nothing more is kept: the session's key was learned."""
-
     def objective(self, base: Tensor, keys: Keys | None) -> Tensor:
         """base + λ·mean(1 − cos(session key, queries)), summed over the prompted sides."""
         assert keys is not None
-        assert self.bank is not None
         total = base
         for side in self.prompted:
             own: Tensor = self.bank.newest.keys[side]  # type: ignore[index]

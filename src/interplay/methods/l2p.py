@@ -11,10 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from interplay.errors import InterplayError
-from interplay.methods.base import Keys, Method
+from interplay.methods.base import Method
+from interplay.methods.sessions import Pool
 from interplay.methods.traits import Traits
 from interplay.ranges import Ranges, Real, Whole
 from interplay.towers.tokens import Shape, Side, Tokens, Tower
+from interplay.towers.walk import Keys
 
 
 @dataclass(frozen=True)
@@ -68,21 +70,11 @@ class L2p(Method):
         super().__init__(shape, settings)
         self.pool = nn.Parameter(torch.rand(settings.pool, settings.length, shape.image.width) * 2 - 1)
         self.pool_keys = nn.Parameter(torch.rand(settings.pool, shape.joint) * 2 - 1)
+        self.sessions = Pool(self.name, self, "pool_keys", settings.picked)
 
     def first_layer(self, side: Side) -> int:
         """Prompts enter with the image; the text tower is left alone."""
         return 0 if side == "image" else self.shape.text.depth
-
-    def route(self, side: Side, keys: Tensor) -> Tensor | None:
-        """The numbers of the N nearest prompts of each image, (batch, N), the nearest first."""
-        if side == "text":
-            return None
-        near = F.normalize(keys, dim=-1) @ F.normalize(self.pool_keys, dim=-1).T.to(keys)
-        return near.topk(self.settings.picked, dim=1).indices
-
-    def training_route(self, side: Side, keys: Tensor) -> Tensor | None:
-        """As at prediction."""
-        return self.route(side, keys)
 
     def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
         """The picked prompts join in front of the first image layer."""
@@ -95,7 +87,7 @@ class L2p(Method):
     def objective(self, base: Tensor, keys: Keys | None) -> Tensor:
         """base − λ·Σ cos(picked keys, query), the mean over the batch."""
         assert keys is not None
-        route = self.route("image", keys.image)
+        route = self.sessions.route("image", keys.image)
         assert route is not None
         picked = F.normalize(self.pool_keys, dim=-1)[route]
         near = torch.einsum("bnd,bd->bn", picked, keys.image)

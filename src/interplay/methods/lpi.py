@@ -6,7 +6,7 @@ modality's prompt slots are fused with the other's. Every task has a set of its 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from interplay.errors import InterplayError
-from interplay.methods.base import Keys, Method
+from interplay.methods.base import Method
+from interplay.methods.sessions import sessions_of
 from interplay.methods.traits import Traits
 from interplay.parts.low_rank import FullPrompts, LowRankMaps, LowRankPrompts
 from interplay.parts.prompt_alignment import (
@@ -29,7 +30,7 @@ from interplay.parts.task_keys import Distance
 from interplay.ranges import Choice, Ranges, Real, Whole
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import SIDES, Shape, Side, Tokens, Tower, other
-from interplay.towers.walk import Pair, Step
+from interplay.towers.walk import Keys, Pair, Step
 
 RELEASED_LAYERS = 12
 """The released fusion has room for so many layers, whatever the depth."""
@@ -113,9 +114,14 @@ class LpiPrompts(nn.Module):
 
     Sets of version 0.1.0 with `fusion_profile = released` had a norm in front of each map in place of the released one
     behind the sum. They are known by the names of its tensors, and stay what they were.
+
+    Args:
+        older: the sets of the sessions before, of whose version it is.
     """
 
-    def __init__(self, shape: Shape, settings: LpiSettings, depth: int) -> None:
+    def __init__(
+        self, shape: Shape, settings: LpiSettings, depth: int, older: Sequence[nn.Module] = ()
+    ) -> None:
         super().__init__()
         s = settings
         self.settings = s
@@ -136,6 +142,8 @@ class LpiPrompts(nn.Module):
         )
         self.image_norm: nn.Module = nn.Identity()
         self.text_norm: nn.Module = nn.Identity()
+        if released and not all(old.normed for old in older):  # all of one version
+            self.norm_in_front()
 
     @property
     def normed(self) -> bool:
@@ -216,19 +224,15 @@ class Lpi(Method):
             reserve=settings.length if settings.text_positions else 0,
         )
         self.bank = PromptBank(
-            lambda: LpiPrompts(shape, settings, depth),
-            settings.sessions,
-            settings.centres,
-            settings.distance,
+            lambda older: LpiPrompts(shape, settings, depth, older), settings.centres, settings.distance
         )
-        self._older: dict[Side, tuple[Tensor, Tensor]] = {}
+        self.sessions = sessions_of(self.name, self.bank, settings.sessions)
 
     def first_layer(self, side: Side) -> int:
         """Prompts enter in front of the first layer."""
         return 0
 
     def _newest(self) -> LpiPrompts:
-        assert self.bank is not None
         newest: LpiPrompts = self.bank.newest  # type: ignore[assignment]
         return newest
 
@@ -241,7 +245,6 @@ class Lpi(Method):
 
     def _prompted(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
         """The tokens in front of layer `i` with the prompts added, before any fusion with a partner."""
-        assert self.bank is not None
         tokens = self.bank.hold(side, tokens)
         added = tokens.held_for(i, self.settings.length)
         if tokens.prompts == 0:
@@ -256,7 +259,6 @@ class Lpi(Method):
 
     def _norm(self, side: Side, route: Tensor | None) -> tuple[Tensor, Tensor]:
         """Weight and bias of the norm behind the sum: of the newest set, or (batch, 1, width) of each sample's own."""
-        assert self.bank is not None
         sets: list[LpiPrompts] = [self._newest()] if route is None else list(self.bank.sets)  # type: ignore[arg-type]
         norms = [prompts.norms[side] for prompts in sets]
         weights, biases = (
@@ -286,7 +288,6 @@ class Lpi(Method):
 
     def _set_of(self, pair: Pair) -> LpiPrompts:
         """The one set whose maps fuse a batch of pairs."""
-        assert self.bank is not None
         routes = [side.route for side in (pair.image, pair.text) if side.route is not None]
         if not routes:
             return self._newest()
@@ -296,30 +297,22 @@ class Lpi(Method):
         chosen: LpiPrompts = self.bank.sets[int(asked[0])]  # type: ignore[assignment]
         return chosen
 
-    def begin_session(self, name: str, meaning: Tensor) -> None:
-        """A fresh set; what CPA needs of the older ones is computed once."""
-        super().begin_session(name, meaning)
-        assert self.bank is not None
-        if not all(old.normed for old in self.bank.sets) and self._newest().normed:  # all of one version
-            self._newest().norm_in_front()
-        self._older = {}
-        if not (self.bank.own and self.settings.task_alignment):
-            return
-        for side in SIDES:
-            with torch.no_grad():
-                flat = [old.prompts(side).flatten() for old in list(self.bank.sets)[:-1]]  # type: ignore[operator]
-                if flat:
-                    older = F.normalize(torch.stack(flat), dim=1)
-                    self._older[side] = older, older @ older.T
-
     def task_threshold(self) -> float:
         """The cosine of two task names from which they count as alike, among the sessions so far."""
         return self._alike()[1]
 
     def _alike(self) -> tuple[Tensor, float]:
-        assert self.bank is not None
         meanings = torch.stack([kept.meaning for kept in self.bank.keys.sessions()])
         return like_tasks(meanings, self.settings.threshold, self.settings.threshold_quantile)
+
+    def _older(self, side: Side) -> tuple[Tensor, Tensor]:
+        """The prompts of the older sessions, (sessions, …) each of length 1, and their cosines to one another."""
+
+        def compare(sets: Sequence[nn.Module]) -> tuple[Tensor, Tensor]:
+            older = F.normalize(torch.stack([old.prompts(side).flatten() for old in sets]), dim=1)  # type: ignore[operator]
+            return older, older @ older.T
+
+        return self.bank.once(f"compared {side}", compare)
 
     def objective(self, base: Tensor, keys: Keys | None) -> Tensor:
         """λ₁·base + λ₂·HPA + λ₃·CPA (eq. 12); CPA is 0 for the first task."""
@@ -330,10 +323,10 @@ class Lpi(Method):
             total = total + s.weights[1] * hierarchical_alignment(
                 prompts["image"], prompts["text"], s.modal_temperature
             )
-        if self._older:
+        if s.task_alignment and len(self.bank.sets) > 1:
             alike = self._alike()[0].to(base.device)
             for side in SIDES:
-                older, among = (part.to(base.device) for part in self._older[side])
+                older, among = self._older(side)
                 similarity = task_similarity(prompts[side].flatten(), older, among)
                 loss = cross_task_alignment(similarity, alike, s.task_temperature)
                 total = total + s.weights[2] * loss / 2

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
+from interplay.methods.sessions import sessions_of
 from interplay.parts.context import start_from_words
 from interplay.parts.prompt_bank import PromptBank, Sessions
 from interplay.parts.task_keys import Distance
@@ -99,16 +100,15 @@ class Maple(Method):
         self.released = released = settings.profile == "released"
         self.traits = replace(self.traits, reserve=settings.length if released else 0)
         self.bank = PromptBank(
-            lambda: CoupledPrompts(shape, depth, settings.length, alike=released),
-            settings.sessions,
+            lambda _: CoupledPrompts(shape, depth, settings.length, alike=released),
             settings.centres,
             settings.distance,
         )
+        self.sessions = sessions_of(self.name, self.bank, settings.sessions)
 
     def start_from(self, backbone: Backbone) -> None:
         """As released, the words that P_0 starts from, where it is short enough."""
         if self.released and self.settings.length <= len(WORDS.split()):
-            assert self.bank is not None
             start_from_words("MaPLe", self.bank.newest.get_parameter("text").detach()[0], backbone, WORDS)
 
     def first_layer(self, side: Side) -> int:
@@ -117,14 +117,12 @@ class Maple(Method):
 
     def embed(self, side: Side, tower: Tower, inputs: Tensor, route: Tensor | None) -> Tokens:
         """As released, the first prompts are part of the input."""
-        assert self.bank is not None
         if not self.released:
             return tower.embed(inputs)
         return tower.embed(inputs, context=self.bank.stream(side, route)[..., 0, :, :])
 
     def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
         """Fresh prompts in front of every prompted layer."""
-        assert self.bank is not None
         if self.released <= i < self.depth:  # the first ones are there already
             tokens = self.bank.hold(side, tokens)
             tokens = tower.put(tokens, tokens.held_for(i, self.settings.length))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
+from interplay.methods.sessions import sessions_of
 from interplay.parts.prompt_bank import PromptBank, Sessions
 from interplay.parts.task_keys import Distance
 from interplay.ranges import Ranges, Whole
@@ -72,9 +73,8 @@ class SPrompts(Method):
     def __init__(self, shape: Shape, settings: SPromptsSettings) -> None:
         super().__init__(shape, settings)
         self.traits = replace(self.traits, reserve=settings.text_length)
-        self.bank = PromptBank(
-            lambda: InputPrompts(shape, settings), settings.sessions, settings.centres, settings.distance
-        )
+        self.bank = PromptBank(lambda _: InputPrompts(shape, settings), settings.centres, settings.distance)
+        self.sessions = sessions_of(self.name, self.bank, settings.sessions)
 
     def first_layer(self, side: Side) -> int:
         """Prompts enter with the input."""
@@ -82,7 +82,6 @@ class SPrompts(Method):
 
     def embed(self, side: Side, tower: Tower, inputs: Tensor, route: Tensor | None) -> Tokens:
         """The input with its session's prompts."""
-        assert self.bank is not None
         return tower.embed(inputs, context=self.bank.stream(side, route).squeeze(-3))
 
     @classmethod

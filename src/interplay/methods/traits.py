@@ -68,5 +68,6 @@ class Traits:
         if self.fuses_vectors:
             return "reads the text's final vector, and class texts that continue a text leave that without an end"
         if self.reserve:
-            return "with these settings puts prompts in front of a text, and class texts that continue it leave them out"
+            missed = "class texts that continue it leave them out"
+            return f"with these settings puts prompts in front of a text, and {missed}"
         return None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from jaxtyping import Int
@@ -14,6 +14,8 @@ from interplay.parts.task_keys import Distance, TaskKeys
 from interplay.towers.tokens import Side, Tokens
 
 Sessions = Literal["own", "shared"]
+"""`own`: a set for each session; `shared`: one set, trained on and on (sequential fine-tuning)."""
+T = TypeVar("T")
 
 
 class PromptSet(Protocol):
@@ -34,21 +36,18 @@ class PromptBank(nn.Module):
     is the same bit for bit whatever comes after it.
 
     Args:
-        make: builds a fresh set (a `PromptSet`); the first one is there from the start.
-        sessions: `own`: every session begins a fresh set and freezes the older ones. `shared`: one set is trained
-            through all sessions (sequential fine-tuning), and there is nothing to route by.
+        make: builds a fresh set (a `PromptSet`) beside the older ones; the first one is there from the start.
         centres, distance: as `TaskKeys`.
     """
 
     def __init__(
-        self, make: Callable[[], nn.Module], sessions: Sessions, centres: int = 5, distance: Distance = "l1"
+        self, make: Callable[[Sequence[nn.Module]], nn.Module], centres: int = 5, distance: Distance = "l1"
     ) -> None:
         super().__init__()
         self._make = make
-        self.own = sessions == "own"
-        self.sets = nn.ModuleList([make()])
+        self.sets = nn.ModuleList([make([])])
         self.keys = TaskKeys(centres, distance)
-        self._stacks: dict[tuple[Side, torch.device], Tensor] = {}
+        self._held: dict[tuple[str, torch.device], Any] = {}
 
     @property
     def newest(self) -> nn.Module:
@@ -57,29 +56,26 @@ class PromptBank(nn.Module):
 
     def begin(self, meaning: Tensor) -> None:
         """A session begins: all sets are frozen, and it trains a fresh one (drawn by the global RNG, as every set)."""
-        if not self.own:
-            return
         place = next(self.sets.parameters()).device
         if not len(self.keys):
             self.sets = nn.ModuleList()
         self.sets.requires_grad_(False)
-        self.sets.append(self._make().to(place))
-        self._stacks.clear()
+        self.sets.append(self._make(list(self.sets)).to(place))
+        self._held.clear()
         self.keys.append(meaning)
 
     def end(self, image_keys: Tensor, text_keys: Tensor) -> None:
         """The newest session has been trained: keep the centres of its keys, (samples, joint) a side."""
-        if self.own:
-            self.keys.fit("image", image_keys)
-            self.keys.fit("text", text_keys)
+        self.keys.fit("image", image_keys)
+        self.keys.fit("text", text_keys)
 
     def remove(self, session: int) -> None:
         """Take a session out; those behind it move up. The last one leaves a fresh set behind (of the global RNG)."""
         kept = [old for at, old in enumerate(self.sets) if at != session]
         place = next(self.sets.parameters()).device
-        self.sets = nn.ModuleList(kept or [self._make().to(place)])
+        self.sets = nn.ModuleList(kept or [self._make([]).to(place)])
         self.keys.remove(session)
-        self._stacks.clear()
+        self._held.clear()
 
     def route(self, side: Side, keys: Tensor) -> Tensor | None:
         """The session of each key, (batch,); None where there is none to choose."""
@@ -91,13 +87,26 @@ class PromptBank(nn.Module):
 
     def frozen(self, side: Side) -> Tensor:
         """The prompts of all sets but the newest: (sets − 1, layers, length, width); materialised once."""
-        place = side, next(self.sets.parameters()).device
-        if place not in self._stacks:
+
+        def stack(older: Sequence[nn.Module]) -> Tensor:
+            fresh: Tensor = self.newest(side)
+            return torch.stack([old(side) for old in older]) if older else fresh.new_zeros(0, *fresh.shape)
+
+        return self.once(f"frozen {side}", stack)
+
+    def once(self, what: str, compute: Callable[[Sequence[nn.Module]], T]) -> T:
+        """What is computed from the frozen sets, without a gradient; held until there are others.
+
+        Args:
+            what: its name.
+            compute: from all sets but the newest, the oldest first.
+        """
+        place = what, next(self.sets.parameters()).device
+        if place not in self._held:
             with torch.no_grad():
-                fresh = self.newest(side)
-                old = [earlier(side) for earlier in list(self.sets)[:-1]]
-                self._stacks[place] = torch.stack(old) if old else fresh.new_zeros(0, *fresh.shape)
-        return self._stacks[place]
+                self._held[place] = compute(list(self.sets)[:-1])
+        found: T = self._held[place]
+        return found
 
     def stream(self, side: Side, route: Int[Tensor, " batch"] | None) -> Tensor:
         """The prompts of all layers for a batch.
@@ -122,5 +131,5 @@ class PromptBank(nn.Module):
 
     def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:
         """As every module's; what was materialised from the old weights is dropped."""
-        self._stacks.clear()
+        self._held.clear()
         super()._load_from_state_dict(*args, **kwargs)

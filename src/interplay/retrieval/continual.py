@@ -94,12 +94,14 @@ class StreamEvaluation:
         recall = self._recall(vectors, count)
         if ahead > count:
             recall.append(self._recall(vectors, ahead)[count])
-        if not retriever.method.routes_tasks or not set(self._names[:count]) <= set(retriever.sessions):
+        if not retriever.method.sessions.routes_tasks or not set(self._names[:count]) <= set(
+            retriever.sessions
+        ):
             return Stage(tuple(recall))
         true = {side: [self._names[task] for task in self._tasks[side].tolist()] for side in SIDES}
         routing: dict[Side, float] = {}
         for side in SIDES:
-            if retriever.method.route(side, self._keys[side]) is None:
+            if retriever.method.sessions.route(side, self._keys[side]) is None:
                 continue  # this side chooses nothing
             here = (self._tasks[side] < count).tolist()
             right = [a == b for a, b, asked in zip(routes[side], true[side], here, strict=True) if asked]

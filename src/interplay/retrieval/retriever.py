@@ -22,7 +22,7 @@ from interplay.data.readers import Source, as_table
 from interplay.data.schema import PairTable, Split
 from interplay.errors import InterplayError
 from interplay.locks import writing
-from interplay.methods.base import Keys, Method, choose
+from interplay.methods.base import Method, choose
 from interplay.retrieval import run_folder
 from interplay.retrieval.card import RetrieverCard, fingerprint, model_card, read_card
 from interplay.retrieval.embedding import BATCH, SideInputs, embed, image_inputs, table_inputs, text_inputs
@@ -31,7 +31,7 @@ from interplay.tasks.retrieve import PairRetriever
 from interplay.tasks.stream import FEWEST_PICTURES, Session, by_picture, check_sessions, explode, seed_of
 from interplay.towers.backbone import Backbone, as_backbone
 from interplay.towers.tokens import SIDES, Side
-from interplay.towers.walk import Routes, encode_pair
+from interplay.towers.walk import Keys, Routes, encode_pair
 from interplay.training.report import FitReport
 from interplay.training.settings import TrainSettings
 from interplay.typed import expect
@@ -89,7 +89,7 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
             torch.manual_seed(seed)
             self.method: Method = choice.build(self.backbone.shape, self.settings).eval()
             self.method.start_from(self.backbone)
-        if self.method.traits.coupled and self.method.bank is None:
+        if self.method.traits.coupled and not self.method.sessions.ranks:
             raise InterplayError(
                 f"The method '{choice.name}' with these settings lets image and text talk while they are encoded, and "
                 "has no prompts by which a session's pairs could be ranked. Choose a method that is not coupled."
@@ -102,7 +102,7 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
     @property
     def sessions(self) -> tuple[str, ...]:
         """Names of the tasks that were learned, in their order."""
-        return tuple(self.method.sessions)
+        return tuple(self.method.sessions.names)
 
     @property
     def needs(self) -> dict[Split, int]:
@@ -171,7 +171,7 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
         meaning = self._meaning(name)
         with torch.random.fork_rng():
             torch.manual_seed(seed_of(self.seed, name))
-            method.begin_session(name, meaning)
+            method.sessions.begin(name, meaning)
         report = None
         if method.traits.solver.by_gradient:
             validation = self._encoded(table, "validation")
@@ -185,7 +185,7 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
                 folder = Path(run) if run is not None else Path(scratch)
                 with run_folder.session(folder, name):
                     report = fit(model, self.backbone, train, validation, settings, folder, resume=resume)
-        method.end_session(keys)
+        method.sessions.end(keys)
         self.method = method.eval()
         self._data.append(table.name)
         self._training = asdict(settings)
@@ -224,7 +224,7 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
         method = copy.deepcopy(self.method)
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            method.forget(name)
+            method.sessions.forget(name)
         self.method = method
         del self._data[at]
         self._forgotten.add(name)
@@ -253,7 +253,7 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
         """Which prompts items take: the name of a task, or what stands for several or shared prompts."""
         if not self.sessions:
             return [BARE] * len(keys)
-        route = self.method.route(side, keys)
+        route = self.method.sessions.route(side, keys)
         if route is None:
             return [SHARED] * len(keys)
         if route.dim() == 1:
@@ -262,7 +262,7 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
 
     def margins(self, side: Side, keys: Tensor) -> Tensor | None:
         """How clear each choice of a task was, (N,) >= 0; None where no task is chosen."""
-        return self.method.margin(side, keys) if self.sessions else None
+        return self.method.sessions.margin(side, keys) if self.sessions else None
 
     def encode(
         self, side: Side, items: Sequence[Any] | SideInputs, routes: Sequence[str], *, apart: bool = False
@@ -285,10 +285,12 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
 
     def _numbers(self, routes: Sequence[str]) -> Tensor | None:
         """Routes as the method takes them: numbers of sessions, or of prompts; None where nothing is chosen."""
-        place = {name: at for at, name in enumerate(self.sessions)} if self.method.routes_tasks else {}
+        place = (
+            {name: at for at, name in enumerate(self.sessions)} if self.method.sessions.routes_tasks else {}
+        )
         if SHARED not in place and all(route == SHARED for route in routes):
             return None
-        if not self.method.routes_tasks:
+        if not self.method.sessions.routes_tasks:
             return torch.tensor([[int(number) for number in route.split(",")] for route in routes])
         for route in routes:
             if route not in place:
@@ -302,12 +304,10 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
         """A fingerprint of what encodes a route: it changes exactly when its prompts do."""
         if route == BARE:
             return "bare"
-        method: torch.nn.Module = self.method
-        if self.method.isolates and self.method.bank is not None:
-            if route not in self.sessions:
-                return "gone"
-            method = self.method.bank.sets[self.sessions.index(route)]
-        return fingerprint(method)
+        if not self.method.sessions.isolates:
+            return fingerprint(self.method)
+        own = self.method.sessions.own(route)
+        return "gone" if own is None else fingerprint(own)
 
     def state(self) -> str:
         """A fingerprint that changes when anything that routes or encodes does."""
@@ -335,7 +335,7 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
         prepared = self.prepare(side, items)
         if task and task not in self.sessions:
             raise self._unknown(task)
-        if task and self.method.routes_tasks:
+        if task and self.method.sessions.routes_tasks:
             return self.encode(side, prepared, [task] * len(prepared))
         return self.encode(side, prepared, self.routes(side, self.keys(side, prepared)))
 
@@ -445,7 +445,7 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
         retriever = cls(backbone, card.method, settings=card.settings, seed=card.seed)
         with torch.random.fork_rng():
             for name in card.sessions:
-                retriever.method.begin_session(name, torch.zeros(backbone.shape.joint))
+                retriever.method.sessions.begin(name, torch.zeros(backbone.shape.joint))
         artifacts.fill(folder, retriever.method)
         retriever.identity = card.identity
         retriever._data, retriever._training = list(card.data), dict(card.training)

@@ -92,7 +92,7 @@ class ClassPrompts(nn.Module):
 
     def _encoded(self, backbone: Backbone, method: Method) -> Tensor:
         """(classes, joint): every class prompt once."""
-        route = None if self.keys is None else method.training_route("text", self.keys)
+        route = None if self.keys is None else method.sessions.training_route("text", self.keys)
         inputs: Tensor | Start = self.ids
         if self.waiting is not None:
             tokens = Tokens(self.waiting, lengths=backbone.text.lengths(self.ids))

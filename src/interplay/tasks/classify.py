@@ -20,7 +20,7 @@ from interplay.tasks.class_prompts import ClassPrompts
 from interplay.tasks.trainable import PairBatch, Trainable, keys_of
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import SIDES, Side
-from interplay.towers.walk import Routes, Vectors, encode, encode_pair
+from interplay.towers.walk import Vectors, encode, encode_pair
 
 MultiLoss = Literal["bce", "zlpr"]
 MONITORS: dict[Kind, tuple[str, ...]] = {
@@ -130,7 +130,7 @@ class PairClassifier(Trainable):
 
     def vectors(self, backbone: Backbone, batch: PairBatch) -> Vectors:
         """The pair's vectors, and those of prompted class texts, with the method at work."""
-        routes = self._routes(backbone, batch)
+        routes = self.routes(backbone, batch)
         found = encode_pair(
             backbone, batch.images, batch.texts, self.method, suffix=self.suffix, routes=routes
         )
@@ -138,17 +138,12 @@ class PairClassifier(Trainable):
             return found
         return replace(found, classes=self.class_prompts(backbone, self.method, routes.text))
 
-    def _routes(self, backbone: Backbone, batch: PairBatch) -> Routes:
-        return (
-            self.method.pair_routes(keys_of(backbone, batch)) if self.method.traits.reads_keys else Routes()
-        )
-
     def forward(self, backbone: Backbone, batch: PairBatch) -> Tensor:
         """A batch of pairs → logits (batch, classes)."""
         if (asked := self._asked) is None or self.class_prompts is None:
             logits: Tensor = self.head(self.vectors(backbone, batch))
             return logits
-        routes = self._routes(backbone, batch)
+        routes = self.routes(backbone, batch)
         inputs = batch.images if asked == "image" else batch.texts
         x = encode(backbone.tower(asked), asked, inputs, self.method, route=routes.side(asked))
         return self.head.compare(

@@ -13,7 +13,7 @@ from interplay.metrics.recall import retrieval_recall
 from interplay.tasks.trainable import PairBatch, Trainable, keys_of
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import SIDES, Side
-from interplay.towers.walk import Routes, Vectors, encode, encode_pair
+from interplay.towers.walk import Vectors, encode, encode_pair
 
 BLOCK = 256
 """The validation loss is the mean over blocks of so many pairs: a loss by comparison depends on how many there are."""
@@ -75,9 +75,7 @@ class PairRetriever(Trainable):
 
     def vectors(self, backbone: Backbone, batch: PairBatch) -> Vectors:
         """Normalised vectors of a batch of pairs, by the prompts that are being trained."""
-        routes = Routes()
-        if self.method.traits.reads_keys:
-            routes = self.method.pair_routes(keys_of(backbone, batch))
+        routes = self.routes(backbone, batch)
         if self.method.traits.coupled:
             found = encode_pair(backbone, batch.images, batch.texts, self.method, routes=routes)
             image, text = found.image, found.text
@@ -121,7 +119,7 @@ class PairRetriever(Trainable):
         """Method, settings and the sessions before this one."""
         return {
             "method": f"{self.method.name} {self.method.settings}",
-            "sessions": ", ".join(self.method.sessions),
+            "sessions": ", ".join(self.method.sessions.names),
         }
 
     def check(self, name: str, kind: str, targets: Tensor) -> None:

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from interplay.errors import InterplayError
-from interplay.methods.base import Keys, Method
+from interplay.methods.base import Method
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import Side
-from interplay.towers.walk import Start, encode
+from interplay.towers.walk import Keys, Routes, Start, encode
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,15 @@ class Trainable(nn.Module, ABC):
     def __init__(self, method: Method) -> None:
         super().__init__()
         self.method = method
+
+    def routes(self, backbone: Backbone, batch: PairBatch) -> Routes:
+        """What both sides of true pairs take while they are trained: each by its own key, or both by the image's."""
+        traits, choose = self.method.traits, self.method.sessions.training_route
+        if not traits.reads_keys:
+            return Routes()
+        keys = keys_of(backbone, batch)
+        text = keys.image if traits.routed_by_image else keys.text
+        return Routes(choose("image", keys.image), choose("text", text))
 
     @property
     @abstractmethod

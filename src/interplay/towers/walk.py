@@ -138,6 +138,26 @@ def front(tower: Tower, inputs: Tensor, layers: int) -> Start:
 
 
 @dataclass(frozen=True)
+class Keys:
+    """The bare towers' vectors of samples, normalised to length 1: what prompts are chosen by.
+
+    Attributes:
+        image, text: (batch, joint).
+    """
+
+    image: Tensor
+    text: Tensor
+
+    def side(self, side: Side) -> Tensor:
+        """The keys of one side."""
+        return self.image if side == "image" else self.text
+
+    def rows(self, rows: Tensor) -> Keys:
+        """Some samples, by number."""
+        return Keys(self.image[rows], self.text[rows])
+
+
+@dataclass(frozen=True)
 class Routes:
     """Which of a method's prompts each sample of a batch takes, side by side; None: those in training."""
 

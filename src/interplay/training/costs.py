@@ -122,7 +122,7 @@ def cost(
 
 def trainable(method: Method, shape: Shape, classes: int, scale: float) -> Trainable:
     """A method with what it is trained under: retrieval where it keeps prompts by session or key, else a pair head."""
-    if method.bank is not None or (method.traits.reads_keys and not method.traits.coupled):
+    if method.sessions.ranks:
         return PairRetriever(method, shape.joint, scale)
     return PairClassifier(method, Head(HeadSettings(kind="pair"), shape.joint, classes, scale))
 
@@ -144,5 +144,5 @@ def _after(choice: MethodChoice, shape: Shape, settings: Any, sessions: int) -> 
     method: nn.Module = (built := _on_meta(choice, shape, settings))
     with torch.device("meta"):
         for session in range(sessions):
-            built.begin_session(f"task {session + 1}", torch.zeros(shape.joint))
+            built.sessions.begin(f"task {session + 1}", torch.zeros(shape.joint))
     return sum(parameter.numel() for parameter in method.parameters())

@@ -107,7 +107,7 @@ def _measure(wanted: Mapping[str, Any]) -> Memory:
     method = choose(wanted["method"]).build(shape, wanted["settings"])
     method.start_from(backbone)
     for session in range(max(1, wanted["sessions"])):
-        method.begin_session(f"task {session + 1}", torch.randn(shape.joint))
+        method.sessions.begin(f"task {session + 1}", torch.randn(shape.joint))
     pairs, length = wanted["batch_size"], caption_length(shape, method, wanted["text_tokens"])
     model = trainable(method, shape, 2, backbone.scale)
     ids = torch.randint(0, shape.text.end_token, (pairs, length))

@@ -1,0 +1,248 @@
+"""What happens to a method when the sessions of a stream come one after the other: what is new, frozen, kept, chosen.
+
+A policy is no module: what is trained and saved belongs to the method, and the policy refers to it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from interplay.errors import InterplayError
+from interplay.parts.prompt_bank import PromptBank, Sessions
+from interplay.towers.tokens import Side
+from interplay.towers.walk import Keys
+
+
+class SessionPolicy(ABC):
+    """The sessions of a method; by default the same parameters go on being trained.
+
+    Args:
+        method: its name, for what is refused.
+    """
+
+    ranks: bool = False
+    """Whether the method has prompts by which a session's pairs can be ranked, alone or as pairs."""
+    isolates: ClassVar[bool] = False
+    """Whether what a session has learned never changes once it has ended."""
+    routes_tasks: ClassVar[bool] = False
+    """Whether `route` gives the number of a session."""
+
+    def __init__(self, method: str) -> None:
+        self.method = method
+        self.names: list[str] = []
+
+    def begin(self, name: str, meaning: Tensor) -> None:
+        """A session begins. The first one takes the parameters that the method was built with.
+
+        Args:
+            name: of the session's task.
+            meaning: (joint,) the bare text tower's vector of that name, normalised.
+        """
+        self.names.append(name)
+
+    def end(self, keys: Keys) -> None:  # noqa: B027
+        """The session that began last has been trained; by default nothing is kept.
+
+        Args:
+            keys: of its training samples; nothing else of them is there, and none may be kept.
+        """
+
+    def forget(self, name: str) -> None:
+        """Remove what a session learned.
+
+        Raises:
+            InterplayError: the sessions share their parameters, so none of them can be taken out.
+        """
+        raise InterplayError(
+            f"The method '{self.method}' with these settings trains the same parameters in every session: it "
+            f"cannot forget '{name}' alone."
+        )
+
+    @abstractmethod
+    def route(self, side: Side, keys: Tensor) -> Tensor | None:
+        """Which prompts samples take, chosen by their keys (batch, joint); None where there is no choice.
+
+        Where it `routes_tasks`, (batch,), the number of the session from 0.
+        """
+
+    def training_route(self, side: Side, keys: Tensor) -> Tensor | None:
+        """Which prompts samples take while their own session is trained; None: the newest ones."""
+        return None
+
+    def margin(self, side: Side, keys: Tensor) -> Tensor | None:
+        """How clear the choice of the session was, (batch,) >= 0; None where none is chosen."""
+        return None
+
+    def own(self, name: str) -> nn.Module | None:
+        """What alone encodes the samples of a session; None where there is no such session, or none of its own."""
+        return None
+
+
+class Shared(SessionPolicy):
+    """The same parameters are trained through all sessions (sequential fine-tuning), and nothing is chosen.
+
+    Args:
+        method: its name.
+        ranks: whether they are prompts of retrieval.
+    """
+
+    def __init__(self, method: str, *, ranks: bool = False) -> None:
+        super().__init__(method)
+        self.ranks = ranks
+
+    def route(self, side: Side, keys: Tensor) -> Tensor | None:
+        """None."""
+        return None
+
+
+class ImageKeys(SessionPolicy):
+    """The same parameters are trained through all sessions; a route is the image's key itself (CoCoOp)."""
+
+    def route(self, side: Side, keys: Tensor) -> Tensor | None:
+        """(batch, joint)."""
+        return keys
+
+    def training_route(self, side: Side, keys: Tensor) -> Tensor | None:
+        """As at prediction."""
+        return keys
+
+
+class Pool(SessionPolicy):
+    """One pool of prompts serves all sessions; each image picks the prompts whose keys are nearest to its own (L2P).
+
+    Args:
+        method: its name.
+        owner: the module whose parameter holds the prompts' keys, (prompts, joint).
+        parameter: the name of that parameter.
+        picked: how many prompts an image takes.
+    """
+
+    ranks = True
+
+    def __init__(self, method: str, owner: nn.Module, parameter: str, picked: int) -> None:
+        super().__init__(method)
+        self.owner = owner
+        self.parameter = parameter
+        self.picked = picked
+
+    def route(self, side: Side, keys: Tensor) -> Tensor | None:
+        """The numbers of the nearest prompts of each image, (batch, picked), the nearest first; texts pick none."""
+        if side == "text":
+            return None
+        own = self.owner.get_parameter(self.parameter)
+        near = F.normalize(keys, dim=-1) @ F.normalize(own, dim=-1).T.to(keys)
+        return near.topk(self.picked, dim=1).indices
+
+    def training_route(self, side: Side, keys: Tensor) -> Tensor | None:
+        """As at prediction."""
+        return self.route(side, keys)
+
+
+class Banked(SessionPolicy):
+    """A set of prompts for every session.
+
+    Args:
+        method: its name.
+        bank: holds the sets.
+    """
+
+    ranks = True
+    routes_tasks = True
+
+    def __init__(self, method: str, bank: PromptBank) -> None:
+        super().__init__(method)
+        self.bank = bank
+
+    def begin(self, name: str, meaning: Tensor) -> None:
+        """All sets are frozen, and the session trains a fresh one."""
+        super().begin(name, meaning)
+        self.bank.begin(meaning)
+
+    def meanings(self) -> Tensor:
+        """The bare text tower's vectors of the tasks' names, (sessions, joint)."""
+        return torch.stack([kept.meaning for kept in self.bank.keys.sessions()])
+
+    def learned(self, side: Side) -> Tensor:
+        """The prompts of all sessions, (sessions, prompts, width)."""
+        return torch.stack([learned(side).flatten(0, 1) for learned in self.bank.sets])
+
+    @abstractmethod
+    def margin(self, side: Side, keys: Tensor) -> Tensor | None:
+        """How clear that is, (batch,) >= 0."""
+
+
+class OwnSets(Banked):
+    """A sample takes the set of the session that has the k-means centre nearest to its key (S-Prompts; LPI)."""
+
+    isolates = True
+
+    def end(self, keys: Keys) -> None:
+        """The centres of its keys are kept."""
+        self.bank.end(keys.image, keys.text)
+
+    def forget(self, name: str) -> None:
+        """The session's set and its centres go."""
+        self.bank.remove(self.names.index(name))
+        self.names.remove(name)
+
+    def route(self, side: Side, keys: Tensor) -> Tensor | None:
+        """The session of the nearest centre, (batch,)."""
+        return self.bank.route(side, keys)
+
+    def margin(self, side: Side, keys: Tensor) -> Tensor | None:
+        """Distance to the nearest other session − distance to the nearest one; infinite with a single session."""
+        return self.bank.margin(side, keys)
+
+    def own(self, name: str) -> nn.Module | None:
+        """The session's set."""
+        return self.bank.sets[self.names.index(name)] if name in self.names else None
+
+
+class LearnedKeys(Banked):
+    """A sample takes the set of the session whose learned key is nearest to its own (DualPrompt).
+
+    The method has more parameters, which all sessions train: none of them is isolated.
+
+    Args:
+        method: its name.
+        bank: of sets with a `keys` by side, (joint,) each.
+        sides: that have such keys; the others choose nothing.
+    """
+
+    def __init__(self, method: str, bank: PromptBank, sides: Iterable[Side]) -> None:
+        super().__init__(method, bank)
+        self.sides = tuple(sides)
+
+    def _near(self, side: Side, keys: Tensor) -> Tensor | None:
+        """Cosine of each sample's key to every session's, (batch, sessions), without a gradient."""
+        if side not in self.sides or not self.names:
+            return None
+        with torch.no_grad():
+            own = torch.stack([learned.keys[side] for learned in self.bank.sets])  # type: ignore[index]
+            return keys @ F.normalize(own, dim=-1).T.to(keys)
+
+    def route(self, side: Side, keys: Tensor) -> Tensor | None:
+        """The session with the nearest key, (batch,)."""
+        near = self._near(side, keys)
+        return None if near is None else near.argmax(dim=1)
+
+    def margin(self, side: Side, keys: Tensor) -> Tensor | None:
+        """Cosine to the nearest session key − cosine to the second nearest; infinite with a single session."""
+        near = self._near(side, keys)
+        if near is None:
+            return None
+        if len(self.names) == 1:
+            return torch.full((len(keys),), float("inf"), device=keys.device)
+        two = near.topk(2, dim=1).values
+        return two[:, 0] - two[:, 1]
+
+
+def sessions_of(method: str, bank: PromptBank, sessions: Sessions) -> SessionPolicy:
+    """The policy of a method whose settings say `own` or `shared`."""
+    return OwnSets(method, bank) if sessions == "own" else Shared(method, ranks=True)
