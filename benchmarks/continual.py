@@ -31,7 +31,7 @@ from interplay.commands.recalls import averages
 from interplay.comparison.pages import shown as mean_and_deviation
 from interplay.data.schema import Split
 from interplay.files import write_text
-from interplay.methods.base import choose
+from interplay.methods.registry import choose
 from interplay.retrieval.continual import StreamEvaluation, run_joint, run_stream
 from interplay.retrieval.retriever import Retriever
 from interplay.retrieval.run_folder import MATRIX

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from benchmarks.training_step import BATCH, CLASSES, GEOMETRY, WORDS, inputs, timed
-from interplay.methods.base import choose
+from interplay.methods.registry import choose
 from interplay.parts.heads import Head, HeadSettings
 from interplay.tasks.classify import PairClassifier
 from interplay.tasks.trainable import PairBatch

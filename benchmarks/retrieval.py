@@ -18,7 +18,8 @@ import torch
 from transformers import CLIPModel
 
 from benchmarks.training_step import GEOMETRY, reference, timed
-from interplay.methods.base import Method, choose
+from interplay.methods.base import Method
+from interplay.methods.registry import choose
 from interplay.tasks.retrieve import PairRetriever
 from interplay.tasks.trainable import PairBatch
 from interplay.towers.backbone import Backbone, load_backbone, random_backbone

@@ -21,7 +21,7 @@ from collections.abc import Callable
 import torch
 from transformers import CLIPModel
 
-from interplay.methods.base import choose
+from interplay.methods.registry import choose
 from interplay.parts.heads import Head, HeadSettings
 from interplay.tasks.classify import PairClassifier
 from interplay.tasks.trainable import PairBatch

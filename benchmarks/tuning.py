@@ -25,7 +25,7 @@ from interplay import Backbone, PairTable, TrainSettings, load, load_backbone
 from interplay.comparison.grid import Cell, Grid, make_grid, slug
 from interplay.comparison.run import classifier_of, load_record, training_of
 from interplay.errors import InterplayError
-from interplay.methods.base import choose
+from interplay.methods.registry import choose
 from interplay.training.settings import SMALLER_IS_BETTER
 
 RECIPE = Path("recipes/openmoji.yaml")

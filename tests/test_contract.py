@@ -6,7 +6,7 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from interplay.methods.base import choices, choose
+from interplay.methods.registry import choices, choose
 from interplay.parts.similarity import similarity
 from tests.contract.rules import BITWISE, RULES, Rule
 from tests.contract.world import Subject, towers

@@ -15,7 +15,7 @@ import torch
 
 from interplay import AdapterBank, Backbone, Classifier, InterplayError, Retriever, load, load_backbone
 from interplay.classification.inputs import pairs_of
-from interplay.methods.base import choices, choose
+from interplay.methods.registry import choices, choose
 from interplay.parts.heads import Head, HeadSettings
 from interplay.tasks.classify import PairClassifier
 from interplay.tasks.trainable import PairBatch

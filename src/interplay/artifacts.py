@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from interplay.errors import InterplayError, brief
 from interplay.files import parsed_json, write_atomically, write_text
 from interplay.locks import writing
-from interplay.methods.base import choose, make_settings
+from interplay.methods.registry import choose
+from interplay.methods.settings import make_settings
 from interplay.metrics.calibration import Calibration
 from interplay.metrics.classification import Kind
 from interplay.parts.heads import Head, HeadSettings

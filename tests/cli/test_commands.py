@@ -20,8 +20,8 @@ from interplay.commands.output import Result
 from interplay.commands.parsing import CommandLine
 from interplay.commands.values import assignments, spelled
 from interplay.data.openmoji import OPENMOJI
-from interplay.methods.base import choices
 from interplay.methods.mitp import MitpSettings
+from interplay.methods.registry import choices
 from interplay.parts.heads import HeadSettings
 from interplay.training.settings import TrainSettings
 

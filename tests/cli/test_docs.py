@@ -14,7 +14,7 @@ import interplay.methods
 import interplay.retrieval.retriever
 from interplay.commands import COMMANDS
 from interplay.commands.parsing import CommandLine
-from interplay.methods.base import choices, choose
+from interplay.methods.registry import choices, choose
 from tests.contract.rules import RULES, Rule
 from tests.contract.world import Subject, towers
 

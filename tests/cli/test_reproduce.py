@@ -22,7 +22,7 @@ from interplay.comparison import lpi_tables
 from interplay.comparison.mitp_tables import tables
 from interplay.comparison.recipes import Recipe, chosen
 from interplay.data import PairTable, load
-from interplay.methods.base import choices, choose
+from interplay.methods.registry import choices, choose
 from interplay.parts.heads import HeadSettings
 from interplay.towers.backbone import Backbone, load_backbone
 from interplay.towers.presets import PRESETS

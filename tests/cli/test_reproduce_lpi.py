@@ -15,7 +15,7 @@ from interplay.commands.values import assignments
 from interplay.comparison.lpi_tables import tables
 from interplay.comparison.recipes import Recipe, chosen
 from interplay.data import PairTable, load
-from interplay.methods.base import choose
+from interplay.methods.registry import choose
 from interplay.retrieval.retriever import RETRIEVAL_TRAINING
 from interplay.towers.backbone import Backbone, load_backbone
 from interplay.towers.presets import PRESETS

@@ -22,7 +22,7 @@ from interplay.comparison.experiments import (
 from interplay.comparison.grid import Grid, make_grid
 from interplay.comparison.run import load_record
 from interplay.comparison.tables import data_tables
-from interplay.methods.base import choose
+from interplay.methods.registry import choose
 from interplay.plotting.comparisons import PICTURES
 from interplay.towers.presets import PRESETS
 from tests.cli.conftest import Run, run, write_toy  # noqa: F401

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from interplay.methods.base import Method, MethodChoice, choose
+from interplay.methods.base import Method
 from interplay.methods.coop import Coop
 from interplay.methods.dcp import Dcp
 from interplay.methods.dual_prompt import DualPrompt
@@ -18,13 +18,16 @@ from interplay.methods.lora import Lora
 from interplay.methods.lpi import Lpi
 from interplay.methods.maple import Maple
 from interplay.methods.mitp import Mitp
-from interplay.methods.p_clip import PClip
+from interplay.methods.p_clip import PClip, PClipSettings
 from interplay.methods.pmf import Pmf
+from interplay.methods.registry import MethodChoice, choose
 from interplay.methods.s_prompts import SPrompts
+from interplay.methods.settings import MethodSettings
 from interplay.methods.solvers import Nothing
 from interplay.methods.traits import Traits
 from interplay.methods.zero_shot import ZeroShot
 from interplay.parts.temporal_prompts import Prompts
+from interplay.ranges import Ranges
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import Shape, Side, Tokens, Tower
 from interplay.towers.walk import Pair, Step
@@ -409,11 +412,17 @@ class CoopThatReservesTooLittle(Coop):
         self.traits = Traits()
 
 
+class SettingsThatAreSearchedForWhatIsNot(PClipSettings):
+    """P-CLIP's, with a range for a setting that they do not have."""
+
+    ranges: ClassVar[Ranges] = {**PClipSettings.ranges, "width": PClipSettings.ranges["length"]}
+
+
 @breaks(rules.it_says_what_it_is, "p_clip", "a range for no setting")
 class PClipThatSearchesWhatIsNot(PClip):
     """P-CLIP with a range for a setting that it does not have."""
 
-    ranges: ClassVar[Any] = {**PClip.ranges, "width": PClip.ranges["length"]}
+    Settings = SettingsThatAreSearchedForWhatIsNot
 
 
 @breaks(rules.it_says_what_it_is, "p_clip", "trains no parameters")
@@ -424,7 +433,7 @@ class PClipThatIsNoProbe(PClip):
 
 
 @dataclass(frozen=True)
-class UndocumentedSettings:
+class UndocumentedSettings(MethodSettings):
     """Settings of a method, and nothing of what they mean."""
 
     length: int = 2
@@ -441,5 +450,4 @@ class UndocumentedSettings:
 class PClipWithUndocumentedSettings(PClip):
     """P-CLIP whose settings are not explained."""
 
-    Settings: ClassVar[type[Any]] = UndocumentedSettings
-    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    Settings = UndocumentedSettings

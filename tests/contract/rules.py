@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from interplay.errors import InterplayError
-from interplay.methods.base import Method, NoSettings
+from interplay.methods.base import Method
+from interplay.methods.settings import NoSettings
 from interplay.methods.solvers import Probe, Solver
 from interplay.parts.heads import PairFeatures
 from interplay.parts.prompt_bank import PromptBank
@@ -301,7 +302,7 @@ def it_says_what_it_is(subject: Subject) -> None:
         assert re.search(rf"\b{name}\b[^:]*:", method.Settings.__doc__ or ""), (
             f"the setting {name} is not documented"
         )
-    assert set(method.ranges) <= set(fields), "there is a range for no setting"
+    assert set(method.Settings.ranges) <= set(fields), "there is a range for no setting"
     assert set(choice.preset) <= set(fields), "there is a variant of no setting"
     built = subject.method()
     solver = built.traits.solver

@@ -7,7 +7,8 @@ import copy
 import pytest
 import torch
 
-from interplay.methods.base import Method, MethodChoice, choices, choose
+from interplay.methods.base import Method
+from interplay.methods.registry import MethodChoice, choices, choose
 from interplay.towers.tokens import SIDES, Side, Tokens, Tower
 from tests.contract.mutants import MUTANTS, Mutant
 from tests.contract.rules import RULES, it_says_what_it_is

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, replace
 import torch
 from torch import Tensor
 
-from interplay.methods.base import Method, MethodChoice
+from interplay.methods.base import Method
+from interplay.methods.registry import MethodChoice
 from interplay.methods.solvers import Probe
 from interplay.parts.heads import Head, HeadSettings
 from interplay.tasks.classify import PairClassifier

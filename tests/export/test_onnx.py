@@ -19,7 +19,7 @@ from interplay.classification.predict import predict
 from interplay.errors import InterplayError
 from interplay.export import export as export_module
 from interplay.export.export import TOLERANCE, to_onnx
-from interplay.methods.base import choices, choose
+from interplay.methods.registry import choices, choose
 from interplay.parts.prompt_bank import PromptBank
 from interplay.retrieval.retriever import Retriever
 from interplay.towers.backbone import Backbone, from_clip

@@ -417,7 +417,7 @@ def test_what_blocks_or_never_ends(world: World, folder: Path, tally: Tally) -> 
 def test_settings_of_methods_and_heads(every: int, world: World, folder: Path, tally: Tally) -> None:
     import dataclasses
 
-    from interplay.methods.base import choices
+    from interplay.methods.registry import choices
     from interplay.parts.heads import HeadSettings
 
     values = (
@@ -437,7 +437,7 @@ def test_settings_of_methods_and_heads(every: int, world: World, folder: Path, t
     )
     calls: list[list[object]] = []
     for name, choice in choices().items():
-        if name in choice.method.variants:
+        if name in choice.method.Settings.variants:
             continue
         for field in dataclasses.fields(choice.method.Settings):
             calls += [["info", "--method", name, "--set", f"{field.name}={value}"] for value in values]

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from interplay.methods.base import choose
 from interplay.methods.l2p import L2p
 from interplay.methods.maple import CoupledPrompts
+from interplay.methods.registry import choose
 from interplay.tasks.trainable import PairBatch, keys_of
 from interplay.towers.backbone import Backbone
 from interplay.towers.presets import PRESETS

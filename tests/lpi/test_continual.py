@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from interplay.errors import InterplayError
-from interplay.methods.base import choose
+from interplay.methods.registry import choose
 from interplay.metrics.recall import KS
 from interplay.retrieval.continual import StreamEvaluation, run_stream
 from interplay.retrieval.retriever import Retriever

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from interplay.errors import InterplayError
-from interplay.methods.base import choose
 from interplay.methods.dual_prompt import DualPrompt
+from interplay.methods.registry import choose
 from interplay.tasks.classify import class_suffixes
 from interplay.tasks.retrieve import PairRetriever
 from interplay.tasks.trainable import PairBatch, keys_of

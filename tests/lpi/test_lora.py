@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from interplay.errors import InterplayError
-from interplay.methods.base import Method, choose
+from interplay.methods.base import Method
+from interplay.methods.registry import choose
 from interplay.towers.backbone import Backbone
 from interplay.towers.walk import encode
 

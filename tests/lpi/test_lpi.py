@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from interplay.errors import InterplayError
-from interplay.methods.base import choose
 from interplay.methods.lpi import Lpi, LpiPrompts
+from interplay.methods.registry import choose
 from interplay.towers.backbone import Backbone
 from interplay.towers.presets import PRESETS
 from interplay.towers.tokens import SIDES, Shape, Side, TowerShape

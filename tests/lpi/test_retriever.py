@@ -14,7 +14,7 @@ from torch.nn.utils import parameters_to_vector
 from interplay import artifacts
 from interplay.errors import InterplayError
 from interplay.locks import writing
-from interplay.methods.base import choices, choose
+from interplay.methods.registry import choices, choose
 from interplay.retrieval.retriever import BARE, SHARED, Retriever
 from interplay.retrieval.run_folder import TASK
 from interplay.towers.backbone import Backbone

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from interplay.methods.base import Method, choices, choose
+from interplay.methods.base import Method
+from interplay.methods.registry import choices, choose
 from interplay.parts.prompt_bank import PromptBank
 from interplay.retrieval.retriever import SHARED, Retriever
 from interplay.tasks.retrieve import PairRetriever

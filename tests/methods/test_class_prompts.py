@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from interplay.errors import InterplayError
-from interplay.methods.base import choose
+from interplay.methods.registry import choose
 from interplay.parts.heads import Head, HeadSettings
 from interplay.tasks.classify import PairClassifier
 from interplay.tasks.trainable import PairBatch

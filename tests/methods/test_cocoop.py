@@ -11,7 +11,7 @@ from torch import Tensor
 
 from interplay import Classifier, InterplayError, Retriever, TrainSettings
 from interplay.classification.predict import predict
-from interplay.methods.base import choose
+from interplay.methods.registry import choose
 from interplay.tasks import class_prompts
 from interplay.tasks.trainable import PairBatch, keys_of
 from interplay.towers.backbone import Backbone

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from interplay.errors import InterplayError
-from interplay.methods.base import choose
 from interplay.methods.dcp import AttendingPrompts, Dcp
+from interplay.methods.registry import choose
 from interplay.towers.backbone import Backbone
 from interplay.towers.presets import PRESETS
 from interplay.towers.walk import encode

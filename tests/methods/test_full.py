@@ -12,7 +12,8 @@ from torch import Tensor
 from transformers import CLIPModel
 
 from interplay.errors import InterplayError
-from interplay.methods.base import Method, choose
+from interplay.methods.base import Method
+from interplay.methods.registry import choose
 from interplay.parts.heads import Head, HeadSettings
 from interplay.tasks.classify import PairClassifier
 from interplay.towers.backbone import Backbone, clip_config, from_clip

@@ -13,7 +13,9 @@ from torch import Tensor
 from interplay.artifacts import build
 from interplay.classification.classifier import Classifier
 from interplay.data.schema import PairTable
-from interplay.methods.base import Method, NoSettings, choose
+from interplay.methods.base import Method
+from interplay.methods.registry import choose
+from interplay.methods.settings import NoSettings
 from interplay.methods.traits import Traits
 from interplay.methods.zero_shot import ZeroShot
 from interplay.retrieval.retriever import Retriever

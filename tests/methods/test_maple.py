@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import CLIPModel
 
 from interplay.errors import InterplayError
-from interplay.methods.base import choose
 from interplay.methods.maple import Maple
+from interplay.methods.registry import choose
 from interplay.parts.heads import Head, HeadSettings
 from interplay.tasks.classify import PairClassifier
 from interplay.tasks.trainable import PairBatch

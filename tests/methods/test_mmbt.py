@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from interplay.errors import InterplayError
-from interplay.methods.base import Method, choose
+from interplay.methods.base import Method
 from interplay.methods.mmbt import Mmbt
+from interplay.methods.registry import choose
 from interplay.parts.own_towers import tower_count
 from interplay.towers.backbone import Backbone
 from interplay.towers.presets import PRESETS

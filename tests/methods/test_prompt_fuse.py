@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from interplay.errors import InterplayError
-from interplay.methods.base import Method, choose
+from interplay.methods.base import Method
+from interplay.methods.registry import choose
 from interplay.towers.backbone import Backbone
 from interplay.towers.presets import PRESETS
 from interplay.towers.tokens import Tokens, Tower

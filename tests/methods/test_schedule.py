@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from interplay.methods.base import choose
+from interplay.methods.registry import choose
 from interplay.parts.temporal_prompts import Schedule
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import SIDES

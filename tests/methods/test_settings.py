@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from interplay.errors import InterplayError
-from interplay.methods.base import choose
+from interplay.methods.registry import choose
 from interplay.towers.backbone import Backbone
 from interplay.towers.presets import PRESETS
 

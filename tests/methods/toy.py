@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from interplay.methods.base import choose
+from interplay.methods.registry import choose
 from interplay.parts.heads import Head, HeadSettings
 from interplay.tasks.classify import PairClassifier
 from interplay.towers.backbone import Backbone

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from interplay.errors import InterplayError
-from interplay.methods.base import choose
+from interplay.methods.registry import choose
 from interplay.parts.heads import Head, HeadSettings
 from interplay.tasks.classify import PairClassifier, class_suffixes
 from interplay.tasks.trainable import PairBatch

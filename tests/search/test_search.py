@@ -18,7 +18,8 @@ from interplay.cli import main
 from interplay.commands import COMMANDS
 from interplay.commands.parsing import CommandLine
 from interplay.data.schema import PairTable
-from interplay.methods.base import choices, choose, make_settings
+from interplay.methods.registry import choices, choose
+from interplay.methods.settings import make_settings
 from interplay.ranges import Choice, Range, Real, Whole
 from interplay.towers.backbone import Backbone
 from interplay.training.settings import TRAINING_RANGES, TrainSettings
@@ -63,17 +64,19 @@ def drawn(one: Range, dice: random.Random) -> Any:
 
 
 def test_every_method_with_settings_worth_it_declares_ranges() -> None:
-    declared = {choice.method for choice in choices().values() if choice.method.ranges}
+    declared = {choice.method for choice in choices().values() if choice.method.Settings.ranges}
     assert declared >= {choose(name).method for name in SEARCHED}
     for choice in choices().values():
         if not choice.method.traits.solver.by_gradient:
-            assert not choice.method.ranges
+            assert not choice.method.Settings.ranges
 
 
-@pytest.mark.parametrize("name", sorted(name for name, choice in choices().items() if choice.method.ranges))
+@pytest.mark.parametrize(
+    "name", sorted(name for name, choice in choices().items() if choice.method.Settings.ranges)
+)
 def test_declared_ranges_build_on_tiny(name: str, tiny: Backbone) -> None:
     choice = choose(name)
-    ranges = {key: one for key, one in choice.method.ranges.items() if key not in choice.preset}
+    ranges = {key: one for key, one in choice.method.Settings.ranges.items() if key not in choice.preset}
     assert set(ranges) <= {field.name for field in fields(choice.method.Settings)}
     for key, one in ranges.items():
         for value in corners(one):

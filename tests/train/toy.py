@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from interplay.data.batches import EncodedTable
-from interplay.methods.base import choose
+from interplay.methods.registry import choose
 from interplay.parts.heads import Head, HeadSettings
 from interplay.tasks.classify import PairClassifier
 from interplay.towers.backbone import Backbone, from_clip

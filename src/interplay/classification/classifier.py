@@ -21,7 +21,8 @@ from interplay.data.readers import Source, as_table
 from interplay.data.schema import PairTable, Split
 from interplay.devices import device_of
 from interplay.errors import InterplayError, unknown, wrong_type
-from interplay.methods.base import choose, make_settings
+from interplay.methods.registry import choose
+from interplay.methods.settings import make_settings
 from interplay.metrics.calibration import Calibration, CalibrationReport, fit_calibration
 from interplay.metrics.classification import Kind, classification_metrics, negative_log_likelihood
 from interplay.parts.heads import HeadSettings

@@ -17,7 +17,7 @@ from interplay.data.picture_sources import Images, ImageSource, Readable, Words,
 from interplay.data.readers import Source, is_table, load
 from interplay.data.schema import PairTable
 from interplay.errors import InterplayError, wrong_type
-from interplay.methods.base import make_settings
+from interplay.methods.settings import make_settings
 from interplay.towers.backbone import Backbone
 from interplay.towers.preprocessing import to_square
 from interplay.towers.tokens import SIDES, Side

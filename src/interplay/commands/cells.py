@@ -104,7 +104,7 @@ def _classifier(
 ) -> dict[str, Any]:
     """One classifier, trained and measured."""
     from interplay.classification.classifier import Classifier
-    from interplay.methods.base import choose
+    from interplay.methods.registry import choose
     from interplay.parts.heads import HeadSettings
 
     options = cell.options
@@ -132,7 +132,7 @@ def _stream(
 ) -> dict[str, Any]:
     """One retriever that learned the tasks of a stream, measured after each of them."""
     from interplay.commands.stream import trained_parameters
-    from interplay.methods.base import choose
+    from interplay.methods.registry import choose
     from interplay.metrics.recall import DIRECTIONS
     from interplay.retrieval.continual import StreamEvaluation, run_stream
     from interplay.retrieval.retriever import Retriever
@@ -163,7 +163,7 @@ def _stream(
 
 def training_of(options: Mapping[str, Any]) -> TrainSettings:
     """The training settings among a cell's options."""
-    from interplay.methods.base import make_settings
+    from interplay.methods.settings import make_settings
     from interplay.training.settings import TrainSettings
 
     names = {field.name for field in fields(TrainSettings)}

@@ -163,7 +163,7 @@ def _rows(methods: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 def _row(words: str) -> tuple[str, dict[str, Any]]:
     """`mitp layers=4,5,6` as a row of that name."""
-    from interplay.methods.base import choose
+    from interplay.methods.registry import choose
 
     if not words.split():
         raise InterplayError("--methods takes the name of a method for every row, not an empty text.")

@@ -23,7 +23,7 @@ def settings_help(line: CommandLine, arguments: Sequence[str]) -> str:
     parts: list[str] = []
     own = {option.name: option for option in line.own}
     if "set" in own:
-        from interplay.methods.base import choose
+        from interplay.methods.registry import choose
 
         choice = choose(_typed(arguments, "--method") or str(own["method"].default))
         title = f"settings of the method {choice.name} for --set (--method NAME --help lists those of another one):"

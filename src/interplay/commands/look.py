@@ -34,12 +34,12 @@ def methods() -> Result:
 
     Example: interplay methods
     """
-    from interplay.methods.base import choices
+    from interplay.methods.registry import choices
 
     found = choices()
     rows: list[dict[str, Any]] = []
     for name, choice in found.items():
-        if choice.preset or name in choice.method.variants:
+        if choice.preset or name in choice.method.Settings.variants:
             continue
         rows.append(
             {
@@ -47,7 +47,9 @@ def methods() -> Result:
                 "summary": cleandoc(choice.method.__doc__ or "").split("\n")[0],
                 "trained": choice.method.traits.solver.words,
                 "coupled": choice.method.traits.coupled,
-                "variants": {variant: dict(preset) for variant, preset in choice.method.variants.items()},
+                "variants": {
+                    variant: dict(preset) for variant, preset in choice.method.Settings.variants.items()
+                },
             }
         )
     shown = [
@@ -94,7 +96,7 @@ def info(
         batch_size: pairs of the step that is measured.
     """
     from interplay.commands.values import assignments
-    from interplay.methods.base import choose
+    from interplay.methods.registry import choose
     from interplay.training.costs import cost
 
     settings = assignments(set, choose(method).method.Settings, "--set")

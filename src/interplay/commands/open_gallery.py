@@ -53,7 +53,7 @@ def open_gallery(
     """
     from interplay.gallery.address import Address, ServerSettings
     from interplay.gallery.gallery import Gallery
-    from interplay.methods.base import make_settings
+    from interplay.methods.settings import make_settings
 
     chosen: ServerSettings = make_settings(ServerSettings, settings or {}, "the gallery's server")
     place = str(Path(run) / GALLERY) if gallery is None else gallery

@@ -97,7 +97,7 @@ def _opened(places: Sequence[str]) -> list[StreamRun]:
 
 
 def _read(folder: Path, several: bool) -> StreamRun:
-    from interplay.methods.base import choose
+    from interplay.methods.registry import choose
     from interplay.retrieval.card import read_card
     from interplay.retrieval.run_folder import BARE, MATRIX
     from interplay.retrieval.score_matrix import ScoreMatrix

@@ -94,7 +94,8 @@ def continual(
         on_bad_row: what to do with a row that cannot be used: `error` stops and names it, `skip` leaves it out and
             lists it.
     """
-    from interplay.methods.base import choose, make_settings
+    from interplay.methods.registry import choose
+    from interplay.methods.settings import make_settings
     from interplay.retrieval.continual import StreamEvaluation
     from interplay.retrieval.retriever import RETRIEVAL_TRAINING, Retriever
     from interplay.retrieval.run_folder import SUMMARY
@@ -310,7 +311,7 @@ def learn(
         on_bad_row: what to do with a row that cannot be used: `error` stops and names it, `skip` leaves it out and
             lists it.
     """
-    from interplay.methods.base import make_settings
+    from interplay.methods.settings import make_settings
     from interplay.retrieval.retriever import RETRIEVAL_TRAINING
     from interplay.retrieval.run_folder import free_folder, tidy
     from interplay.training.settings import TrainSettings

@@ -76,7 +76,8 @@ def train(
         on_bad_row: what to do with a row that cannot be used: `error` stops and names it, `skip` leaves it out and
             lists it.
     """
-    from interplay.methods.base import choose, make_settings
+    from interplay.methods.registry import choose
+    from interplay.methods.settings import make_settings
     from interplay.parts.heads import HeadSettings
     from interplay.training.settings import TrainSettings
 

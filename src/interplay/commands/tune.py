@@ -77,7 +77,8 @@ def tune(
     from interplay.tuning.study import need_optuna
 
     need_optuna()
-    from interplay.methods.base import choose, make_settings
+    from interplay.methods.registry import choose
+    from interplay.methods.settings import make_settings
     from interplay.parts.heads import HeadSettings
     from interplay.training.settings import TrainSettings
     from interplay.tuning.search import search

@@ -15,7 +15,8 @@ import yaml
 from interplay.comparison.selection import narrowed
 from interplay.errors import InterplayError, unknown
 from interplay.files import read_yaml
-from interplay.methods.base import choose, make_settings
+from interplay.methods.registry import choose
+from interplay.methods.settings import make_settings
 from interplay.parts.heads import HeadSettings
 from interplay.tasks.classify import MultiLoss
 from interplay.training.settings import TrainSettings

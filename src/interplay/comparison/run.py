@@ -14,7 +14,8 @@ from interplay.comparison.grid import Cell, Grid
 from interplay.data.checks import OnBadRow
 from interplay.errors import InterplayError
 from interplay.files import read_json, write_text
-from interplay.methods.base import choose, make_settings
+from interplay.methods.registry import choose
+from interplay.methods.settings import make_settings
 from interplay.towers.tokens import SIDES, Shape
 from interplay.training.settings import NO_COURSE, TrainSettings
 

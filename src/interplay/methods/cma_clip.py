@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
+from interplay.methods.settings import MethodSettings
 from interplay.methods.traits import Traits
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import Shape
@@ -18,7 +19,7 @@ from interplay.towers.walk import Pair
 
 
 @dataclass(frozen=True)
-class CmaClipSettings:
+class CmaClipSettings(MethodSettings):
     """Settings of CMA-CLIP; the paper's own values are not known to us.
 
     Attributes:
@@ -57,7 +58,7 @@ class CmaClip(Method):
     fine-tunes them), so both can be kept whole (`cache_prefix`).
     """
 
-    Settings: ClassVar[type[Any]] = CmaClipSettings
+    Settings = CmaClipSettings
     traits = Traits(coupling="pair", fuses_vectors=True, reads_rows=True)
 
     def __init__(self, shape: Shape, settings: CmaClipSettings) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.methods.sessions import ImageKeys
+from interplay.methods.settings import MethodSettings
 from interplay.methods.traits import Traits
 from interplay.parts.context import start_from_words
 from interplay.towers.backbone import Backbone
@@ -19,7 +20,7 @@ from interplay.towers.tokens import Shape, Side, Tokens, Tower
 
 
 @dataclass(frozen=True)
-class CocoopSettings:
+class CocoopSettings(MethodSettings):
     """Settings of CoCoOp.
 
     Attributes:
@@ -54,7 +55,7 @@ class Cocoop(Method):
         InterplayError: a context that leaves no room for words.
     """
 
-    Settings: ClassVar[type[Any]] = CocoopSettings
+    Settings = CocoopSettings
     traits = Traits(coupling="by route", reads_keys=True)
 
     def __init__(self, shape: Shape, settings: CocoopSettings) -> None:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
+from interplay.methods.settings import MethodSettings
 from interplay.parts.context import start_from_words
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import Shape, Side, Tokens, Tower
 
 
 @dataclass(frozen=True)
-class CoopSettings:
+class CoopSettings(MethodSettings):
     """Settings of CoOp.
 
     Attributes:
@@ -52,7 +53,7 @@ class Coop(Method):
         InterplayError: a context that leaves no room for words.
     """
 
-    Settings: ClassVar[type[Any]] = CoopSettings
+    Settings = CoopSettings
 
     def __init__(self, shape: Shape, settings: CoopSettings) -> None:
         super().__init__(shape, settings)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.methods.sessions import sessions_of
+from interplay.methods.settings import MethodSettings
 from interplay.parts.prompt_bank import PromptBank, Sessions
 from interplay.parts.task_keys import Distance
 from interplay.ranges import Choice, Ranges, Whole
@@ -20,7 +21,7 @@ from interplay.towers.tokens import Shape, Side, Tokens, Tower
 
 
 @dataclass(frozen=True)
-class DcpSettings:
+class DcpSettings(MethodSettings):
     """Settings of DCP.
 
     Attributes:
@@ -41,6 +42,13 @@ class DcpSettings:
     sessions: Sessions = "own"
     centres: int = 5
     distance: Distance = "l1"
+
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"dcp-sequential": {"sessions": "shared"}}
+    ranges: ClassVar[Ranges] = {
+        "depth": Whole(1, 12),
+        "length": Whole(1, 16, log=True),
+        "heads": Choice((2, 4, 8)),
+    }
 
     def __post_init__(self) -> None:
         if min(self.depth, self.length, self.heads, self.centres) < 1:
@@ -113,13 +121,7 @@ class Dcp(Method):
         InterplayError: with `exchange = first`, a width that the heads do not divide.
     """
 
-    Settings: ClassVar[type[Any]] = DcpSettings
-    ranges: ClassVar[Ranges] = {
-        "depth": Whole(1, 12),
-        "length": Whole(1, 16, log=True),
-        "heads": Choice((2, 4, 8)),
-    }
-    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"dcp-sequential": {"sessions": "shared"}}
+    Settings = DcpSettings
 
     def __init__(self, shape: Shape, settings: DcpSettings) -> None:
         super().__init__(shape, settings)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.methods.sessions import LearnedKeys
+from interplay.methods.settings import MethodSettings
 from interplay.methods.traits import Traits
 from interplay.parts.prompt_bank import PromptBank
 from interplay.ranges import Choice, Ranges, Real, Whole
@@ -21,7 +22,7 @@ from interplay.towers.walk import Keys
 
 
 @dataclass(frozen=True)
-class DualPromptSettings:
+class DualPromptSettings(MethodSettings):
     """Settings of DualPrompt.
 
     Attributes:
@@ -37,6 +38,14 @@ class DualPromptSettings:
     length: int = 5
     sides: Literal["image", "both"] = "image"
     pull: float = 1.0
+
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"dual-prompt-both": {"sides": "both"}}
+    ranges: ClassVar[Ranges] = {
+        "general_layers": Choice(((1, 2), (1,))),
+        "expert_layers": Choice(((3, 4, 5), (3, 4, 5, 6, 7, 8), (10, 11, 12))),
+        "length": Whole(1, 20, log=True),
+        "pull": Real(0.01, 1.0, log=True),
+    }
 
     def __post_init__(self) -> None:
         both = (*self.general_layers, *self.expert_layers)
@@ -82,15 +91,8 @@ class DualPrompt(Method):
         InterplayError: a layer that the tower lacks.
     """
 
-    Settings: ClassVar[type[Any]] = DualPromptSettings
-    ranges: ClassVar[Ranges] = {
-        "general_layers": Choice(((1, 2), (1,))),
-        "expert_layers": Choice(((3, 4, 5), (3, 4, 5, 6, 7, 8), (10, 11, 12))),
-        "length": Whole(1, 20, log=True),
-        "pull": Real(0.01, 1.0, log=True),
-    }
+    Settings = DualPromptSettings
     traits = Traits(reads_keys=True)
-    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"dual-prompt-both": {"sides": "both"}}
 
     def __init__(self, shape: Shape, settings: DualPromptSettings) -> None:
         super().__init__(shape, settings)

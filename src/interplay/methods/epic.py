@@ -15,6 +15,7 @@ from torch import nn
 
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
+from interplay.methods.settings import MethodSettings
 from interplay.methods.traits import Traits
 from interplay.parts.memory_hub import activation, apply_weights, keep_norm
 from interplay.parts.perceptron import perceptron, perceptron_count
@@ -27,7 +28,7 @@ from interplay.towers.walk import Align, Pair, Step
 
 
 @dataclass(frozen=True)
-class EpicSettings:
+class EpicSettings(MethodSettings):
     """Settings of EPIC; those that MITP has too mean the same.
 
     Attributes:
@@ -53,6 +54,14 @@ class EpicSettings:
     hidden: int = 168
     carry: bool = True
 
+    ranges: ClassVar[Ranges] = {
+        "layers": Choice(((4, 5, 6), (6, 7, 8), (7, 8, 9), (10, 11, 12), (8,))),
+        "length": Whole(2, 12, log=True),
+        "similarity": Choice(("cosine", "mmd", "cov-pearson")),
+        "renormalise": Choice((True, False)),
+        "hidden": Choice((32, 64, 168)),
+    }
+
     def __post_init__(self) -> None:
         if self.length < 1 or self.hidden < 1:
             raise InterplayError("EPIC needs length >= 1 and hidden >= 1.")
@@ -70,14 +79,7 @@ class Epic(Method):
         InterplayError: an interaction layer that a tower lacks; an exchange that no layer would read.
     """
 
-    Settings: ClassVar[type[Any]] = EpicSettings
-    ranges: ClassVar[Ranges] = {
-        "layers": Choice(((4, 5, 6), (6, 7, 8), (7, 8, 9), (10, 11, 12), (8,))),
-        "length": Whole(2, 12, log=True),
-        "similarity": Choice(("cosine", "mmd", "cov-pearson")),
-        "renormalise": Choice((True, False)),
-        "hidden": Choice((32, 64, 168)),
-    }
+    Settings = EpicSettings
     traits = Traits(coupling="pair")
 
     def __init__(self, shape: Shape, settings: EpicSettings) -> None:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor
 
 from interplay.methods.base import Method
+from interplay.methods.settings import MethodSettings
 from interplay.parts.own_towers import OwnTowers
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import Shape, Side, Sides, Tokens, Tower, sides_of
 
 
 @dataclass(frozen=True)
-class FullSettings:
+class FullSettings(MethodSettings):
     """Settings of full fine-tuning.
 
     Attributes:
@@ -39,7 +40,7 @@ class Full(Method):
     All sessions of a stream train the same weights.
     """
 
-    Settings: ClassVar[type[Any]] = FullSettings
+    Settings = FullSettings
 
     def __init__(self, shape: Shape, settings: FullSettings) -> None:
         super().__init__(shape, settings)

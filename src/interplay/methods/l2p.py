@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.methods.sessions import Pool
+from interplay.methods.settings import MethodSettings
 from interplay.methods.traits import Traits
 from interplay.ranges import Ranges, Real, Whole
 from interplay.towers.tokens import Shape, Side, Tokens, Tower
@@ -20,7 +21,7 @@ from interplay.towers.walk import Keys
 
 
 @dataclass(frozen=True)
-class L2pSettings:
+class L2pSettings(MethodSettings):
     """Settings of L2P.
 
     Attributes:
@@ -34,6 +35,13 @@ class L2pSettings:
     length: int = 5
     picked: int = 5
     pull: float = 0.1
+
+    ranges: ClassVar[Ranges] = {
+        "pool": Whole(2, 20),
+        "length": Whole(1, 10),
+        "picked": Whole(1, 10),
+        "pull": Real(0.01, 1.0, log=True),
+    }
 
     def __post_init__(self) -> None:
         if self.length < 1 or not 1 <= self.picked <= self.pool:
@@ -57,13 +65,7 @@ class L2p(Method):
     coincidence the default here, 10 prompts of 5 tokens, has as many.
     """
 
-    Settings: ClassVar[type[Any]] = L2pSettings
-    ranges: ClassVar[Ranges] = {
-        "pool": Whole(2, 20),
-        "length": Whole(1, 10),
-        "picked": Whole(1, 10),
-        "pull": Real(0.01, 1.0, log=True),
-    }
+    Settings = L2pSettings
     traits = Traits(reads_keys=True)
 
     def __init__(self, shape: Shape, settings: L2pSettings) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
+from interplay.methods.settings import MethodSettings
 from interplay.methods.traits import Traits
 from interplay.parts.heads import feature_width, pair_features
 from interplay.parts.perceptron import perceptron, perceptron_count
@@ -20,7 +21,7 @@ from interplay.towers.walk import Pair
 
 
 @dataclass(frozen=True)
-class LateFusionSettings:
+class LateFusionSettings(MethodSettings):
     """Settings of late fusion.
 
     Attributes:
@@ -43,7 +44,7 @@ class LateFusion(Method):
     says.
     """
 
-    Settings: ClassVar[type[Any]] = LateFusionSettings
+    Settings = LateFusionSettings
     traits = Traits(coupling="pair", fuses_vectors=True)
 
     def __init__(self, shape: Shape, settings: LateFusionSettings) -> None:

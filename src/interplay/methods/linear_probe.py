@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from interplay.methods.base import Method
+from interplay.methods.settings import MethodSettings
 from interplay.methods.solvers import Probe
 from interplay.methods.traits import Traits
 
 
 @dataclass(frozen=True)
-class LinearProbeSettings:
+class LinearProbeSettings(MethodSettings):
     """Settings of the linear probe.
 
     Attributes:
@@ -22,14 +23,15 @@ class LinearProbeSettings:
 
     features: Literal["concat", "sum", "product", "pair"] = "concat"
 
-
-class LinearProbe(Method):
-    """The towers are left alone; the head is fitted by L2 logistic regression, its penalty chosen on validation."""
-
-    Settings: ClassVar[type[Any]] = LinearProbeSettings
-    traits = Traits(solver=Probe())
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "linear_probe-sum": {"features": "sum"},
         "linear_probe-product": {"features": "product"},
         "linear_probe-pair": {"features": "pair"},
     }
+
+
+class LinearProbe(Method):
+    """The towers are left alone; the head is fitted by L2 logistic regression, its penalty chosen on validation."""
+
+    Settings = LinearProbeSettings
+    traits = Traits(solver=Probe())

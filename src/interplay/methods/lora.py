@@ -11,6 +11,7 @@ from torch import nn
 
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
+from interplay.methods.settings import MethodSettings
 from interplay.methods.traits import Traits
 from interplay.ranges import Choice, Ranges, Real, Whole
 from interplay.towers.clip import skeleton
@@ -21,7 +22,7 @@ WIDTHS = {"qkv": (1, 3), "out": (1, 1)}
 
 
 @dataclass(frozen=True)
-class LoraSettings:
+class LoraSettings(MethodSettings):
     """Settings of LoRA.
 
     Attributes:
@@ -38,6 +39,13 @@ class LoraSettings:
     sides: Sides = "both"
     dropout: float = 0.0
 
+    ranges: ClassVar[Ranges] = {
+        "rank": Whole(1, 32, log=True),
+        "alpha": Choice((4, 8, 16, 32)),
+        "targets": Choice((("qkv", "out"), ("qkv",), ("out",))),
+        "dropout": Real(0.0, 0.3),
+    }
+
     def __post_init__(self) -> None:
         if min(self.rank, self.alpha) < 1 or not self.targets or not 0 <= self.dropout < 1:
             raise InterplayError("LoRA needs rank and alpha >= 1, at least one target and 0 <= dropout < 1.")
@@ -51,13 +59,7 @@ class Lora(Method):
     train the same adapters.
     """
 
-    Settings: ClassVar[type[Any]] = LoraSettings
-    ranges: ClassVar[Ranges] = {
-        "rank": Whole(1, 32, log=True),
-        "alpha": Choice((4, 8, 16, 32)),
-        "targets": Choice((("qkv", "out"), ("qkv",), ("out",))),
-        "dropout": Real(0.0, 0.3),
-    }
+    Settings = LoraSettings
     traits = Traits(reads_rows=True)
     """The shortcut for the pooled row reads the frozen maps themselves, so an adapted tower does without it."""
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.methods.sessions import sessions_of
+from interplay.methods.settings import MethodSettings
 from interplay.methods.traits import Traits
 from interplay.parts.low_rank import FullPrompts, LowRankMaps, LowRankPrompts
 from interplay.parts.prompt_alignment import (
@@ -37,7 +38,7 @@ RELEASED_LAYERS = 12
 
 
 @dataclass(frozen=True)
-class LpiSettings:
+class LpiSettings(MethodSettings):
     """Settings of LPI.
 
     Attributes:
@@ -86,6 +87,22 @@ class LpiSettings:
     sessions: Sessions = "own"
     centres: int = 5
     distance: Distance = "l1"
+
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "lpi-m": {"fusion": "none"},
+        "lpi-p": {"fusion": "own"},
+        "lpi-m-sequential": {"fusion": "none", "sessions": "shared", "task_alignment": False},
+        "lpi-p-sequential": {"fusion": "own", "sessions": "shared", "task_alignment": False},
+    }
+    ranges: ClassVar[Ranges] = {
+        "depth": Whole(2, 12),
+        "length": Whole(1, 16, log=True),
+        "rank": Whole(1, 16, log=True),
+        "deviation": Real(0.02, 1.0, log=True),
+        "fusion": Choice(("none", "own")),
+        "fusion_rank": Whole(1, 16, log=True),
+        "momentum": Real(0.5, 1.0),
+    }
 
     def __post_init__(self) -> None:
         for name in ("depth", "length", "rank", "fusion_rank", "centres"):
@@ -199,22 +216,7 @@ class Lpi(Method):
         InterplayError: contradicting settings.
     """
 
-    Settings: ClassVar[type[Any]] = LpiSettings
-    ranges: ClassVar[Ranges] = {
-        "depth": Whole(2, 12),
-        "length": Whole(1, 16, log=True),
-        "rank": Whole(1, 16, log=True),
-        "deviation": Real(0.02, 1.0, log=True),
-        "fusion": Choice(("none", "own")),
-        "fusion_rank": Whole(1, 16, log=True),
-        "momentum": Real(0.5, 1.0),
-    }
-    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "lpi-m": {"fusion": "none"},
-        "lpi-p": {"fusion": "own"},
-        "lpi-m-sequential": {"fusion": "none", "sessions": "shared", "task_alignment": False},
-        "lpi-p-sequential": {"fusion": "own", "sessions": "shared", "task_alignment": False},
-    }
+    Settings = LpiSettings
 
     def __init__(self, shape: Shape, settings: LpiSettings) -> None:
         super().__init__(shape, settings)

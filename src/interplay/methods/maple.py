@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.methods.sessions import sessions_of
+from interplay.methods.settings import MethodSettings
 from interplay.parts.context import start_from_words
 from interplay.parts.prompt_bank import PromptBank, Sessions
 from interplay.parts.task_keys import Distance
@@ -24,7 +25,7 @@ WORDS = "a photo of a"
 
 
 @dataclass(frozen=True)
-class MapleSettings:
+class MapleSettings(MethodSettings):
     """Settings of MaPLe.
 
     Attributes:
@@ -43,6 +44,12 @@ class MapleSettings:
     sessions: Sessions = "own"
     centres: int = 5
     distance: Distance = "l1"
+
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "maple-sequential": {"sessions": "shared"},
+        "maple-released": {"profile": "released", "sessions": "shared"},
+    }
+    ranges: ClassVar[Ranges] = {"depth": Whole(1, 12), "length": Whole(1, 16, log=True)}
 
     def __post_init__(self) -> None:
         if min(self.depth, self.length, self.centres) < 1:
@@ -87,12 +94,7 @@ class Maple(Method):
     front, and P_0 starts as the others do.
     """
 
-    Settings: ClassVar[type[Any]] = MapleSettings
-    ranges: ClassVar[Ranges] = {"depth": Whole(1, 12), "length": Whole(1, 16, log=True)}
-    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "maple-sequential": {"sessions": "shared"},
-        "maple-released": {"profile": "released", "sessions": "shared"},
-    }
+    Settings = MapleSettings
 
     def __init__(self, shape: Shape, settings: MapleSettings) -> None:
         super().__init__(shape, settings)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
+from interplay.methods.settings import MethodSettings
 from interplay.methods.traits import Traits
 from interplay.parts.memory_hub import MemoryHub
 from interplay.parts.perceptron import perceptron, perceptron_count
@@ -27,7 +28,7 @@ from interplay.towers.walk import Align, Pair, Step
 
 
 @dataclass(frozen=True)
-class MitpSettings:
+class MitpSettings(MethodSettings):
     """Settings of MITP; letters name the open points of the specification.
 
     Attributes:
@@ -59,6 +60,21 @@ class MitpSettings:
     hidden: int = 168
     carry: bool = True
 
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "mitp-small": {"layers": (8,)},
+        "mitp-naive": {"interaction": "naive"},
+        "mitp-prompts": {"interaction": "none"},
+        "mitp-mmd": {"similarity": "mmd"},
+        "mitp-cov-pearson": {"similarity": "cov-pearson"},
+    }
+    ranges: ClassVar[Ranges] = {
+        "layers": Choice(((4, 5, 6), (6, 7, 8), (7, 8, 9), (10, 11, 12), (8,))),
+        "length": Whole(2, 12, log=True),
+        "similarity": Choice(("cosine", "mmd", "cov-pearson")),
+        "renormalise": Choice((True, False)),
+        "hidden": Choice((32, 64, 168)),
+    }
+
     def __post_init__(self) -> None:
         if self.length < 1 or self.hidden < 1:
             raise InterplayError("MITP needs length >= 1 and hidden >= 1.")
@@ -85,22 +101,8 @@ class Mitp(Method):
         InterplayError: an interaction layer that a tower lacks; a hub whose output no layer would read.
     """
 
-    Settings: ClassVar[type[Any]] = MitpSettings
-    ranges: ClassVar[Ranges] = {
-        "layers": Choice(((4, 5, 6), (6, 7, 8), (7, 8, 9), (10, 11, 12), (8,))),
-        "length": Whole(2, 12, log=True),
-        "similarity": Choice(("cosine", "mmd", "cov-pearson")),
-        "renormalise": Choice((True, False)),
-        "hidden": Choice((32, 64, 168)),
-    }
+    Settings = MitpSettings
     traits = Traits(coupling="pair")
-    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "mitp-small": {"layers": (8,)},
-        "mitp-naive": {"interaction": "naive"},
-        "mitp-prompts": {"interaction": "none"},
-        "mitp-mmd": {"similarity": "mmd"},
-        "mitp-cov-pearson": {"similarity": "cov-pearson"},
-    }
 
     def __init__(self, shape: Shape, settings: MitpSettings) -> None:
         super().__init__(shape, settings)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
+from interplay.methods.settings import MethodSettings
 from interplay.methods.traits import Traits
 from interplay.parts.own_towers import OwnTowers
 from interplay.parts.temporal_prompts import Visibility
@@ -21,7 +22,7 @@ from interplay.towers.walk import Pair, Step
 
 
 @dataclass(frozen=True)
-class MmbtSettings:
+class MmbtSettings(MethodSettings):
     """Settings of MMBT on CLIP's towers.
 
     Attributes:
@@ -35,6 +36,8 @@ class MmbtSettings:
     pictures: int = 3
     tune: Literal["text", "image", "both", "none"] = "text"
     visibility: Visibility = "full"
+
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"mmbt-frozen": {"tune": "none"}}
 
     def __post_init__(self) -> None:
         if self.pictures < 1:
@@ -64,9 +67,8 @@ class Mmbt(Method):
         InterplayError: more image tokens than the map of patches has rows.
     """
 
-    Settings: ClassVar[type[Any]] = MmbtSettings
+    Settings = MmbtSettings
     traits = Traits(coupling="pair", order="image_first", reads_rows=True)
-    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"mmbt-frozen": {"tune": "none"}}
 
     def __init__(self, shape: Shape, settings: MmbtSettings) -> None:
         super().__init__(shape, settings)

@@ -11,12 +11,13 @@ from torch import nn
 
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
+from interplay.methods.settings import MethodSettings
 from interplay.ranges import Ranges, Whole
 from interplay.towers.tokens import Shape, Side, Sides, Tokens, Tower, TowerShape, sides_of
 
 
 @dataclass(frozen=True)
-class PClipSettings:
+class PClipSettings(MethodSettings):
     """Settings of P-CLIP.
 
     Attributes:
@@ -29,6 +30,9 @@ class PClipSettings:
     length: int = 6
     depth: int = 12
     sides: Sides = "both"
+
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"p-clip-vpt": {"sides": "image", "length": 8}}
+    ranges: ClassVar[Ranges] = {"length": Whole(1, 16, log=True), "depth": Whole(1, 12)}
 
     def __post_init__(self) -> None:
         if self.length < 1 or self.depth < 1:
@@ -51,9 +55,7 @@ class PClip(Method):
     at the end), enter behind the image tower's first norm, and take no positions from the text.
     """
 
-    Settings: ClassVar[type[Any]] = PClipSettings
-    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"p-clip-vpt": {"sides": "image", "length": 8}}
-    ranges: ClassVar[Ranges] = {"length": Whole(1, 16, log=True), "depth": Whole(1, 12)}
+    Settings = PClipSettings
 
     def __init__(self, shape: Shape, settings: PClipSettings) -> None:
         super().__init__(shape, settings)

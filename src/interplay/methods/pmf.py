@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
+from interplay.methods.settings import MethodSettings
 from interplay.methods.traits import Traits
 from interplay.parts.perceptron import perceptron_count
 from interplay.parts.temporal_prompts import Visibility
@@ -22,7 +23,7 @@ KINDS = ("query", "query_context", "fusion_context")
 
 
 @dataclass(frozen=True)
-class PmfSettings:
+class PmfSettings(MethodSettings):
     """Settings of PMF.
 
     Attributes:
@@ -63,7 +64,7 @@ class Pmf(Method):
         InterplayError: more fusion layers than a tower has.
     """
 
-    Settings: ClassVar[type[Any]] = PmfSettings
+    Settings = PmfSettings
     traits = Traits(coupling="pair", order="end")
 
     def __init__(self, shape: Shape, settings: PmfSettings) -> None:

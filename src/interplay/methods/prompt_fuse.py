@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
+from interplay.methods.settings import MethodSettings
 from interplay.methods.traits import Traits
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import Shape, Side
@@ -21,7 +22,7 @@ Projection = Literal["auto", "always"]
 
 
 @dataclass(frozen=True)
-class PromptFuseSettings:
+class PromptFuseSettings(MethodSettings):
     """Settings of PromptFuse and BlindPrompt.
 
     Attributes:
@@ -34,6 +35,8 @@ class PromptFuseSettings:
     length: int = 20
     projection: Projection = "auto"
     blind: bool = False
+
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"blind_prompt": {"blind": True}}
 
     def __post_init__(self) -> None:
         if self.length < 1:
@@ -96,9 +99,8 @@ class PromptFuse(Method):
     image vector too.
     """
 
-    Settings: ClassVar[type[Any]] = PromptFuseSettings
+    Settings = PromptFuseSettings
     traits = Traits(coupling="pair", order="image_first")
-    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"blind_prompt": {"blind": True}}
 
     def __init__(self, shape: Shape, settings: PromptFuseSettings) -> None:
         super().__init__(shape, settings)

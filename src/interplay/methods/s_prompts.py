@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.methods.sessions import sessions_of
+from interplay.methods.settings import MethodSettings
 from interplay.parts.prompt_bank import PromptBank, Sessions
 from interplay.parts.task_keys import Distance
 from interplay.ranges import Ranges, Whole
@@ -19,7 +20,7 @@ from interplay.towers.tokens import Shape, Side, Tokens, Tower
 
 
 @dataclass(frozen=True)
-class SPromptsSettings:
+class SPromptsSettings(MethodSettings):
     """Settings of S-Prompts.
 
     Attributes:
@@ -35,6 +36,12 @@ class SPromptsSettings:
     sessions: Sessions = "own"
     centres: int = 5
     distance: Distance = "l1"
+
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"s-prompts-sequential": {"sessions": "shared"}}
+    ranges: ClassVar[Ranges] = {
+        "image_length": Whole(1, 16, log=True),
+        "text_length": Whole(1, 16, log=True),
+    }
 
     def __post_init__(self) -> None:
         if min(self.image_length, self.text_length, self.centres) < 1:
@@ -63,12 +70,7 @@ class SPrompts(Method):
     the context stands in front of whole captions.
     """
 
-    Settings: ClassVar[type[Any]] = SPromptsSettings
-    ranges: ClassVar[Ranges] = {
-        "image_length": Whole(1, 16, log=True),
-        "text_length": Whole(1, 16, log=True),
-    }
-    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"s-prompts-sequential": {"sessions": "shared"}}
+    Settings = SPromptsSettings
 
     def __init__(self, shape: Shape, settings: SPromptsSettings) -> None:
         super().__init__(shape, settings)

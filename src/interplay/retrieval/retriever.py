@@ -22,7 +22,8 @@ from interplay.data.readers import Source, as_table
 from interplay.data.schema import PairTable, Split
 from interplay.errors import InterplayError
 from interplay.locks import writing
-from interplay.methods.base import Method, choose
+from interplay.methods.base import Method
+from interplay.methods.registry import choose
 from interplay.retrieval import run_folder
 from interplay.retrieval.card import RetrieverCard, fingerprint, model_card, read_card
 from interplay.retrieval.embedding import BATCH, SideInputs, embed, image_inputs, table_inputs, text_inputs

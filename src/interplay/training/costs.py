@@ -11,7 +11,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from interplay.errors import InterplayError
-from interplay.methods.base import Method, MethodChoice, choose
+from interplay.methods.base import Method
+from interplay.methods.registry import MethodChoice, choose
 from interplay.parts.heads import Head, HeadSettings
 from interplay.tasks.classify import PairClassifier
 from interplay.tasks.retrieve import PairRetriever

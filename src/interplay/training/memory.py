@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from interplay.errors import InterplayError
-from interplay.methods.base import choose
+from interplay.methods.registry import choose
 from interplay.towers.backbone import check_loadable
 
 _STATUS = Path("/proc/self/status")

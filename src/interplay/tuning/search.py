@@ -15,7 +15,8 @@ from interplay.classification.classifier import Classifier
 from interplay.data.readers import Source, as_table
 from interplay.data.schema import PairTable
 from interplay.errors import InterplayError
-from interplay.methods.base import MethodChoice, choose, make_settings
+from interplay.methods.registry import MethodChoice, choose
+from interplay.methods.settings import make_settings
 from interplay.parts.heads import Head, HeadSettings
 from interplay.ranges import Ranges
 from interplay.tasks.classify import MONITORS, MultiLoss
@@ -80,7 +81,7 @@ def ranges_of(
             f"The method '{choice.name}' is not trained by gradient, so it has no settings to search."
         )
     fixed = {*choice.preset, *settings}
-    found = {_METHOD + name: one for name, one in choice.method.ranges.items() if name not in fixed}
+    found = {_METHOD + name: one for name, one in choice.method.Settings.ranges.items() if name not in fixed}
     for name, one in TRAINING_RANGES.items():
         if name not in training and (head_is_trained or name != "head_learning_rate_factor"):
             found[_TRAINING + name] = one
