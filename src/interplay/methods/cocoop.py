@@ -69,15 +69,11 @@ class Cocoop(Method):
         )
 
     def start_from(self, backbone: Backbone) -> None:
-        """The words that the context starts from.
-
-        Raises:
-            InterplayError: they have fewer tokens than the context.
-        """
+        """The words that every image's context starts from (`start_from_words`, which may raise)."""
         start_from_words("CoCoOp", self.prompts, backbone, self.settings.init)
 
     def first_layer(self, side: Side) -> int:
-        """The context enters with the text; the image tower is left alone."""
+        """Texts get their context with the embedding; images are keys, and left alone."""
         return 0 if side == "text" else self.shape.image.depth
 
     def embed(self, side: Side, tower: Tower, inputs: Tensor, route: Tensor | None) -> Tokens:

@@ -130,7 +130,6 @@ class Dcp(Method):
             raise InterplayError(
                 f"DCP: {settings.heads} heads do not divide the widths {shape.image.width} and {shape.text.width}."
             )
-        self.length = settings.length
         self.traits = replace(self.traits, reserve=settings.length if released else 0)
         self.depth = depth = min(settings.depth + released, shape.image.depth, shape.text.depth)
         self.bank = PromptBank(
@@ -139,26 +138,22 @@ class Dcp(Method):
         self.sessions = sessions_of(self.name, self.bank, settings.sessions)
 
     def first_layer(self, side: Side) -> int:
-        """Prompts enter in front of the first layer."""
+        """Both streams begin at layer 0."""
         return 0
 
     def embed(self, side: Side, tower: Tower, inputs: Tensor, route: Tensor | None) -> Tokens:
-        """As released, the first prompts are part of the input."""
-        if not self.released:
-            return tower.embed(inputs)
-        stream = self.bank.stream(side, route)
-        return replace(tower.embed(inputs, context=stream[..., 0, :, :]), held=stream.flatten(-3, -2))
+        """As released, the free prompts are part of the input."""
+        return self.bank.enter(side, tower, inputs, route) if self.released else tower.embed(inputs)
 
     def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
         """The stream's prompts overwrite the slots in front of every prompted layer; it runs once, before the first."""
         if self.released <= i < self.depth:
-            tokens = self.bank.hold(side, tokens)
-            tokens = tower.put(tokens, tokens.held_for(i, self.length))
+            tokens = self.bank.place(side, i, tower, tokens, self.settings.length)
         return tower.layer(i, tokens)
 
     @classmethod
     def tiny(cls) -> Mapping[str, Any]:
-        """Few short prompts."""
+        """Few exchanges, and heads that divide both widths."""
         return {"depth": 3, "length": 2, "heads": 4}
 
     @classmethod

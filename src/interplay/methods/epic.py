@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,8 +20,7 @@ from interplay.methods.traits import Traits
 from interplay.parts.memory_hub import activation, apply_weights, keep_norm
 from interplay.parts.perceptron import perceptron, perceptron_count
 from interplay.parts.similarity import SimilarityShape, SimilarityType, one_is_certain
-from interplay.parts.temporal_prompts import Prompts, Schedule, Visibility
-from interplay.ranges import Choice, Ranges, Whole
+from interplay.parts.temporal_prompts import TEMPORAL_RANGES, TINY_EXCHANGE, Prompts, Schedule, Visibility
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import Shape, Side
 from interplay.towers.walk import Align, Pair, Step
@@ -54,13 +53,7 @@ class EpicSettings(MethodSettings):
     hidden: int = 168
     carry: bool = True
 
-    ranges: ClassVar[Ranges] = {
-        "layers": Choice(((4, 5, 6), (6, 7, 8), (7, 8, 9), (10, 11, 12), (8,))),
-        "length": Whole(2, 12, log=True),
-        "similarity": Choice(("cosine", "mmd", "cov-pearson")),
-        "renormalise": Choice((True, False)),
-        "hidden": Choice((32, 64, 168)),
-    }
+    ranges = TEMPORAL_RANGES
 
     def __post_init__(self) -> None:
         if self.length < 1 or self.hidden < 1:
@@ -98,7 +91,7 @@ class Epic(Method):
         self.image_to_text = perceptron(image, settings.hidden, text)
 
     def first_layer(self, side: Side) -> int:
-        """The first interaction layer."""
+        """The first layer whose prompts are exchanged."""
         return self.schedule.first(side)
 
     def _given(self, at: int) -> Prompts | None:
@@ -117,15 +110,13 @@ class Epic(Method):
         return received[0], received[1]
 
     def pair_layer(self, step: Step, backbone: Backbone, pair: Pair) -> Pair:
-        """Prompted steps go through the schedule, the others are left alone."""
-        if step not in self.schedule.prompted:
-            return super().pair_layer(step, backbone, pair)
+        """Prompts enter and leave by the schedule."""
         return self.schedule.take(step, backbone, pair, self._given, self._exchange, self.settings.visibility)
 
     @classmethod
     def tiny(cls) -> Mapping[str, Any]:
-        """Interaction layers that four-layer towers have; six tokens, since ReLU can silence a short map."""
-        return {"layers": (2, 3), "length": 6, "hidden": 8}
+        """Two EPIC layers of small towers."""
+        return TINY_EXCHANGE
 
     @classmethod
     def parameter_count(cls, shape: Shape, settings: EpicSettings) -> int:

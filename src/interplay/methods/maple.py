@@ -114,25 +114,22 @@ class Maple(Method):
             start_from_words("MaPLe", self.bank.newest.get_parameter("text").detach()[0], backbone, WORDS)
 
     def first_layer(self, side: Side) -> int:
-        """Prompts enter in front of the first layer."""
+        """Layer 0: the first J are prompted."""
         return 0
 
     def embed(self, side: Side, tower: Tower, inputs: Tensor, route: Tensor | None) -> Tokens:
-        """As released, the first prompts are part of the input."""
-        if not self.released:
-            return tower.embed(inputs)
-        return tower.embed(inputs, context=self.bank.stream(side, route)[..., 0, :, :])
+        """As released, P_0 and its image are part of the input."""
+        return self.bank.enter(side, tower, inputs, route) if self.released else tower.embed(inputs)
 
     def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
         """Fresh prompts in front of every prompted layer."""
         if self.released <= i < self.depth:  # the first ones are there already
-            tokens = self.bank.hold(side, tokens)
-            tokens = tower.put(tokens, tokens.held_for(i, self.settings.length))
+            tokens = self.bank.place(side, i, tower, tokens, self.settings.length)
         return tower.layer(i, tokens)
 
     @classmethod
     def tiny(cls) -> Mapping[str, Any]:
-        """Few short prompts."""
+        """Few layers, two tokens as released."""
         return {"depth": 3, "length": 2}
 
     @classmethod

@@ -20,8 +20,7 @@ from interplay.methods.traits import Traits
 from interplay.parts.memory_hub import MemoryHub
 from interplay.parts.perceptron import perceptron, perceptron_count
 from interplay.parts.similarity import SimilarityShape, SimilarityType, one_is_certain
-from interplay.parts.temporal_prompts import Prompts, Schedule, Visibility
-from interplay.ranges import Choice, Ranges, Whole
+from interplay.parts.temporal_prompts import TEMPORAL_RANGES, TINY_EXCHANGE, Prompts, Schedule, Visibility
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import Shape, Side
 from interplay.towers.walk import Align, Pair, Step
@@ -67,13 +66,7 @@ class MitpSettings(MethodSettings):
         "mitp-mmd": {"similarity": "mmd"},
         "mitp-cov-pearson": {"similarity": "cov-pearson"},
     }
-    ranges: ClassVar[Ranges] = {
-        "layers": Choice(((4, 5, 6), (6, 7, 8), (7, 8, 9), (10, 11, 12), (8,))),
-        "length": Whole(2, 12, log=True),
-        "similarity": Choice(("cosine", "mmd", "cov-pearson")),
-        "renormalise": Choice((True, False)),
-        "hidden": Choice((32, 64, 168)),
-    }
+    ranges = TEMPORAL_RANGES
 
     def __post_init__(self) -> None:
         if self.length < 1 or self.hidden < 1:
@@ -166,16 +159,14 @@ class Mitp(Method):
         return image + from_text, text + from_image
 
     def pair_layer(self, step: Step, backbone: Backbone, pair: Pair) -> Pair:
-        """Prompted steps go through the schedule, the others are left alone."""
-        if step not in self.schedule.prompted:
-            return super().pair_layer(step, backbone, pair)
+        """Prompts enter and leave by the schedule; between the steps the hub is at work."""
         exchange = None if self.settings.interaction == "none" else self._exchange
         return self.schedule.take(step, backbone, pair, self._given, exchange, self.settings.visibility)
 
     @classmethod
     def tiny(cls) -> Mapping[str, Any]:
-        """Interaction layers that four-layer towers have; six tokens, since ReLU can silence a short map."""
-        return {"layers": (2, 3), "length": 6, "hidden": 8}
+        """As small as a hub can be."""
+        return TINY_EXCHANGE
 
     @classmethod
     def parameter_count(cls, shape: Shape, settings: MitpSettings) -> int:

@@ -11,7 +11,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from interplay.parts.task_keys import Distance, TaskKeys
-from interplay.towers.tokens import Side, Tokens
+from interplay.towers.tokens import Side, Tokens, Tower
 
 Sessions = Literal["own", "shared"]
 """`own`: a set for each session; `shared`: one set, trained on and on (sequential fine-tuning)."""
@@ -128,6 +128,16 @@ class PromptBank(nn.Module):
         if tokens.held is not None:
             return tokens
         return replace(tokens, held=self.stream(side, tokens.route).flatten(-3, -2))
+
+    def enter(self, side: Side, tower: Tower, inputs: Tensor, route: Tensor | None) -> Tokens:
+        """A tower's embedding with the prompts of layer 0 as part of the input; the others are held."""
+        stream = self.stream(side, route)
+        return replace(tower.embed(inputs, context=stream[..., 0, :, :]), held=stream.flatten(-3, -2))
+
+    def place(self, side: Side, i: int, tower: Tower, tokens: Tokens, length: int) -> Tokens:
+        """The tokens in front of layer `i`, whose prompts, `length` of them, overwrite what the slots hold."""
+        tokens = self.hold(side, tokens)
+        return tower.put(tokens, tokens.held_for(i, length))
 
     def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:
         """As every module's; what was materialised from the old weights is dropped."""

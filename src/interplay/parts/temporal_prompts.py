@@ -6,20 +6,33 @@ are exchanged is each method's own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
 from interplay.errors import InterplayError
+from interplay.ranges import Choice, Ranges, Whole
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import Shape, Side
-from interplay.towers.walk import Align, Pair, Step, steps
+from interplay.towers.walk import Align, Pair, Step, plain, steps
 
 Visibility = Literal["full", "causal"]
 Prompts = tuple[Tensor, Tensor]
 """Image prompts (…, length, image width) and text prompts (…, length, text width)."""
+
+
+TEMPORAL_RANGES: Ranges = {
+    "layers": Choice(((4, 5, 6), (6, 7, 8), (7, 8, 9), (10, 11, 12), (8,))),
+    "length": Whole(2, 12, log=True),
+    "similarity": Choice(("cosine", "mmd", "cov-pearson")),
+    "renormalise": Choice((True, False)),
+    "hidden": Choice((32, 64, 168)),
+}
+"""What is worth searching of temporal prompts with an exchange, and where."""
+TINY_EXCHANGE: Mapping[str, Any] = {"layers": (2, 3), "length": 6, "hidden": 8}
+"""Interaction layers that four-layer towers have; six tokens, since ReLU can silence a short map."""
 
 
 class Schedule:
@@ -74,12 +87,14 @@ class Schedule:
         exchange: Callable[[Prompts, Prompts], Prompts] | None,
         visibility: Visibility,
     ) -> Pair:
-        """One prompted step: prompts in, the frozen layers (eq. 2), prompts out, exchanged for the next (eq. 3).
+        """One step; a prompted one: prompts in, the frozen layers (eq. 2), prompts out, exchanged for the next (eq. 3).
 
         Args:
             given: free prompts for the n-th prompted step (from 0), or None where the last exchange made them.
             exchange: from the prompts that went in and what the layer made of them to the next step's prompts.
         """
+        if step not in self.prompted:
+            return plain(step, backbone, pair)
         at = self.prompted.index(step)
         assert step.image is not None
         assert step.text is not None

@@ -280,14 +280,15 @@ def encode_pair(
             pair = replace(pair, image=_before_last(pair.image, step.image, backbone.image, method))
         if step.text is not None:
             pair = replace(pair, text=_before_last(pair.text, step.text, backbone.text, method))
-        pair = _plain(step, backbone, pair) if method is None else method.pair_layer(step, backbone, pair)
+        pair = plain(step, backbone, pair) if method is None else method.pair_layer(step, backbone, pair)
     classes = None if suffix is None else backbone.text.pool_suffix(pair.text, suffix)
     if method is None:
         return Vectors(backbone.image.pool(pair.image), backbone.text.pool(pair.text), classes)
     return Vectors(*method.pair_vectors(backbone, pair), classes)
 
 
-def _plain(step: Step, backbone: Backbone, pair: Pair) -> Pair:
+def plain(step: Step, backbone: Backbone, pair: Pair) -> Pair:
+    """One step that is left alone: each side's frozen layer."""
     image = pair.image if step.image is None else backbone.image.layer(step.image, pair.image)
     text = pair.text if step.text is None else backbone.text.layer(step.text, pair.text)
     return Pair(image, text)
