@@ -115,7 +115,7 @@ class Epic(Method):
 
     @classmethod
     def tiny(cls) -> Mapping[str, Any]:
-        """Two EPIC layers of small towers."""
+        """Two interaction layers that small towers have."""
         return TINY_EXCHANGE
 
     @classmethod

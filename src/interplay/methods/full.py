@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from torch import Tensor
 
@@ -66,11 +64,6 @@ class Full(Method):
     def vector(self, side: Side, tower: Tower, tokens: Tokens) -> Tensor:
         """The own last norm and projection of a tower that is trained."""
         return self.towers.tower(side, tower).pool(tokens)
-
-    @classmethod
-    def tiny(cls) -> Mapping[str, Any]:
-        """Both towers."""
-        return {}
 
     @classmethod
     def parameter_count(cls, shape: Shape, settings: FullSettings) -> int:

@@ -165,7 +165,7 @@ class Mitp(Method):
 
     @classmethod
     def tiny(cls) -> Mapping[str, Any]:
-        """As small as a hub can be."""
+        """Two interaction layers and a narrow hub."""
         return TINY_EXCHANGE
 
     @classmethod

@@ -123,11 +123,6 @@ class Mmbt(Method):
         return super().pair_layer(step, backbone, pair)
 
     @classmethod
-    def tiny(cls) -> Mapping[str, Any]:
-        """As it is."""
-        return {}
-
-    @classmethod
     def parameter_count(cls, shape: Shape, settings: MmbtSettings) -> int:
         """(d_v + 1)·d_t + 2·d_t, and all of the towers that are fine-tuned."""
         own = (shape.image.width + 3) * shape.text.width
