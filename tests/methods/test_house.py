@@ -13,7 +13,10 @@ import pytest
 from torch import nn
 
 from interplay.methods.base import Method
-from interplay.methods.registry import choices
+from interplay.methods.registry import MethodChoice, choices
+from tests.contract.rules import RULES, Rule
+from tests.contract.world import Subject, towers
+from tests.methods.every_hook import EveryHook
 
 METHODS = sorted({choice.method for choice in choices().values()}, key=lambda method: method.__module__)
 MOST_MEMBERS = 14
@@ -53,6 +56,12 @@ def test_the_guide_names_every_member() -> None:
 def test_no_hook_is_there_for_one_method(hook: str) -> None:
     overriding = [method.__name__ for method in METHODS if hook in vars(method)]
     assert len(overriding) >= 2, f"{hook} is overridden by {overriding}"
+
+
+@pytest.mark.parametrize("rule", RULES, ids=[rule.__name__ for rule in RULES])
+def test_a_method_with_every_hook_is_one_file_and_keeps_the_contract(rule: Rule) -> None:
+    assert hooks(Method) <= set(vars(EveryHook))
+    rule(Subject(MethodChoice("every_hook", EveryHook, {}), towers()))
 
 
 def code(method: type[Method]) -> list[str]:
