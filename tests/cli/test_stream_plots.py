@@ -141,6 +141,16 @@ def test_what_cannot_be_drawn_is_said(run: Run, stream: Path, tmp_path: Path) ->
     assert set(frozen["not_drawn"]) == {"names", "prompts"}
 
 
+def test_a_side_without_prompts_is_left_out(run: Run, tmp_path: Path) -> None:
+    two = write_stream(tmp_path / "two", ["squares", "circles"])
+    words = ["continual", "--method", "dual_prompt", "--data", two, "--out", tmp_path / "run"]
+    small = ["--set", "general_layers=1", "expert_layers=2", "length=2", "--epochs", 1, "--no-progress"]
+    assert run(*words, *small).code == 0
+    done = run("plots", tmp_path / "run", "--json")
+    assert done.code == 0, done.err
+    assert "prompts" in done.json["pictures"]
+
+
 def test_several_runs(run: Run, learned: Path, stream: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     shutil.copytree(learned, runs / "r2")

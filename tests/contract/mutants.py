@@ -413,8 +413,7 @@ class CoopThatReservesTooLittle(Coop):
 
 
 class SettingsThatAreSearchedForWhatIsNot(PClipSettings):
-    """P-CLIP's, with a range for a setting that they do not have."""
-
+    __doc__ = PClipSettings.__doc__
     ranges: ClassVar[Ranges] = {**PClipSettings.ranges, "width": PClipSettings.ranges["length"]}
 
 

@@ -154,8 +154,11 @@ def _of_one(
         return pictures, left_out
     note("Placing the prompts on a plane.")
     with torch.no_grad():
-        vectors: dict[str, streams.Vectors] = {side: sessions.learned(side).numpy() for side in SIDES}
-    vectors = {side: found for side, found in vectors.items() if found.shape[1]}
+        vectors: dict[str, streams.Vectors] = {
+            side: sessions.learned(side).numpy()
+            for side in SIDES
+            if retriever.method.first_layer(side) < retriever.backbone.shape.side(side).depth
+        }
     if min(found.shape[0] * found.shape[1] for found in vectors.values()) < streams.FEWEST:
         left_out["prompts"] = f"a map by t-SNE needs at least {streams.FEWEST} prompts."
     else:
