@@ -13,6 +13,7 @@ from typing import Any
 from interplay.commands import COMMANDS
 from interplay.commands.output import Result
 from interplay.errors import InterplayError, brief, unknown
+from interplay.ranks import follows
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -72,13 +73,35 @@ def _run(arguments: list[str]) -> int:
         _say(line.parser(settings_help(line, rest)).format_help().rstrip())
         return 0
     keywords, manner = line.parse(rest)
+    further = _is_further(name, keywords.get("settings", {}).get("devices", 1))
     with contextlib.ExitStack() as stack:
-        notes = stack.enter_context(open(os.devnull, "w", encoding="utf-8")) if manner.quiet else sys.stderr
+        quiet = manner.quiet or further
+        notes = stack.enter_context(open(os.devnull, "w", encoding="utf-8")) if quiet else sys.stderr
         stack.enter_context(contextlib.redirect_stderr(notes))
         stack.enter_context(contextlib.redirect_stdout(notes))  # stdout is for the result alone
-        result = command.load()(**keywords)
-    _print(result, manner.json)
+        try:
+            result = command.load()(**keywords)
+        except InterplayError:
+            if further:
+                return 2  # the first process has the same to tell
+            raise
+    if not further:
+        _print(result, manner.json)
     return 0
+
+
+def _is_further(name: str, devices: int) -> bool:
+    """Whether a command runs in a further process of a training on several devices: the first one tells the result.
+
+    Raises:
+        InterplayError: several devices for a command that has one.
+    """
+    if devices > 1 and name != "train":
+        raise InterplayError(
+            f"interplay {name} trains on one device, not on {devices}: leave --devices out; only 'interplay "
+            "train' takes several."
+        )
+    return follows(devices)
 
 
 def _refuse_unwritable(arguments: Sequence[str]) -> None:

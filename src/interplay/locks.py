@@ -9,6 +9,7 @@ from pathlib import Path
 import filelock
 
 from interplay.errors import InterplayError
+from interplay.ranks import rank
 
 LOCK = ".lock"
 """The lock's file, there while somebody writes; a kill leaves an empty one behind, which is free again."""
@@ -29,10 +30,7 @@ def writing(folder: Path, waiting: Callable[[str], None] | None = None) -> Itera
     Raises:
         InterplayError: another writer holds the folder; it cannot be written into.
     """
-    import lightning.fabric.utilities.rank_zero  # noqa: F401  (tells the next one which process this is)
-    from lightning_utilities.core.rank_zero import rank_zero_only
-
-    if getattr(rank_zero_only, "rank", 0):
+    if rank():
         yield
         return
     place = folder.resolve()

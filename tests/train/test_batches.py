@@ -62,3 +62,13 @@ def test_what_does_not_belong_together_is_refused() -> None:
         EncodedTable.from_arrays(backbone, np.zeros((1, 3, 16, 16), np.uint8), ["a"])
     with pytest.raises(InterplayError, match="1 pairs, but 2 targets"):
         EncodedTable.from_arrays(backbone, np.zeros((1, 3, 32, 32), np.uint8), ["a"], torch.tensor([0, 1]))
+
+
+@pytest.mark.parametrize("rows", [2, 3, 5, 7, 8, 40])
+@pytest.mark.parametrize("devices", [1, 2, 3])
+def test_every_device_gets_rows_to_validate_on_and_each_comes_once(rows: int, devices: int) -> None:
+    lengths = np.arange(rows)
+    shares = [list(OrderedSampler(lengths, 8, rank=at, world_size=devices)) for at in range(devices)]
+    assert sorted(row for share in shares for batch in share for row in batch) == list(range(rows))
+    assert sum(map(bool, shares)) == min(rows, devices)
+    assert max(len(batch) for share in shares for batch in share) <= 8

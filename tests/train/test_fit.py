@@ -237,6 +237,16 @@ def test_settings_that_cannot_be(settings: dict[str, Any], message: str) -> None
         TrainSettings(**settings)
 
 
+def test_each_device_needs_a_pair_to_validate_on(
+    towers: Backbone, tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    few = tables[0], toy_table(towers, 1, 3)
+    with pytest.raises(InterplayError, match="toy 3 has 1 pairs to validate on, and each of the 2 devices"):
+        train(towers, few, tmp_path / "run", devices=2)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

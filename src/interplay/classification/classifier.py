@@ -26,6 +26,7 @@ from interplay.methods.settings import make_settings
 from interplay.metrics.calibration import Calibration, CalibrationReport, fit_calibration
 from interplay.metrics.classification import Kind, classification_metrics, negative_log_likelihood
 from interplay.parts.heads import HeadSettings
+from interplay.ranks import follows
 from interplay.seeds import check_seed
 from interplay.tasks.classify import MultiLoss, PairClassifier
 from interplay.towers.backbone import Backbone, as_backbone
@@ -195,7 +196,7 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
                 },
                 training=asdict(settings) if self.model.method.traits.solver.by_gradient else {},
             )
-            if run is not None:
+            if run is not None and not follows(settings.devices):
                 self.save_pretrained(folder)
         return report
 

@@ -19,6 +19,7 @@ from interplay.commands.reading import Reading
 from interplay.errors import InterplayError
 from interplay.files import read_yaml, write_text
 from interplay.locks import writing
+from interplay.ranks import follows
 from interplay.training.settings import NO_COURSE
 
 if TYPE_CHECKING:
@@ -187,9 +188,14 @@ def begin_run(folder: Path, config: Mapping[str, Any], *, resume: bool) -> None:
 def recorded_run(folder: Path, config: Mapping[str, Any], *, resume: bool) -> Iterator[None]:
     """`begin_run`, and the folder held; what is refused before anything was learned leaves no record there.
 
+    The further processes of a training on several devices leave all that to the first one.
+
     Raises:
         InterplayError: as `begin_run`; another process writes into the folder.
     """
+    if follows(config.get("devices", 1)):
+        yield
+        return
     with writing(folder):
         begin_run(folder, config, resume=resume)
         try:

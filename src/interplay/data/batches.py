@@ -270,11 +270,13 @@ class OrderedSampler:
     """All rows once in batches of about equally long texts, always the same: for prediction.
 
     Args:
-        lengths, batch_size, rank, world_size: as for `EpochSampler`; no batch is given out twice.
+        lengths, batch_size, rank, world_size: as for `EpochSampler`; no batch is given out twice, and where there
+            would be fewer batches than processes they are smaller, so that each has one as long as there are rows.
     """
 
     def __init__(self, lengths: Integers, batch_size: int, *, rank: int = 0, world_size: int = 1) -> None:
         order = np.argsort(lengths, kind="stable")
+        batch_size = min(batch_size, max(1, len(order) // world_size))
         batches = [order[i : i + batch_size].tolist() for i in range(0, len(order), batch_size)]
         self._batches: list[list[int]] = batches[rank::world_size]
 

@@ -113,9 +113,10 @@ class PairTraining(LightningModule):
         """One step; stops at a loss that is no number."""
         loss = self.model.training_loss(self.backbone, self._entered(batch))
         value = loss.item()
-        if not math.isfinite(value):
+        total = self._summed(loss.detach().clone()).item()  # so that all processes stop together
+        if not math.isfinite(total):
             raise self._diverged(
-                f"The loss became {value} in epoch {self.current_epoch + 1}, step {batch_idx + 1}"
+                f"The loss became {total} in epoch {self.current_epoch + 1}, step {batch_idx + 1}"
             )
         self._loss_sum += value * len(batch.rows)
         self._loss_rows += len(batch.rows)

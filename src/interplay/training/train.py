@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import signal
 import sys
 import warnings
@@ -22,6 +23,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from interplay.data.batches import EncodedTable
 from interplay.errors import InterplayError
 from interplay.locks import writing
+from interplay.ranks import follows
 from interplay.tasks.trainable import Trainable
 from interplay.towers.backbone import Backbone
 from interplay.training.checkpoints import (
@@ -38,6 +40,9 @@ from interplay.training.lightning_module import PairTraining
 from interplay.training.prefix_cache import PrefixCache
 from interplay.training.report import BEST, LAST, VALIDATION, FitReport
 from interplay.training.settings import SMALLER_IS_BETTER, TrainSettings, course_apart, monitored
+
+_LOST = re.compile(r"gloo|nccl|peer", re.IGNORECASE)
+"""What the messages of a process say that has lost another one."""
 
 
 def fit(
@@ -65,8 +70,8 @@ def fit(
 
     Raises:
         InterplayError: nothing to train, no pairs, a folder that holds a run or that another process writes into,
-            other settings than before, a loss that is no number, a full disk, a logger that is not installed, a
-            device that is not there.
+            other settings than before, fewer validation pairs than devices, a loss that is no number, a full disk, a
+            logger that is not installed, a device that is not there.
     """
     parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     _check(model, train, validation, parameters)
@@ -89,11 +94,13 @@ def fit(
             csv_table="csv" in settings.loggers,
         )
         if len(history.epochs) < settings.epochs and not history.out_of_patience(settings.patience):
+            _check_machine(settings, validation)
             store = (cache or PrefixCache()) if settings.cache_prefix else None
             module = PairTraining(model, backbone, train, validation, settings, store)
             _run(module, recorder, settings, run / LAST if found else None)
             history = resumable(run, course) or history  # other processes may have done the training
-        write_history(run, history.epochs, csv_table=recorder.csv_table)
+        if not follows(settings.devices):
+            write_history(run, history.epochs, csv_table=recorder.csv_table)
         weights = read_checkpoint(run / BEST)["state_dict"]
         model.load_state_dict({key.removeprefix("model."): value for key, value in weights.items()})
     seconds = sum(float(epoch["seconds"]) for epoch in history.epochs)
@@ -162,6 +169,13 @@ def _run(
             raise
         signal.signal(signal.SIGINT, on_interrupt)
         raise KeyboardInterrupt from None
+    except RuntimeError as problem:
+        if settings.devices == 1 or not _LOST.search(str(problem)):
+            raise
+        raise InterplayError(
+            f"Another process of the training in {recorder.run} ended, and this one with it. What was saved before is "
+            "intact: go on with resume, or with devices = 1, which tells what is wrong."
+        ) from problem
     except OSError as problem:
         raise InterplayError(
             f"The training run in {recorder.run} could not go on ({problem}). What was saved before is intact: "
@@ -173,7 +187,6 @@ def _run(
 
 
 def _trainer(recorder: RunRecorder, settings: TrainSettings) -> Trainer:
-    _check_machine(settings)
     callbacks: list[Callback] = [recorder]
     bars = settings.progress and sys.stderr.isatty()  # a file would get one line a step
     if bars:
@@ -203,12 +216,22 @@ def _trainer(recorder: RunRecorder, settings: TrainSettings) -> Trainer:
         ) from None
 
 
-def _check_machine(settings: TrainSettings) -> None:
-    """Refuse what the processor cannot do, before any process starts.
+def _check_machine(settings: TrainSettings, validation: EncodedTable) -> None:
+    """Refuse what the devices cannot do, before any process starts.
 
     Raises:
-        InterplayError: more processes than processors, or a precision that only GPUs have.
+        InterplayError: more processes than processors or validation pairs, or a precision that only GPUs have.
     """
+    _check_processor(settings)
+    if len(validation) < settings.devices:
+        raise InterplayError(
+            f"{validation.name} has {len(validation)} pairs to validate on, and each of the {settings.devices} devices "
+            f"needs one: choose devices = {len(validation)} or fewer, or give more pairs."
+        )
+
+
+def _check_processor(settings: TrainSettings) -> None:
+    """Refuse what the processor cannot do, where it is what trains."""
     elsewhere = torch.cuda.is_available() or torch.backends.mps.is_available()
     if settings.accelerator != "cpu" and (settings.accelerator != "auto" or elsewhere):
         return
