@@ -296,6 +296,22 @@ def test_a_later_session_leaves_the_older_ones_alone(
         assert not torch.equal(encode(backbone.tower(side), side, inputs[side], method), before[side])
 
 
+def test_older_prompts_are_compared_anew_for_every_session_and_in_full_precision(backbone: Backbone) -> None:
+    method = method_of(backbone)
+    for session, meaning in enumerate(torch.nn.functional.normalize(torch.randn(4, 16), dim=1)):
+        if session == 3:
+            method.sessions.forget("0")
+        method.sessions.begin(str(session), meaning)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            method.objective(torch.tensor(1.0), None)
+        for side in SIDES if session else ():
+            older, among = method._older(side)
+            flat = [prompts.prompts(side).flatten() for prompts in list(method.bank.sets)[:-1]]
+            assert len(older) == (2 if session == 3 else session)
+            assert torch.equal(older, torch.nn.functional.normalize(torch.stack(flat), dim=1))
+            assert torch.equal(among, older @ older.T)
+
+
 def test_the_loss_weighs_its_parts(backbone: Backbone) -> None:
     method = method_of(backbone)
     base = torch.tensor(2.0)

@@ -311,8 +311,11 @@ class Lpi(Method):
         """The prompts of the older sessions, (sessions, …) each of length 1, and their cosines to one another."""
 
         def compare(sets: Sequence[nn.Module]) -> tuple[Tensor, Tensor]:
-            older = F.normalize(torch.stack([old.prompts(side).flatten() for old in sets]), dim=1)  # type: ignore[operator]
-            return older, older @ older.T
+            place = next(self.parameters()).device.type
+            with torch.autocast(place, enabled=False):  # whatever the step's precision
+                flat = torch.stack([old.prompts(side).flatten() for old in sets])  # type: ignore[operator]
+                older = F.normalize(flat, dim=1)
+                return older, older @ older.T
 
         return self.bank.once(f"compared {side}", compare)
 

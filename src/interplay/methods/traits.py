@@ -45,6 +45,11 @@ class Traits:
         """Whether both sides of a pair are routed by the image's key."""
         return self.coupling == "by route"
 
+    @property
+    def routed_by_itself(self) -> bool:
+        """Whether each side of a pair may be routed by its own key while it is trained."""
+        return self.reads_keys and self.coupling != "by route"
+
     def needs_partner(self, *, routed: bool) -> bool:
         """Whether a side cannot be encoded without the other.
 
@@ -58,7 +63,7 @@ class Traits:
         return self.coupling == "pair" or (self.coupling == "by route" and side == "text")
 
     @property
-    def ends_texts(self) -> str | None:
+    def why_no_continuation(self) -> str | None:
         """Why class texts cannot continue a sample's own text, in words; None where they can."""
         if self.own_embedding:
             return (

@@ -38,7 +38,7 @@ def task_similarity(
         among: the older tasks' cosines with each other.
     """
     with torch.autocast(newest.device.type, enabled=False):
-        row = older @ F.normalize(newest, dim=0)
+        row = older @ F.normalize(newest.to(older.dtype), dim=0)
     one = row.new_ones(1, 1)
     return torch.cat([torch.cat([among, row[:, None]], dim=1), torch.cat([row[None], one], dim=1)])
 

@@ -53,7 +53,7 @@ class ClassPrompts(nn.Module):
         waiting = front(backbone.text, ids, self.front_layers).tokens.x if self.front_layers else None
         self.register_buffer("waiting", waiting, persistent=False)
         keys = None
-        if method.traits.reads_keys and not method.traits.routed_by_image:
+        if method.traits.routed_by_itself:
             with torch.no_grad():
                 keys = F.normalize(encode(backbone.text, "text", ids), dim=-1)
         self.register_buffer("keys", keys, persistent=False)

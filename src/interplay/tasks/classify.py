@@ -69,7 +69,7 @@ class PairClassifier(Trainable):
             return
         prompts = [settings.template.replace("{}", text) for text in class_texts]
         if settings.class_text == "joint":
-            if why := self.method.traits.ends_texts:
+            if why := self.method.traits.why_no_continuation:
                 raise InterplayError(
                     f"The method '{self.method.name}' {why}: choose class_text = separate, or another method."
                 )
