@@ -14,6 +14,7 @@ from interplay.commands import COMMANDS
 from interplay.commands.output import Result
 from interplay.errors import InterplayError, brief, unknown
 from interplay.ranks import follows
+from interplay.threads import settle
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0; 2 for a mistake that the user can mend, told in one line on stderr; 130 when interrupted.
     """
+    if argv is None:  # the process is this command's own
+        settle(os.environ)
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         return _run(arguments)

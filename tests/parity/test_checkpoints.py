@@ -406,4 +406,7 @@ def test_the_bundled_backbone_equals_transformers(pictures: list[Path]) -> None:
     assert (tiny.shape, tiny.scale, tiny.square) == (other.shape, other.scale, other.square)
     assert (tiny.digest, tiny.image.normalisation) == (other.digest, other.image.normalisation)
     assert tiny.tokenizer_json() == other.tokenizer_json()
+    texts = [*TEXTS, "", "word " * 200, "Ünïcödé  漢字 🍎\n\ttabs", "don't <|endoftext|> stop"]
+    assert torch.equal(tiny.tokenize(texts), other.tokenize(texts))
+    assert tiny.truncated == other.truncated == 2
     assert shape_of("tiny") == shape_of(folder)

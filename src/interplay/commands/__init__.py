@@ -66,7 +66,7 @@ COMMANDS: dict[str, Command] = {
     "reproduce": Command(
         "reproduce", "reproduce", settings="interplay.training.settings:TrainSettings", inherits=True
     ),
-    "continual": Command("stream", "continual", settings="interplay.retrieval.retriever:RETRIEVAL_TRAINING"),
+    "continual": Command("stream", "continual", settings="interplay.training.settings:RETRIEVAL_TRAINING"),
     "learn": Command("stream", "learn", settings="interplay.training.settings:TrainSettings", inherits=True),
     "forget": Command("stream", "forget"),
     "index": Command("gallery", "index", settings="interplay.gallery.address:ServerSettings"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from inspect import cleandoc
 from typing import TYPE_CHECKING, Any, Literal
 
 from interplay.commands.output import Result, note
@@ -34,24 +33,9 @@ def methods() -> Result:
 
     Example: interplay methods
     """
-    from interplay.methods.registry import choices
+    from interplay.methods.catalogue import catalogue
 
-    found = choices()
-    rows: list[dict[str, Any]] = []
-    for name, choice in found.items():
-        if choice.preset or name in choice.method.Settings.variants:
-            continue
-        rows.append(
-            {
-                "name": name,
-                "summary": cleandoc(choice.method.__doc__ or "").split("\n")[0],
-                "trained": choice.method.traits.solver.words,
-                "coupled": choice.method.traits.coupled,
-                "variants": {
-                    variant: dict(preset) for variant, preset in choice.method.Settings.variants.items()
-                },
-            }
-        )
+    rows = [asdict(entry) for entry in catalogue()]
     shown = [
         (row["name"], row["trained"], "yes" if row["coupled"] else "no", ", ".join(row["variants"]))
         for row in rows

@@ -27,7 +27,7 @@ from interplay.commands.runs import (
 from interplay.commands.values import assignments, given, spelled
 from interplay.errors import InterplayError
 from interplay.files import delete, write_text
-from interplay.training.settings import NO_COURSE
+from interplay.training.settings import NO_COURSE, RETRIEVAL_TRAINING
 
 if TYPE_CHECKING:
     from interplay.data.schema import PairTable
@@ -97,7 +97,7 @@ def continual(
     from interplay.methods.registry import choose
     from interplay.methods.settings import make_settings
     from interplay.retrieval.continual import StreamEvaluation
-    from interplay.retrieval.retriever import RETRIEVAL_TRAINING, Retriever
+    from interplay.retrieval.retriever import Retriever
     from interplay.retrieval.run_folder import SUMMARY
     from interplay.tasks.stream import sessions_of
     from interplay.training.settings import TrainSettings
@@ -312,7 +312,6 @@ def learn(
             lists it.
     """
     from interplay.methods.settings import make_settings
-    from interplay.retrieval.retriever import RETRIEVAL_TRAINING
     from interplay.retrieval.run_folder import free_folder, tidy
     from interplay.training.settings import TrainSettings
 

@@ -34,7 +34,7 @@ from interplay.towers.backbone import Backbone, as_backbone
 from interplay.towers.tokens import SIDES, Side
 from interplay.towers.walk import Keys, Routes, encode_pair
 from interplay.training.report import FitReport
-from interplay.training.settings import TrainSettings
+from interplay.training.settings import RETRIEVAL_TRAINING, TrainSettings
 from interplay.typed import expect
 
 if TYPE_CHECKING:
@@ -44,10 +44,6 @@ BARE = ""
 """The route of an item that no session's prompts take: before the first session, it is encoded by the bare towers."""
 SHARED = "shared"
 """The route of an item where all sessions share their prompts."""
-
-RETRIEVAL_TRAINING = TrainSettings(epochs=5, batch_size=64, learning_rate=0.01, warmup=0.0)
-"""LPI's own settings (§5.1): Adam, learning rate 0.01, 5 epochs, cosine without a warm-up; batch 64 from the released
-configuration, which differs otherwise (SGD at 0.05, 10 epochs)."""
 
 SMALLEST_BATCH = 2
 """The contrastive loss of a single pair is 0, whatever its vectors."""

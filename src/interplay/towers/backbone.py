@@ -103,10 +103,7 @@ class Backbone(nn.Module):
             reserve: positions to leave free (prompts in front of the position embeddings, class suffixes).
         """
         limit = self.text.shape.positions - reserve
-        found = self._tokenizer(
-            list(texts), verbose=False
-        )  # long texts are no error here: they are cut below
-        rows: list[list[int]] = found["input_ids"]
+        rows = self._ids(list(texts))
         end = self.text.shape.end_token
         rows = [[*row[:-1], end] for row in rows]
         self.truncated += sum(len(row) > limit for row in rows)
@@ -116,13 +113,25 @@ class Backbone(nn.Module):
             ids[at, : len(row)] = torch.tensor(row)
         return ids
 
+    def _ids(self, texts: list[str]) -> list[list[int]]:
+        """Ids of each text, however long."""
+        if isinstance(self._tokenizer, Tokenizer):
+            return [found.ids for found in self._tokenizer.encode_batch(texts)]
+        rows: list[list[int]] = self._tokenizer(texts, verbose=False)[
+            "input_ids"
+        ]  # too long is no error here
+        return rows
+
     def tokenizer_json(self) -> str | None:
         """The tokenizer as the `tokenizers` package reads it, without cutting and padding; None if it is no such."""
-        from transformers import PreTrainedTokenizerFast
+        given = self._tokenizer
+        if not isinstance(given, Tokenizer):
+            from transformers import PreTrainedTokenizerFast
 
-        if not isinstance(self._tokenizer, PreTrainedTokenizerFast):
-            return None
-        fast = Tokenizer.from_str(self._tokenizer.backend_tokenizer.to_str())
+            if not isinstance(given, PreTrainedTokenizerFast):
+                return None
+            given = given.backend_tokenizer
+        fast = Tokenizer.from_str(given.to_str())
         fast.no_truncation()
         fast.no_padding()
         text: str = fast.to_str(pretty=True)
@@ -289,11 +298,12 @@ def shape_of(name: str) -> Shape:
     )
 
 
-def bundled_tokenizer() -> Any:
+def bundled_tokenizer() -> Tokenizer:
     """The tokenizer of `tiny`."""
-    from transformers.models.clip.tokenization_clip import CLIPTokenizer
-
-    return CLIPTokenizer.from_pretrained(str(bundled_folder()))
+    found = Tokenizer.from_file(str(bundled_folder() / "tokenizer.json"))
+    found.no_truncation()
+    found.no_padding()
+    return found
 
 
 def random_backbone(name: str, seed: int = 0) -> Backbone:

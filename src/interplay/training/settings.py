@@ -96,6 +96,11 @@ class TrainSettings:
                 raise unknown("logger", name, LOGGERS)
 
 
+RETRIEVAL_TRAINING = TrainSettings(epochs=5, batch_size=64, learning_rate=0.01, warmup=0.0)
+"""LPI's own settings (§5.1): Adam, learning rate 0.01, 5 epochs, cosine without a warm-up; batch 64 from the released
+configuration, which differs otherwise (SGD at 0.05, 10 epochs)."""
+
+
 def monitored(settings: TrainSettings, known: Sequence[str]) -> str:
     """The validation metric that decides: the one that was asked for, else the first known.
 

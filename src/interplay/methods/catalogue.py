@@ -1,0 +1,79 @@
+"""What the methods are called and how they are trained, read from their files: nothing is imported, torch least."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_FOLDER = Path(__file__).parent
+_SOLVER, _COUPLING = "Gradient", "apart"
+"""What a method has that says nothing of it (`Traits`)."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method as a list shows it.
+
+    Attributes:
+        name: of its file.
+        summary: the first line of its docstring.
+        trained: the words of its solver.
+        coupled: whether its towers run in lock-step on true pairs, or its route crosses between them.
+        variants: its named settings.
+    """
+
+    name: str
+    summary: str
+    trained: str
+    coupled: bool
+    variants: Mapping[str, Mapping[str, Any]]
+
+
+def catalogue() -> list[Entry]:
+    """All methods by name. What is read here stands as literals in their files; a test holds it against the classes."""
+    words = {solver.name: ast.literal_eval(_value(solver, "words")) for solver in _classes("solvers", "Solver")}
+    found = []
+    for path in sorted(_FOLDER.glob("*.py")):
+        for method in _classes(path.stem, "Method"):
+            traits = _value(method, "traits")
+            given = {k.arg: k.value for k in traits.keywords} if isinstance(traits, ast.Call) else {}
+            solver = given.get("solver")
+            coupling = ast.literal_eval(given["coupling"]) if "coupling" in given else _COUPLING
+            variants: dict[str, dict[str, Any]] = {}
+            for settings in _classes(path.stem, "MethodSettings"):
+                value = _value(settings, "variants")
+                variants |= {} if value is None else ast.literal_eval(value)
+            found.append(
+                Entry(
+                    name=path.stem,
+                    summary=(ast.get_docstring(method) or "").split("\n")[0],
+                    trained=words[_SOLVER if solver is None else _called(solver)],
+                    coupled=coupling != _COUPLING,
+                    variants=variants,
+                )
+            )
+    return found
+
+
+def _classes(module: str, base: str) -> Iterator[ast.ClassDef]:
+    """The classes of a file that name another one as their base."""
+    for node in ast.parse((_FOLDER / f"{module}.py").read_text("utf-8")).body:
+        if isinstance(node, ast.ClassDef) and base in [ast.unparse(one) for one in node.bases]:
+            yield node
+
+
+def _value(owner: ast.ClassDef, name: str) -> ast.expr | None:
+    """What a name is set to in the body of a class."""
+    for node in owner.body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if isinstance(node, ast.Assign | ast.AnnAssign) and [ast.unparse(t) for t in targets if t] == [name]:
+            return node.value
+    return None
+
+
+def _called(value: ast.expr) -> str:
+    """The class that an expression makes an instance of."""
+    return ast.unparse(value.func if isinstance(value, ast.Call) else value)
