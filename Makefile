@@ -7,7 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-all test-bits check lint format clean
+.PHONY: demo test test-all test-bits footprint check lint format clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -34,6 +34,10 @@ test-bits: $(INSTALLED)
 			env $$kernels OMP_NUM_THREADS=$$threads OMP_WAIT_POLICY=PASSIVE \
 				$(BIN)/python -m pytest -m "bitwise and not slow" $(BITWISE) || exit 1; \
 		done; done
+
+# CPU time of commands before they do anything, beside its targets.
+footprint: $(INSTALLED)
+	$(BIN)/python -m benchmarks.footprint
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check src tests benchmarks scripts

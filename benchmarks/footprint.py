@@ -21,7 +21,7 @@ from interplay.commands import COMMANDS
 
 WITHOUT_A_MODEL = 0.5
 SEARCH = 3.0
-REPEATS = 3
+REPEATS = 2
 
 
 def seconds(code: str, *arguments: str, folder: str = ".", expected: int = 0) -> float:
@@ -73,8 +73,9 @@ def make_run(folder: Path) -> None:
         "continual --data pairs.csv --method zero_shot --out run",
         "index run --images photos/",
     ):
-        seconds_of_one = [sys.executable, "-c", MAIN, *line.split()]
-        subprocess.run(seconds_of_one, cwd=folder, check=True, capture_output=True)
+        subprocess.run(
+            [sys.executable, "-c", MAIN, *line.split()], cwd=folder, check=True, capture_output=True
+        )
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ def steps(seconds: float) -> float:
     """The median milliseconds of a training step, over so many seconds."""
     import torch
 
-    from interplay.methods.base import choose
+    from interplay.methods.registry import choose
     from interplay.parts.heads import Head, HeadSettings
     from interplay.tasks.classify import PairClassifier
     from interplay.tasks.trainable import PairBatch

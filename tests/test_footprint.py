@@ -31,6 +31,25 @@ def test_what_only_reads_and_predicts_imports_no_training(name: str) -> None:
     assert found.isdisjoint(LIGHT)
 
 
+COMMANDS_WITHOUT_TORCH = (
+    "methods",
+    "data list",
+    "data show --help",
+    "learn --help",
+    "search --help",
+    "reproduce --help",
+    "train --sead 1",
+    "continual --epochs many",
+)
+
+
+@pytest.mark.parametrize("line", COMMANDS_WITHOUT_TORCH)
+def test_commands_that_need_no_model_import_no_torch(line: str) -> None:
+    found = imported(f"from interplay.cli import main; main({line.split()})")
+    assert "interplay.commands" in found
+    assert found.isdisjoint((*LIGHT, "torch", "numpy", "pandas", "datasets", "transformers"))
+
+
 def test_the_bundled_backbone_is_loaded_without_transformers() -> None:
     found = imported("import interplay; interplay.load_backbone('tiny').tokenize(['a red apple'])")
     assert found.isdisjoint((*LIGHT, "transformers"))

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 _FOLDER = Path(__file__).parent
-_SOLVER, _COUPLING = "Gradient", "apart"
-"""What a method has that says nothing of it (`Traits`)."""
+_SOLVER, _COUPLING = "Gradient", "apart"  # of a method that says nothing else (`Traits`)
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Entry:
 
 def catalogue() -> list[Entry]:
     """All methods by name. What is read here stands as literals in their files; a test holds it against the classes."""
-    words = {solver.name: ast.literal_eval(_value(solver, "words")) for solver in _classes("solvers", "Solver")}
+    words = {solver.name: _literal(solver, "words") for solver in _classes("solvers", "Solver")}
     found = []
     for path in sorted(_FOLDER.glob("*.py")):
         for method in _classes(path.stem, "Method"):
@@ -44,8 +43,7 @@ def catalogue() -> list[Entry]:
             coupling = ast.literal_eval(given["coupling"]) if "coupling" in given else _COUPLING
             variants: dict[str, dict[str, Any]] = {}
             for settings in _classes(path.stem, "MethodSettings"):
-                value = _value(settings, "variants")
-                variants |= {} if value is None else ast.literal_eval(value)
+                variants |= _literal(settings, "variants") or {}
             found.append(
                 Entry(
                     name=path.stem,
@@ -68,10 +66,17 @@ def _classes(module: str, base: str) -> Iterator[ast.ClassDef]:
 def _value(owner: ast.ClassDef, name: str) -> ast.expr | None:
     """What a name is set to in the body of a class."""
     for node in owner.body:
-        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        if isinstance(node, ast.Assign | ast.AnnAssign) and [ast.unparse(t) for t in targets if t] == [name]:
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == name:
+            return node.value
+        if isinstance(node, ast.Assign) and name in map(ast.unparse, node.targets):
             return node.value
     return None
+
+
+def _literal(owner: ast.ClassDef, name: str) -> Any:
+    """The same as what it is; None where it is not set."""
+    value = _value(owner, name)
+    return None if value is None else ast.literal_eval(value)
 
 
 def _called(value: ast.expr) -> str:
