@@ -108,13 +108,15 @@ def _is_further(name: str, devices: int) -> bool:
 
 
 def _refuse_unwritable(arguments: Sequence[str]) -> None:
-    """Refuse what no file can hold: text that is not UTF-8, or with a zero byte in it.
+    """Refuse what no name of a file can be: text that is not UTF-8, or with a zero byte in it.
 
     Raises:
         InterplayError: an argument is of that kind.
     """
     for argument in arguments:
-        if "\0" in argument or not _is_utf8(argument):
+        if "\0" in argument:
+            raise InterplayError(f"The argument {argument!a} holds a zero byte: leave it out.")
+        if not _is_utf8(argument):
             raise InterplayError(
                 f"The argument {argument!a} is no UTF-8 text: give it in UTF-8, or rename the file that it names."
             )

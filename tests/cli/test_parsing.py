@@ -74,11 +74,13 @@ def test_quiet_does_not_hide_what_went_wrong(run: Run, tmp_path: Path) -> None:
     assert "no folder" in run("evaluate", tmp_path / "none", "--quiet").err
 
 
-@pytest.mark.parametrize("argument", ["caf\udce9.csv", "a\0b"])
-def test_arguments_that_no_file_can_hold_are_refused(argument: str, run: Run) -> None:
+@pytest.mark.parametrize(
+    ("argument", "wrong"), [("caf\udce9.csv", "is no UTF-8 text"), ("a\0b", "holds a zero byte")]
+)
+def test_arguments_that_no_file_can_be_called_are_refused(argument: str, wrong: str, run: Run) -> None:
     done = run("data", "show", argument)
     assert done.code == 2
-    assert "is no UTF-8 text" in done.err
+    assert wrong in done.err
 
 
 @pytest.mark.parametrize("as_json", [True, False])

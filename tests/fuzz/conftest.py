@@ -59,6 +59,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(folder, toy, folder / "run", stream, folder / "retriever", folder / "toy" / "0.png")
 
 
+@pytest.fixture
+def folder(world: World, tmp_path: Path) -> Path:
+    """A folder with the picture `0.png`."""
+    (tmp_path / "0.png").write_bytes(world.picture.read_bytes())
+    return tmp_path
+
+
 def _done(words: list[Any]) -> None:
     assert main([str(word) for word in words]) == 0
 

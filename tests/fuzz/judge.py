@@ -13,6 +13,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import pytest
+
 from interplay.cli import main
 from interplay.errors import InterplayError
 
@@ -20,6 +22,13 @@ LONGEST = 400
 """Characters of a message, its `interplay: ` in front included."""
 LIMIT = 20.0
 """Seconds after which an input hangs; each of them takes a fraction of one."""
+QUICK_AND_WHOLE = pytest.mark.parametrize("every", [41, pytest.param(1, marks=pytest.mark.slow)])
+"""A test takes a sample of its inputs, and all of them among the slow ones."""
+
+
+def some(count: int, every: int) -> range:
+    """Numbers from 0, all of them or every so manyth."""
+    return range(every // 2, count, every)
 
 
 class Hang(BaseException):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from interplay.commands.runs import open_retriever
 from interplay.errors import InterplayError
+from interplay.files import read_text
 
 if TYPE_CHECKING:
     from interplay.gallery.gallery import Gallery
@@ -81,13 +82,7 @@ def texts_of(file: str | None) -> list[str]:
         return []
     if not Path(file).is_file():
         raise InterplayError(f"There is no file of texts '{file}'.")
-    try:
-        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
-    except OSError as problem:
-        raise InterplayError(f"The texts '{file}' cannot be read ({problem.strerror or problem}).") from None
-    except UnicodeDecodeError:
-        raise InterplayError(f"The texts '{file}' are no UTF-8: save the file as UTF-8.") from None
-    found = [line.strip() for line in lines if line.strip()]
+    found = [line.strip() for line in read_text(Path(file)).splitlines() if line.strip()]
     if not found:
         raise InterplayError(f"The file of texts '{file}' is empty.")
     return found

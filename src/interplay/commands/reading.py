@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from interplay.errors import InterplayError
+from interplay.files import read_yaml
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,8 @@ class Reading:
         if not path.is_file():
             return cls()
         try:
-            config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError, yaml.YAMLError):
+            config = read_yaml(path)
+        except InterplayError:
             config = None
         if not isinstance(config, dict):
             raise InterplayError(f"{path} cannot be read: name the data with --data.")
