@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from lightning_utilities.core.rank_zero import rank_zero_only
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from interplay.locks import LOCK
 from tests.cli.conftest import Run, write_toy

@@ -80,6 +80,7 @@ def test_only_narrows_by_sort_and_widens_within_one() -> None:
         ({"backbone": None}, "'backbone' takes a name, not None"),
         ({"multi_loss": "zplr"}, "Did you mean 'zlpr'"),
         ({"training": {"seed": 7}}, "seeds stand under 'seeds'"),
+        ({"training": {"devices": 2}}, "every cell trains on one device"),
         ({"rows": [{"mitp": {}}]}, "a list of names, or names with their settings"),
         ({"rows": ["mitp", "mitp"]}, "mitp stands there twice"),
         ({"data": {"openmoji/subgroup": {"rows": {"mitp": {"method": "epic"}}}}}, "no key called 'method'"),

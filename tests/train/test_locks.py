@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from lightning_utilities.core.rank_zero import rank_zero_only
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from interplay.errors import InterplayError
 from interplay.locks import LOCK, writing

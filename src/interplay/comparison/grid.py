@@ -247,3 +247,5 @@ def _only_known(values: Values, known: Sequence[str], owner: str) -> None:
             raise InterplayError(f"{owner}: '{key}' takes settings with their values.")
     if "seed" in values.get("training", {}):
         raise InterplayError(f"{owner}: seeds stand under 'seeds', not in 'training'.")
+    if values.get("training", {}).get("devices", 1) != 1:
+        raise InterplayError(f"{owner}: every cell trains on one device: leave 'devices' out.")
