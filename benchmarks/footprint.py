@@ -84,7 +84,13 @@ def main() -> None:
         print(row(f"interplay {name} --help", seconds(MAIN, *name.split(), "--help"), WITHOUT_A_MODEL))
     for line in ("--help", "--version", "methods", "data list"):
         print(row(f"interplay {line}", seconds(MAIN, *line.split()), WITHOUT_A_MODEL))
-    for line in ("tarin", "train --sead 1", "train --epochs many", "info --method mipt"):
+    for line in (
+        "tarin",
+        "train --sead 1",
+        "train --epochs many",
+        "info --method mipt",
+        "search nowhere words",
+    ):
         spent = seconds(MAIN, *line.split(), expected=2)
         print(row(f"interplay {line} (refused)", spent, WITHOUT_A_MODEL))
     with tempfile.TemporaryDirectory() as scratch:

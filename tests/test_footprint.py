@@ -40,6 +40,9 @@ COMMANDS_WITHOUT_TORCH = (
     "reproduce --help",
     "train --sead 1",
     "continual --epochs many",
+    "info --method mipt",
+    "train --method mipt --data pairs.csv --out new",
+    "search nowhere words",
 )
 
 

@@ -80,6 +80,9 @@ def info(
         batch_size: pairs of the step that is measured.
     """
     from interplay.commands.values import assignments
+    from interplay.methods.catalogue import known_name
+
+    known_name(method)  # refused before torch is imported
     from interplay.methods.registry import choose
     from interplay.training.costs import cost
 

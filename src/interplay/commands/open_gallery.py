@@ -53,7 +53,6 @@ def open_gallery(
         InterplayError: the method cannot index, there is no gallery, or as `Gallery.open`.
     """
     from interplay.gallery.address import Address, ServerSettings
-    from interplay.gallery.gallery import Gallery
     from interplay.methods.settings import make_settings
 
     chosen: ServerSettings = make_settings(ServerSettings, settings or {}, "the gallery's server")
@@ -69,6 +68,8 @@ def open_gallery(
         raise InterplayError(
             f"There is no gallery '{place}': make it by 'interplay index {run} --images FOLDER'."
         )
+    from interplay.gallery.gallery import Gallery
+
     return Gallery.open(retriever, place, collection, os.environ.get(TOKEN), create=create, settings=chosen)
 
 

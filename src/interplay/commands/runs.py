@@ -131,10 +131,10 @@ def task_of(folder: str) -> Task:
     Raises:
         InterplayError: there is no such folder, or no trained method in it.
     """
-    from interplay.artifacts import read_header
-
     if not Path(folder).is_dir():
         raise InterplayError(_NO_FOLDER.format(folder))
+    from interplay.artifacts import read_header
+
     task: Task = read_header(Path(folder)).get("task", "classification")
     return task
 

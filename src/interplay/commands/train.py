@@ -76,6 +76,9 @@ def train(
         on_bad_row: what to do with a row that cannot be used: `error` stops and names it, `skip` leaves it out and
             lists it.
     """
+    from interplay.methods.catalogue import known_name
+
+    known_name(method)  # refused before torch is imported
     from interplay.methods.registry import choose
     from interplay.methods.settings import make_settings
     from interplay.parts.heads import HeadSettings

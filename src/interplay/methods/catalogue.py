@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_FOLDER = Path(__file__).parent
+from interplay import methods
+from interplay.errors import unknown
+from interplay.typed import expect
+
 _SOLVER, _COUPLING = "Gradient", "apart"  # of a method that says nothing else (`Traits`)
 
 
@@ -33,16 +36,17 @@ class Entry:
 
 def catalogue() -> list[Entry]:
     """All methods by name. What is read here stands as literals in their files; a test holds it against the classes."""
-    words = {solver.name: _literal(solver, "words") for solver in _classes("solvers", "Solver")}
+    solvers = _classes(Path(__file__).with_name("solvers.py"), "Solver")
+    words = {solver.name: _literal(solver, "words") for solver in solvers}
     found = []
-    for path in sorted(_FOLDER.glob("*.py")):
-        for method in _classes(path.stem, "Method"):
+    for path in (path for folder in methods.__path__ for path in sorted(Path(folder).glob("*.py"))):
+        for method in _classes(path, "Method"):
             traits = _value(method, "traits")
             given = {k.arg: k.value for k in traits.keywords} if isinstance(traits, ast.Call) else {}
             solver = given.get("solver")
             coupling = ast.literal_eval(given["coupling"]) if "coupling" in given else _COUPLING
             variants: dict[str, dict[str, Any]] = {}
-            for settings in _classes(path.stem, "MethodSettings"):
+            for settings in _classes(path, "MethodSettings"):
                 variants |= _literal(settings, "variants") or {}
             found.append(
                 Entry(
@@ -56,9 +60,23 @@ def catalogue() -> list[Entry]:
     return found
 
 
-def _classes(module: str, base: str) -> Iterator[ast.ClassDef]:
+def known_name(name: str) -> str:
+    """A method's or a variant's name as its file spells it; `-` and `_` are the same.
+
+    Raises:
+        InterplayError: there is none; names the nearest.
+    """
+    expect("method", name, str)
+    known = [one for entry in catalogue() for one in (entry.name, *entry.variants)]
+    for spelling in (name, name.replace("-", "_"), name.replace("_", "-")):
+        if spelling in known:
+            return spelling
+    raise unknown("method", name, known)
+
+
+def _classes(path: Path, base: str) -> Iterator[ast.ClassDef]:
     """The classes of a file that name another one as their base."""
-    for node in ast.parse((_FOLDER / f"{module}.py").read_text("utf-8")).body:
+    for node in ast.parse(path.read_text("utf-8")).body:
         if isinstance(node, ast.ClassDef) and base in [ast.unparse(one) for one in node.bases]:
             yield node
 

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from interplay.errors import InterplayError, unknown
+from interplay.errors import InterplayError
 from interplay.methods.base import Method
+from interplay.methods.catalogue import known_name
 from interplay.methods.settings import make_settings
 from interplay.towers.tokens import Shape
 from interplay.typed import expect
@@ -104,9 +105,4 @@ def choose(name: str) -> MethodChoice:
     Raises:
         InterplayError: there is none; names the nearest.
     """
-    expect("method", name, str)
-    known = choices()
-    for spelling in (name, name.replace("-", "_"), name.replace("_", "-")):
-        if spelling in known:
-            return known[spelling]
-    raise unknown("method", name, known)
+    return choices()[known_name(name)]
