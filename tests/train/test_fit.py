@@ -7,6 +7,7 @@ import json
 import math
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -319,6 +320,14 @@ def test_no_gradient_in_front_of_the_first_prompted_layer(towers: Backbone, tabl
     assert not batch.images.tokens.x.requires_grad
 
 
+@pytest.fixture
+def interruptible() -> Iterator[object]:
+    """Python's own handler of SIGINT, which a shell's background jobs start without."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(
     ("number", "ended", "code"),
     [(signal.SIGTERM, SystemExit, 143), (signal.SIGINT, KeyboardInterrupt, None)],
@@ -330,9 +339,10 @@ def test_a_signal_ends_a_training_as_it_ends_any_program(
     number: int,
     ended: type[BaseException],
     code: int | None,
+    interruptible: object,
 ) -> None:
     model = toy_model(towers)
-    forward, before = model.forward, signal.getsignal(signal.SIGINT)
+    forward = model.forward
 
     def signalled(backbone: Backbone, batch: PairBatch) -> torch.Tensor:
         os.kill(os.getpid(), number)
@@ -342,4 +352,4 @@ def test_a_signal_ends_a_training_as_it_ends_any_program(
     with pytest.raises(ended) as found:
         fit(model, towers, *tables, quick(), tmp_path)
     assert getattr(found.value, "code", None) == code
-    assert signal.getsignal(signal.SIGINT) == before
+    assert signal.getsignal(signal.SIGINT) == interruptible
