@@ -30,13 +30,13 @@ from interplay import TrainSettings, load, load_backbone
 from interplay.commands.recalls import averages
 from interplay.comparison.pages import shown as mean_and_deviation
 from interplay.data.schema import Split
+from interplay.data.sessions import Session, sessions_of
 from interplay.files import write_text
 from interplay.methods.registry import choose
 from interplay.retrieval.continual import StreamEvaluation, run_joint, run_stream
 from interplay.retrieval.retriever import Retriever
 from interplay.retrieval.run_folder import MATRIX
 from interplay.retrieval.score_matrix import ScoreMatrix
-from interplay.tasks.stream import Session, sessions_of
 from interplay.towers.backbone import Backbone
 
 Recipe = dict[str, Any]

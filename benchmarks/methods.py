@@ -23,13 +23,13 @@ from typing import Any
 import torch
 
 from benchmarks.training_step import BATCH, CLASSES, GEOMETRY, WORDS, inputs, timed
+from interplay.classification.model import PairClassifier
+from interplay.encoding.trainable import PairBatch
 from interplay.methods.registry import choose
 from interplay.parts.heads import Head, HeadSettings
-from interplay.tasks.classify import PairClassifier
-from interplay.tasks.trainable import PairBatch
+from interplay.profiling.memory import measure_step, resident
 from interplay.towers.backbone import Backbone, random_backbone
 from interplay.towers.walk import encode_pair
-from interplay.training.memory import measure_step, resident
 
 METHODS: dict[str, dict[str, Any]] = {
     "late_fusion": {},

@@ -17,7 +17,7 @@ from pathlib import Path
 import onnxruntime
 import torch
 
-from interplay import artifacts
+from interplay.classification import artifact
 from interplay.classification.classifier import Classifier
 from interplay.export.export import to_onnx
 from interplay.export.graphs import PairGraph, example, feed
@@ -36,10 +36,10 @@ def main(methods: list[str]) -> None:
     for method in methods:
         labels = ("no", "yes")
         made = Classifier(backbone, method, labels, kind="single", head={"kind": "pair"})
-        made.card = artifacts.Card(
+        made.card = artifact.ClassifierCard(
             method, {}, made._head_settings(), labels, labels, "single", "bce", "tiny", backbone.digest
         )
-        made.model = artifacts.build(made.card, backbone).eval()
+        made.model = artifact.build(made.card, backbone).eval()
         for weight in made.model.head.parameters():
             torch.nn.init.normal_(weight)
         graph = PairGraph(backbone, made.model).eval()

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from interplay import load, load_backbone
 from interplay.classification.classifier import encode_table
+from interplay.encoding.embedding import table_inputs
 from interplay.methods.base import Method
 from interplay.methods.registry import choose
-from interplay.retrieval.embedding import table_inputs
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import SIDES
 from interplay.towers.walk import encode

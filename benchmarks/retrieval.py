@@ -18,10 +18,10 @@ import torch
 from transformers import CLIPModel
 
 from benchmarks.training_step import GEOMETRY, reference, timed
+from interplay.encoding.trainable import PairBatch
 from interplay.methods.base import Method
 from interplay.methods.registry import choose
-from interplay.tasks.retrieve import PairRetriever
-from interplay.tasks.trainable import PairBatch
+from interplay.retrieval.model import PairRetriever
 from interplay.towers.backbone import Backbone, load_backbone, random_backbone
 from interplay.towers.presets import PRESETS
 from interplay.towers.tokens import SIDES

@@ -22,10 +22,10 @@ def steps(seconds: float) -> float:
     """The median milliseconds of a training step, over so many seconds."""
     import torch
 
+    from interplay.classification.model import PairClassifier
+    from interplay.encoding.trainable import PairBatch
     from interplay.methods.registry import choose
     from interplay.parts.heads import Head, HeadSettings
-    from interplay.tasks.classify import PairClassifier
-    from interplay.tasks.trainable import PairBatch
     from interplay.towers.backbone import load_backbone
 
     torch.manual_seed(0)

@@ -21,10 +21,10 @@ from collections.abc import Callable
 import torch
 from transformers import CLIPModel
 
+from interplay.classification.model import PairClassifier
+from interplay.encoding.trainable import PairBatch
 from interplay.methods.registry import choose
 from interplay.parts.heads import Head, HeadSettings
-from interplay.tasks.classify import PairClassifier
-from interplay.tasks.trainable import PairBatch
 from interplay.towers.backbone import Backbone, clip_config, random_backbone
 from interplay.towers.presets import PRESETS
 from interplay.towers.walk import front

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from interplay import AdapterBank, Classifier, InterplayError, Retriever, TrainSettings, load_backbone
-from interplay.classification.inputs import encode_inputs, encode_table
 from interplay.data.schema import PairTable
+from interplay.encoding.inputs import encode_table, pairs_of
 from interplay.towers.backbone import Backbone
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 180, 40), "blue": (40, 60, 220)}
@@ -179,9 +179,9 @@ def test_mistakes_are_told_in_one_sentence(tiny: Backbone, tmp_path: Path) -> No
     with pytest.raises(InterplayError, match="was made for"):
         Classifier(tiny, labels=["a", "b"]).fit(colour_table())
     with pytest.raises(InterplayError, match="image and a text"):
-        encode_inputs([picture("red", 0)], ["a", "b"], tiny)
+        pairs_of([picture("red", 0)], ["a", "b"])
     with pytest.raises(InterplayError, match="empty text"):
-        encode_inputs([picture("red", 0)], [" "], tiny)
+        pairs_of([picture("red", 0)], [" "]).encode(tiny)
     with pytest.raises(InterplayError, match="neither a folder"):
         load_backbone("nobody/nothing")
     (tmp_path / "model.pt").write_bytes(b"x")

@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from interplay import AdapterBank, Backbone, Classifier, InterplayError, Retriever, load, load_backbone
-from interplay.classification.inputs import pairs_of
+from interplay.classification.model import PairClassifier
+from interplay.encoding.inputs import pairs_of
+from interplay.encoding.trainable import PairBatch
 from interplay.methods.registry import choices, choose
 from interplay.parts.heads import Head, HeadSettings
-from interplay.tasks.classify import PairClassifier
-from interplay.tasks.trainable import PairBatch
 
 from .contract.world import CLASSES, Subject, towers
 from .test_estimators import COLOURS, picture

@@ -70,3 +70,10 @@ def wrong_type(argument: str, takes: str, value: Any) -> InterplayError:
     """
     got = "nothing (None)" if value is None else f"something of the type {type(value).__name__}"
     return InterplayError(f"{argument} takes {takes}, not {got}.")
+
+
+def few(names: Sequence[str]) -> str:
+    """Names for a message, the first ten of them."""
+    return ", ".join(f"{name:.30}" for name in names[:10]) + (
+        f" … ({len(names):,})" if len(names) > 10 else ""
+    )

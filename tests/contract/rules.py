@@ -15,14 +15,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from interplay.classification.model import PairClassifier
+from interplay.encoding.trainable import PairBatch
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.methods.settings import NoSettings
 from interplay.methods.solvers import Probe, Solver
 from interplay.parts.heads import PairFeatures
 from interplay.parts.prompt_bank import PromptBank
-from interplay.tasks.classify import PairClassifier
-from interplay.tasks.trainable import PairBatch
 from interplay.towers.presets import PRESETS
 from interplay.towers.tokens import SIDES, Tower
 from interplay.towers.walk import encode, encode_pair, front

@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass, replace
 import torch
 from torch import Tensor
 
+from interplay.classification.model import PairClassifier
+from interplay.encoding.trainable import PairBatch, keys_of
 from interplay.methods.base import Method
 from interplay.methods.registry import MethodChoice
 from interplay.methods.solvers import Probe
 from interplay.parts.heads import Head, HeadSettings
-from interplay.tasks.classify import PairClassifier
-from interplay.tasks.trainable import PairBatch, keys_of
 from interplay.towers.backbone import Backbone, from_clip
 from interplay.towers.tokens import Shape
 from interplay.towers.walk import Routes, Vectors, encode_pair

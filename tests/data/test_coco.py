@@ -11,9 +11,9 @@ from conftest import encoded, picture
 from interplay.data import load
 from interplay.data.coco import SUPERCATEGORIES, CocoSettings, parse_source
 from interplay.data.schema import PairTable
+from interplay.data.sessions import sessions_of
 from interplay.data.splits import unit_hash
 from interplay.errors import InterplayError
-from interplay.tasks.stream import sessions_of
 from tests.published import write_coco_set
 
 CATEGORIES = {

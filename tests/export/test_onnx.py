@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from interplay import artifacts
+from interplay.classification import artifact
 from interplay.classification.classifier import Classifier
-from interplay.classification.predict import predict
+from interplay.encoding.predict import predict
 from interplay.errors import InterplayError
 from interplay.export import export as export_module
 from interplay.export.export import TOLERANCE, to_onnx
@@ -60,7 +60,7 @@ def classifier_of(name: str, backbone: Backbone) -> Classifier:
     settings = subject.settings
     made = Classifier(backbone, name, ["one", "two", "three"], kind="single", settings=settings)
     made.model = subject.classifier().eval()
-    made.card = artifacts.Card(
+    made.card = artifact.ClassifierCard(
         method=name,
         settings=settings,
         head={},

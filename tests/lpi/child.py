@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
+from interplay.encoding.trainable import PairBatch
 from interplay.retrieval.continual import run_stream
+from interplay.retrieval.model import PairRetriever
 from interplay.retrieval.retriever import Retriever
-from interplay.tasks.retrieve import PairRetriever
-from interplay.tasks.trainable import PairBatch
 from interplay.towers.backbone import Backbone
 from tests.forking import serve
 from tests.lpi.toy import QUICK, SMALL, stream

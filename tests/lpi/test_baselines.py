@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from interplay.encoding.trainable import PairBatch, keys_of
 from interplay.methods.l2p import L2p
 from interplay.methods.maple import CoupledPrompts
 from interplay.methods.registry import choose
-from interplay.tasks.trainable import PairBatch, keys_of
 from interplay.towers.backbone import Backbone
 from interplay.towers.presets import PRESETS
 from interplay.towers.tokens import Shape

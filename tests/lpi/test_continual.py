@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from interplay.data.sessions import Session
 from interplay.errors import InterplayError
 from interplay.methods.registry import choose
 from interplay.metrics.recall import KS
@@ -21,7 +22,6 @@ from interplay.retrieval.continual import StreamEvaluation, run_stream
 from interplay.retrieval.retriever import Retriever
 from interplay.retrieval.run_folder import MATRIX
 from interplay.retrieval.score_matrix import ScoreMatrix
-from interplay.tasks.stream import Session
 from interplay.towers.backbone import Backbone
 from tests.forking import Runs
 from tests.lpi.toy import QUICK, SMALL, pairs, stream

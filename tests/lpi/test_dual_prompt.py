@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from interplay.classification.model import class_suffixes
+from interplay.encoding.trainable import PairBatch, keys_of
 from interplay.errors import InterplayError
 from interplay.methods.dual_prompt import DualPrompt
 from interplay.methods.registry import choose
-from interplay.tasks.classify import class_suffixes
-from interplay.tasks.retrieve import PairRetriever
-from interplay.tasks.trainable import PairBatch, keys_of
+from interplay.retrieval.model import PairRetriever
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import SIDES, Side
 from interplay.towers.walk import Keys, encode, encode_pair

@@ -15,7 +15,7 @@ from interplay.parts.prompt_alignment import (
     like_tasks,
     task_similarity,
 )
-from interplay.tasks.retrieve import contrastive
+from interplay.retrieval.model import contrastive
 from tests.conftest import small_shape
 
 

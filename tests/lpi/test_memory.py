@@ -24,7 +24,7 @@ LEARNS = """
 import contextlib, io, sys
 from pathlib import Path
 from interplay.cli import main
-from interplay.training.memory import resident
+from interplay.profiling.memory import resident
 from tests.cli.conftest import SMALL, write_stream
 
 def call(*words):

@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from interplay.encoding.trainable import PairBatch, keys_of
 from interplay.methods.base import Method
 from interplay.methods.registry import choices, choose
 from interplay.parts.prompt_bank import PromptBank
+from interplay.retrieval.model import PairRetriever
 from interplay.retrieval.retriever import SHARED, Retriever
-from interplay.tasks.retrieve import PairRetriever
-from interplay.tasks.trainable import PairBatch, keys_of
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import SIDES, Shape, Side
 from interplay.towers.walk import encode

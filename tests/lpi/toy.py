@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from interplay.data.schema import PairTable
-from interplay.tasks.stream import Session
+from interplay.data.sessions import Session
 from interplay.training.settings import TrainSettings
 
 QUICK = TrainSettings(epochs=1, batch_size=8, learning_rate=0.01, progress=False, loggers=())

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from interplay import Classifier
+from interplay.classification.model import PairClassifier
+from interplay.encoding.prefix_cache import PrefixCache
+from interplay.encoding.trainable import PairBatch
 from interplay.methods.registry import choose
 from interplay.parts.heads import Head, HeadSettings
-from interplay.tasks.classify import PairClassifier
-from interplay.tasks.trainable import PairBatch
 from interplay.towers.backbone import Backbone
 from interplay.towers.walk import encode_pair
-from interplay.training.prefix_cache import PrefixCache
 from interplay.training.settings import TrainSettings
 from interplay.training.train import fit
 from tests.test_estimators import QUICK, colour_table, some_pairs

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from interplay.classification.model import PairClassifier
+from interplay.encoding.trainable import PairBatch
 from interplay.errors import InterplayError
 from interplay.methods.registry import choose
 from interplay.parts.heads import Head, HeadSettings
-from interplay.tasks.classify import PairClassifier
-from interplay.tasks.trainable import PairBatch
 from interplay.towers.backbone import Backbone
 from interplay.towers.presets import PRESETS
 from interplay.towers.tokens import Tokens

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from interplay import Classifier, InterplayError, Retriever, TrainSettings
-from interplay.classification.predict import predict
+from interplay.classification import class_prompts
+from interplay.encoding.predict import predict
+from interplay.encoding.trainable import PairBatch, keys_of
 from interplay.methods.registry import choose
-from interplay.tasks import class_prompts
-from interplay.tasks.trainable import PairBatch, keys_of
 from interplay.towers.backbone import Backbone
 from interplay.towers.presets import PRESETS
 from interplay.towers.walk import Routes, encode, encode_pair

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from transformers import CLIPModel
 
 from interplay import AdapterBank, Classifier, InterplayError, Retriever, TrainSettings, load_backbone
+from interplay.encoding.trainable import PairBatch
 from interplay.methods.registry import choose
-from interplay.tasks.trainable import PairBatch
 from interplay.towers.backbone import Backbone, from_clip
 from interplay.towers.presets import PRESETS
 from interplay.towers.walk import encode

@@ -11,17 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import CLIPModel
 
+from interplay.classification.model import PairClassifier
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.methods.registry import choose
 from interplay.parts.heads import Head, HeadSettings
-from interplay.tasks.classify import PairClassifier
+from interplay.profiling.costs import empty_backbone
 from interplay.towers.backbone import Backbone, clip_config, from_clip
 from interplay.towers.preprocessing import Normalisation
 from interplay.towers.presets import PRESETS
 from interplay.towers.tokens import SIDES
 from interplay.towers.walk import encode, encode_pair
-from interplay.training.costs import empty_backbone
 from tests.conftest import LetterTokenizer, random_clip, small_shape
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from interplay.artifacts import build
+from interplay.classification.artifact import build
 from interplay.classification.classifier import Classifier
 from interplay.data.schema import PairTable
 from interplay.methods.base import Method

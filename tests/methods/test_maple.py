@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import CLIPModel
 
+from interplay.classification.model import PairClassifier
+from interplay.encoding.trainable import PairBatch
 from interplay.errors import InterplayError
 from interplay.methods.maple import Maple
 from interplay.methods.registry import choose
 from interplay.parts.heads import Head, HeadSettings
-from interplay.tasks.classify import PairClassifier
-from interplay.tasks.trainable import PairBatch
 from interplay.towers.backbone import Backbone, from_clip
 from tests.conftest import END, LetterTokenizer, random_clip, small_shape
 from tests.methods.toy import CLASSES

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
+from interplay.classification.model import PairClassifier
 from interplay.methods.registry import choose
 from interplay.parts.heads import Head, HeadSettings
-from interplay.tasks.classify import PairClassifier
 from interplay.towers.backbone import Backbone
 
 CLASSES = ["ant", "a bee", "crow bar"]

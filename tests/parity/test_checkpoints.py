@@ -26,9 +26,9 @@ from transformers import (
 )
 
 from interplay import InterplayError, load_backbone
-from interplay.data.batches import EncodedTable
 from interplay.data.image_cache import ImageCache
 from interplay.data.readers import load
+from interplay.encoding.batches import EncodedTable
 from interplay.towers.backbone import bundled_folder, from_clip, shape_of
 from interplay.towers.checkpoint import read_checkpoint
 from interplay.towers.preprocessing import to_square

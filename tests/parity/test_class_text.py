@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from interplay.classification.model import PairClassifier, class_suffixes
+from interplay.encoding.trainable import PairBatch
 from interplay.errors import InterplayError
 from interplay.methods.registry import choose
 from interplay.parts.heads import Head, HeadSettings
-from interplay.tasks.classify import PairClassifier, class_suffixes
-from interplay.tasks.trainable import PairBatch
 from interplay.towers.backbone import Backbone
 from interplay.towers.clip import Block, TextTower
 from interplay.towers.walk import encode, encode_pair

@@ -6,11 +6,11 @@ import datasets
 import pytest
 
 from interplay.data import load
+from interplay.data import sessions as stream
 from interplay.data.schema import PairTable
+from interplay.data.sessions import Session, by_picture, explode, joint, seen, sessions_of
 from interplay.data.splits import SPLITS
 from interplay.errors import InterplayError
-from interplay.tasks import stream
-from interplay.tasks.stream import Session, by_picture, explode, joint, seen, sessions_of
 
 
 def table_of(

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from interplay.tasks.trainable import PairBatch
+from interplay.encoding.prefix_cache import PrefixCache
+from interplay.encoding.trainable import PairBatch
 from interplay.towers.backbone import Backbone
-from interplay.training.prefix_cache import PrefixCache
 from interplay.training.settings import TrainSettings
 from interplay.training.train import fit
 from tests.forking import serve

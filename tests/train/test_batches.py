@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interplay.data.batches import EncodedTable, EpochSampler, OrderedSampler, Texts
+from interplay.encoding.batches import EncodedTable, EpochSampler, OrderedSampler, Texts
 from interplay.errors import InterplayError
 from tests.train.toy import toy_backbone
 

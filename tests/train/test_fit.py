@@ -14,15 +14,16 @@ from typing import Any
 import pytest
 import torch
 
-from interplay.classification.predict import evaluate, predict
-from interplay.data.batches import EncodedTable
+from interplay.classification.evaluation import evaluate
+from interplay.classification.model import PairClassifier
+from interplay.encoding.batches import EncodedTable
+from interplay.encoding.predict import predict
+from interplay.encoding.prefix_cache import behind_front
+from interplay.encoding.trainable import PairBatch
 from interplay.errors import InterplayError
 from interplay.parts.heads import HeadSettings
-from interplay.tasks.classify import PairClassifier
-from interplay.tasks.trainable import PairBatch
 from interplay.towers.backbone import Backbone
 from interplay.training.checkpoints import AtomicCheckpointIO, read_checkpoint
-from interplay.training.prefix_cache import behind_front
 from interplay.training.report import BEST, LAST, FitReport
 from interplay.training.settings import TrainSettings, learning_rate_factor
 from interplay.training.train import fit
@@ -119,7 +120,7 @@ def test_stops_when_validation_does_not_improve(
 ) -> None:
     scores = iter([0.3, 0.5, 0.4, 0.5, 0.2])
     monkeypatch.setattr(
-        "interplay.tasks.classify.classification_metrics", lambda *_: {"accuracy": next(scores)}
+        "interplay.classification.model.classification_metrics", lambda *_: {"accuracy": next(scores)}
     )
     _, report = train(towers, tables, tmp_path, epochs=9, patience=2)
     assert (len(report.history), report.best_epoch, report.best_value) == (4, 2, 0.5)

@@ -12,15 +12,15 @@ import pytest
 import torch
 from torch import Tensor
 
-import interplay.training.prefix_cache as module
-from interplay.classification.predict import predict
+import interplay.encoding.prefix_cache as module
+from interplay.encoding.predict import predict
+from interplay.encoding.prefix_cache import PrefixCache, PrefixedTable, behind_front, run_front
+from interplay.encoding.trainable import PairBatch
 from interplay.errors import InterplayError
 from interplay.parts.heads import HeadSettings
-from interplay.tasks.trainable import PairBatch
 from interplay.towers.backbone import Backbone, from_clip
 from interplay.towers.preprocessing import Normalisation
 from interplay.towers.walk import Start, front
-from interplay.training.prefix_cache import PrefixCache, PrefixedTable, behind_front, run_front
 from interplay.training.settings import TrainSettings
 from interplay.training.train import fit
 from tests.conftest import LetterTokenizer, random_clip, small_shape

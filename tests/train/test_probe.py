@@ -10,9 +10,10 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from interplay.classification.predict import evaluate, predict
+from interplay.classification.evaluation import evaluate
 from interplay.classification.probe import features, fit_probe, fit_threshold, logistic_regression
-from interplay.data.batches import EncodedTable
+from interplay.encoding.batches import EncodedTable
+from interplay.encoding.predict import predict
 from interplay.errors import InterplayError
 from interplay.metrics.classification import classification_metrics
 from interplay.parts.heads import HeadSettings

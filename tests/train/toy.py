@@ -8,10 +8,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from interplay.data.batches import EncodedTable
+from interplay.classification.model import PairClassifier
+from interplay.encoding.batches import EncodedTable
 from interplay.methods.registry import choose
 from interplay.parts.heads import Head, HeadSettings
-from interplay.tasks.classify import PairClassifier
 from interplay.towers.backbone import Backbone, from_clip
 from tests.conftest import LetterTokenizer, random_clip, small_shape
 

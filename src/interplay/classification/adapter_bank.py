@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from interplay.classification.classifier import Classifier
-from interplay.classification.inputs import pairs_of
-from interplay.data.batches import Texts
 from interplay.data.picture_sources import Images, Words, text_list
+from interplay.encoding.batches import Texts
+from interplay.encoding.inputs import pairs_of
+from interplay.encoding.trainable import PairBatch
 from interplay.errors import InterplayError, unknown
 from interplay.methods.base import Method
-from interplay.tasks.trainable import PairBatch
 from interplay.towers.backbone import Backbone, as_backbone
 from interplay.towers.tokens import Side
 from interplay.towers.walk import Start, front

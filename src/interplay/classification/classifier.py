@@ -13,14 +13,17 @@ import torch
 from torch import Tensor
 
 from interplay import artifacts
-from interplay.classification.inputs import encode_table, few, pairs_of, training_of
-from interplay.classification.predict import evaluate, predict
+from interplay.classification import artifact
+from interplay.classification.evaluation import evaluate
+from interplay.classification.model import MultiLoss, PairClassifier
 from interplay.classification.report import Report, report
 from interplay.data.picture_sources import Images, Words, text_list
 from interplay.data.readers import Source, as_table
 from interplay.data.schema import PairTable, Split
 from interplay.devices import device_of
-from interplay.errors import InterplayError, unknown, wrong_type
+from interplay.encoding.inputs import encode_table, pairs_of
+from interplay.encoding.predict import predict
+from interplay.errors import InterplayError, few, unknown, wrong_type
 from interplay.methods.registry import choose
 from interplay.methods.settings import make_settings
 from interplay.metrics.calibration import Calibration, CalibrationReport, fit_calibration
@@ -28,10 +31,9 @@ from interplay.metrics.classification import Kind, classification_metrics, negat
 from interplay.parts.heads import HeadSettings
 from interplay.ranks import follows
 from interplay.seeds import check_seed
-from interplay.tasks.classify import MultiLoss, PairClassifier
 from interplay.towers.backbone import Backbone, as_backbone
 from interplay.training.report import FitReport
-from interplay.training.settings import TrainSettings
+from interplay.training.settings import TrainSettings, training_settings
 from interplay.typed import expect, fits
 
 Part = Split | Literal["all"]
@@ -90,7 +92,7 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
             raise unknown("multi_loss", multi_loss, get_args(MultiLoss))
         self.backbone = as_backbone(backbone)
         self.model: PairClassifier | None = None
-        self.card: artifacts.Card | None = None
+        self.card: artifact.ClassifierCard | None = None
 
     def _head_settings(self) -> dict[str, Any]:
         """The head's settings: probes bring their own, and what is not trained reads class texts."""
@@ -122,7 +124,7 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
         if self.labels is not None:
             table = replace(table, classes=self.labels)
         self.labels = table.classes
-        self.card = artifacts.Card(
+        self.card = artifact.ClassifierCard(
             method=self.method_name,
             settings=self.settings,
             head=self._head_settings(),
@@ -137,7 +139,7 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
         )
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            self.model = artifacts.build(self.card, self.backbone)
+            self.model = artifact.build(self.card, self.backbone)
             self.model.method.start_from(self.backbone)
         return table
 
@@ -166,7 +168,7 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
             raise wrong_type("run", "a folder", run)
         before = self.model, self.card, self.labels, self.kind
         try:
-            return self._fit(as_table(data), training_of(settings, self.seed), run, resume=resume)
+            return self._fit(as_table(data), training_settings(settings, self.seed), run, resume=resume)
         except BaseException:
             self.model, self.card, self.labels, self.kind = before
             raise
@@ -409,13 +411,13 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
     def _save_pretrained(self, save_directory: Path) -> None:
         model = self._ready()
         assert self.card is not None
-        artifacts.save(Path(save_directory), model, self.card)
+        artifact.save(Path(save_directory), model, self.card)
 
     @classmethod
     def _opened(cls, folder: Path, backbone: str | Backbone | None) -> Self:
-        card = artifacts.read_card(folder)
+        card = artifact.read_card(folder)
         loaded = as_backbone(backbone or card.backbone)
-        model, card = artifacts.load(folder, loaded)
+        model, card = artifact.load(folder, loaded)
         classifier = cls(
             loaded,
             card.method,

@@ -13,12 +13,12 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from interplay.classification.predict import predict
-from interplay.data.batches import BatchLoader, EncodedTable, OrderedSampler, to_device
+from interplay.classification.model import PairClassifier
+from interplay.encoding.batches import BatchLoader, EncodedTable, OrderedSampler, to_device
+from interplay.encoding.predict import predict
 from interplay.errors import InterplayError
 from interplay.metrics.classification import accuracy, f1
 from interplay.parts.heads import pair_features
-from interplay.tasks.classify import PairClassifier
 from interplay.towers.backbone import Backbone
 from interplay.towers.walk import encode_pair
 

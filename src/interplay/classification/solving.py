@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from interplay.classification.predict import evaluate
+from interplay.classification.evaluation import evaluate
+from interplay.classification.model import PairClassifier
 from interplay.classification.probe import fit_probe, fit_threshold
-from interplay.data.batches import EncodedTable
+from interplay.encoding.batches import EncodedTable
 from interplay.methods.solvers import Probe
-from interplay.tasks.classify import PairClassifier
 from interplay.towers.backbone import Backbone
 from interplay.training.report import FitReport
 from interplay.training.settings import TrainSettings

@@ -15,7 +15,7 @@ from interplay.commands.values import assignments, given
 from interplay.comparison.recipes import Recipe, digest
 from interplay.errors import InterplayError
 from interplay.files import read_json, write_text
-from interplay.training.settings import NO_COURSE
+from interplay.training.settings import EXECUTION
 
 if TYPE_CHECKING:
     from interplay.data.schema import PairTable, Split
@@ -46,7 +46,7 @@ class Cell:
     def key(self) -> str:
         """Tells cells with other options apart; equal cells of two tables have one key and are trained once."""
         what = f"{self.recipe.dataset}-{self.recipe.method}-seed-{self.seed}"
-        return f"{what}-{digest({key: value for key, value in self.options.items() if key not in NO_COURSE})}"
+        return f"{what}-{digest({key: value for key, value in self.options.items() if key not in EXECUTION})}"
 
     def file(self, out: Path) -> Path:
         """Where its result is kept."""
@@ -132,11 +132,11 @@ def _stream(
 ) -> dict[str, Any]:
     """One retriever that learned the tasks of a stream, measured after each of them."""
     from interplay.commands.stream import trained_parameters
+    from interplay.data.sessions import sessions_of
     from interplay.methods.registry import choose
     from interplay.metrics.recall import DIRECTIONS
     from interplay.retrieval.continual import StreamEvaluation, run_stream
     from interplay.retrieval.retriever import Retriever
-    from interplay.tasks.stream import sessions_of
 
     settings = assignments(cell.options["set"], choose(cell.recipe.method).method.Settings, "set")
     retriever = Retriever(backbone, cell.recipe.method, settings=settings, seed=cell.seed)

@@ -78,10 +78,10 @@ def compare(
         dry_run: list the cells, and which of them are finished, without running any.
     """
     from interplay.comparison.run import Resources, load_record
-    from interplay.training.settings import course_apart
+    from interplay.training.settings import split_execution
 
     folder = out_folder(out)
-    training, free = course_apart(settings or {})
+    training, free = split_execution(settings or {})
     whole = _grid(
         methods,
         data,

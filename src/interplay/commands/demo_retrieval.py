@@ -17,10 +17,10 @@ from interplay.errors import InterplayError
 from interplay.seeds import check_seed
 
 if TYPE_CHECKING:
+    from interplay.data.sessions import Session
     from interplay.gallery.gallery import Hit
     from interplay.retrieval.retriever import Retriever
     from interplay.retrieval.score_matrix import ScoreMatrix
-    from interplay.tasks.stream import Session
 
 DATA, BACKBONE, METHOD = "openmoji/continual", "tiny", "lpi-p"
 TASKS = ("Animals & Nature", "Food & Drink", "Travel & Places", "Flags")
@@ -49,9 +49,9 @@ def demo_retrieval(*, out: str = "demo-retrieval", epochs: int | None = None, se
     if epochs is not None and epochs < 1:
         raise InterplayError(f"--epochs must be at least 1, not {epochs}.")
     from interplay.data import load
+    from interplay.data.sessions import sessions_of
     from interplay.retrieval.continual import StreamEvaluation, run_stream
     from interplay.retrieval.retriever import Retriever
-    from interplay.tasks.stream import sessions_of
     from interplay.training.settings import TrainSettings
 
     begun = time.monotonic()

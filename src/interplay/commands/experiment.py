@@ -65,10 +65,10 @@ def experiment(
     from interplay.comparison.tables import data_tables
     from interplay.parts.heads import HeadSettings
     from interplay.plotting.comparisons import PICTURES
-    from interplay.training.settings import course_apart
+    from interplay.training.settings import split_execution
 
     folder = out_folder(out)
-    training, free = course_apart(settings or {})
+    training, free = split_execution(settings or {})
     if seeds < 1 or "seed" in training:
         raise InterplayError("The seeds of an experiment count from 0: --seeds says how many, at least 1.")
     changes = {

@@ -13,8 +13,8 @@ from interplay.errors import InterplayError
 from interplay.seeds import check_seed
 
 if TYPE_CHECKING:
-    from interplay.training.costs import Cost
-    from interplay.training.memory import Memory
+    from interplay.profiling.costs import Cost
+    from interplay.profiling.memory import Memory
 
 EMBEDDED = {
     "openmoji/subgroup": "picture and name of an emoji: which sub-category? (one label)",
@@ -84,7 +84,7 @@ def info(
 
     known_name(method)  # refused before torch is imported
     from interplay.methods.registry import choose
-    from interplay.training.costs import cost
+    from interplay.profiling.costs import cost
 
     settings = assignments(set, choose(method).method.Settings, "--set")
     if text_tokens < 0:
@@ -94,7 +94,7 @@ def info(
     found = cost(backbone, method, settings, text_tokens=text_tokens or None, sessions=sessions)
     memory = None
     if measure:
-        from interplay.training.memory import measure_step
+        from interplay.profiling.memory import measure_step
 
         note("Measuring one training step.")
         memory = measure_step(

@@ -13,8 +13,8 @@ from interplay.errors import InterplayError, unknown
 
 if TYPE_CHECKING:
     from interplay.data.schema import PairTable
+    from interplay.data.sessions import Session
     from interplay.retrieval.retriever import Retriever
-    from interplay.tasks.stream import Session
 
 SplitName = Literal["train", "validation", "test"]
 OnBadRow = Literal["error", "skip"]
@@ -40,7 +40,7 @@ def rows_of(table: PairTable, task: str) -> PairTable:
 
 def _parts(tasks: Sequence[str], task: str) -> list[str]:
     """The names in a table that a task goes by there: its own, or those of which it was made; none where it is not."""
-    from interplay.tasks.stream import MERGED
+    from interplay.data.sessions import MERGED
 
     parts = [task] if task in tasks else task.split(MERGED)
     return parts if set(parts) <= set(tasks) else []
@@ -83,7 +83,7 @@ def _learned(run: str, retriever: Retriever, reading: Reading, on_bad_row: OnBad
 
     Data of the stream are read as the run was told, unless `reading` says how to read all of them.
     """
-    from interplay.tasks.stream import Session, alike
+    from interplay.data.sessions import Session, alike
 
     card = retriever.card()
     if not card.sessions:
@@ -106,7 +106,7 @@ def _learned(run: str, retriever: Retriever, reading: Reading, on_bad_row: OnBad
 
 def _tasks_of(table: PairTable) -> list[Session]:
     """Every task of a table, or the table as one."""
-    from interplay.tasks.stream import Session
+    from interplay.data.sessions import Session
 
     if "task" not in table.rows.column_names:
         return [Session(table.name, table)]

@@ -20,7 +20,7 @@ from interplay.errors import InterplayError
 from interplay.files import read_yaml, write_text
 from interplay.locks import writing
 from interplay.ranks import follows
-from interplay.training.settings import NO_COURSE
+from interplay.training.settings import EXECUTION
 
 if TYPE_CHECKING:
     from interplay.artifacts import Task
@@ -96,7 +96,7 @@ def open_run(folder: str, backbone: str | None = None) -> Classifier:
         InterplayError: there is no such folder, no trained method in it, or it was made for another backbone.
     """
     _check_task(folder, "classification")
-    from interplay.artifacts import read_card
+    from interplay.classification.artifact import read_card
     from interplay.classification.classifier import Classifier
 
     named = backbone or read_card(Path(folder)).backbone
@@ -238,7 +238,7 @@ def _same_run(path: Path, config: Mapping[str, Any]) -> None:
             f"{path} cannot be read, so the run cannot go on: choose another folder for --out."
         )
     for key in dict.fromkeys([*before, *config]):
-        if key not in (*NO_COURSE, "on_bad_row") and before.get(key) != config.get(key):
+        if key not in (*EXECUTION, "on_bad_row") and before.get(key) != config.get(key):
             raise InterplayError(
                 f"{path} says {key} = {before.get(key)}, now it is {config.get(key)}: a run goes on only as it began. "
                 f"Use --config {path} --out {path.parent} --resume, or another folder for --out."

@@ -27,16 +27,16 @@ from interplay.commands.runs import (
 from interplay.commands.values import assignments, given, spelled
 from interplay.errors import InterplayError
 from interplay.files import delete, write_text
-from interplay.training.settings import NO_COURSE, RETRIEVAL_TRAINING
+from interplay.training.settings import EXECUTION, RETRIEVAL_TRAINING
 
 if TYPE_CHECKING:
     from interplay.data.schema import PairTable
+    from interplay.data.sessions import Session
     from interplay.retrieval.continual import StreamEvaluation
     from interplay.retrieval.retriever import Retriever
     from interplay.retrieval.score_matrix import ScoreMatrix
-    from interplay.tasks.stream import Session
 
-_MACHINE = (*NO_COURSE, "devices", "precision")
+_MACHINE = (*EXECUTION, "devices", "precision")
 """Training settings that belong to a machine or a call, not to a run."""
 
 
@@ -97,12 +97,12 @@ def continual(
     from interplay.methods.catalogue import known_name
 
     known_name(method)  # refused before torch is imported
+    from interplay.data.sessions import sessions_of
     from interplay.methods.registry import choose
     from interplay.methods.settings import make_settings
     from interplay.retrieval.continual import StreamEvaluation
     from interplay.retrieval.retriever import Retriever
     from interplay.retrieval.run_folder import SUMMARY
-    from interplay.tasks.stream import sessions_of
     from interplay.training.settings import TrainSettings
 
     folder, reading = out_folder(out), Reading.of(columns)

@@ -12,13 +12,13 @@ from typing import Any, get_args
 
 import yaml
 
+from interplay.classification.model import MultiLoss
 from interplay.comparison.selection import narrowed
 from interplay.errors import InterplayError, unknown
 from interplay.files import read_yaml
 from interplay.methods.registry import choose
 from interplay.methods.settings import make_settings
 from interplay.parts.heads import HeadSettings
-from interplay.tasks.classify import MultiLoss
 from interplay.training.settings import TrainSettings
 
 Values = Mapping[str, Any]

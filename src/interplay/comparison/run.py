@@ -17,7 +17,7 @@ from interplay.files import read_json, write_text
 from interplay.methods.registry import choose
 from interplay.methods.settings import make_settings
 from interplay.towers.tokens import SIDES, Shape
-from interplay.training.settings import NO_COURSE, TrainSettings
+from interplay.training.settings import EXECUTION, TrainSettings
 
 if TYPE_CHECKING:
     from interplay.classification.classifier import Classifier
@@ -36,7 +36,7 @@ class Resources:
         gpus: on a cluster, the graphics processors (or parts of one) that it reserves.
         memory: whether the peak memory of a training step is measured, once a row and data set, in a process of its
             own (some seconds each, Linux).
-        training: `NO_COURSE` settings of `TrainSettings` for all cells, over their own.
+        training: `EXECUTION` settings of `TrainSettings` for all cells, over their own.
         on_bad_row: `error`, or `skip` to leave out the rows of a data set that cannot be used.
     """
 
@@ -49,7 +49,7 @@ class Resources:
     def __post_init__(self) -> None:
         if self.cpus < 1 or self.gpus < 0:
             raise InterplayError("A cell takes at least 1 processor and no negative number of GPUs.")
-        if more := set(self.training) - {*NO_COURSE}:
+        if more := set(self.training) - {*EXECUTION}:
             raise InterplayError(
                 f"{', '.join(sorted(more))}: this belongs to the cells, not to where they run."
             )
@@ -121,8 +121,8 @@ def training_of(cell: Cell, shape: Shape, changes: Mapping[str, Any]) -> TrainSe
 
 
 def _measured(cell: Cell, resources: Resources) -> Record:
-    from interplay.classification.inputs import encode_table
-    from interplay.classification.predict import predict
+    from interplay.encoding.inputs import encode_table
+    from interplay.encoding.predict import predict
     from interplay.metrics.classification import classification_metrics
 
     backbone, table = _backbone(cell.backbone, cell.random_weights), _table(cell.data, resources.on_bad_row)
@@ -168,7 +168,7 @@ def _numbers(values: Any, *, multi: bool) -> list[Any]:
 
 def _peak(cell: Cell) -> float | None:
     """Peak memory of one training step, or None where the method has none or it cannot be measured here."""
-    from interplay.training.memory import measure_step
+    from interplay.profiling.memory import measure_step
 
     if not choose(cell.method).method.traits.solver.by_gradient:
         return None

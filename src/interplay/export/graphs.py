@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._dynamo.exc import UserError
 
+from interplay.classification.model import PairClassifier
+from interplay.encoding.trainable import PairBatch
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
-from interplay.tasks.classify import PairClassifier
-from interplay.tasks.trainable import PairBatch
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import Side, Tower
 from interplay.towers.walk import Vectors, encode

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 
 from interplay import artifacts
-from interplay.classification.inputs import encode_table
 from interplay.data.schema import PairTable, Split
+from interplay.data.sessions import Session, check_sessions, explode, joint, seen
+from interplay.encoding.embedding import SideInputs, embed, table_inputs
+from interplay.encoding.inputs import encode_table
 from interplay.errors import InterplayError
 from interplay.locks import writing
 from interplay.metrics.recall import Recall, RetrievalRanks, retrieval_ranks
-from interplay.retrieval.embedding import SideInputs, embed, table_inputs
 from interplay.retrieval.retriever import Retriever
 from interplay.retrieval.run_folder import MATRIX, SESSIONS, tidy
 from interplay.retrieval.score_matrix import ScoreMatrix, Stage
-from interplay.tasks.stream import Session, check_sessions, explode, joint, seen
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import SIDES, Side, other
 from interplay.training.settings import TrainSettings

@@ -15,21 +15,21 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from interplay import artifacts
-from interplay.classification.inputs import encode_table
-from interplay.data.batches import EncodedTable
 from interplay.data.picture_sources import Images, Words
 from interplay.data.readers import Source, as_table
 from interplay.data.schema import PairTable, Split
+from interplay.data.sessions import FEWEST_PICTURES, Session, by_picture, check_sessions, explode, seed_of
+from interplay.encoding.batches import EncodedTable
+from interplay.encoding.embedding import BATCH, SideInputs, embed, image_inputs, table_inputs, text_inputs
+from interplay.encoding.inputs import encode_table
 from interplay.errors import InterplayError
 from interplay.locks import writing
 from interplay.methods.base import Method
 from interplay.methods.registry import choose
 from interplay.retrieval import run_folder
 from interplay.retrieval.card import RetrieverCard, fingerprint, model_card, read_card
-from interplay.retrieval.embedding import BATCH, SideInputs, embed, image_inputs, table_inputs, text_inputs
+from interplay.retrieval.model import PairRetriever
 from interplay.seeds import check_seed
-from interplay.tasks.retrieve import PairRetriever
-from interplay.tasks.stream import FEWEST_PICTURES, Session, by_picture, check_sessions, explode, seed_of
 from interplay.towers.backbone import Backbone, as_backbone
 from interplay.towers.tokens import SIDES, Side
 from interplay.towers.walk import Keys, Routes, encode_pair

@@ -26,6 +26,9 @@ from interplay.errors import InterplayError
 from interplay.files import write_atomically, write_text
 from interplay.training.report import BEST, LAST, Epoch
 
+_DECISIVE = "course"
+"""What checkpoints call the settings that the weights depend on."""
+
 
 def check_plain(value: Any, where: str = "checkpoint") -> None:
     """Make sure that a value holds tensors, numbers, strings and containers of them alone.
@@ -96,13 +99,13 @@ class History:
     """The epochs of a run so far, and what follows from them.
 
     Attributes:
-        course: the settings that decide about the weights, and the sizes of the data.
+        decisive: the settings that the weights depend on, and the sizes of the data.
         epochs: one record an epoch: epoch (from 1), step, train_loss, learning_rate, validation_…, seconds.
         best_epoch: from 1; 0 before the first.
         best_value: the monitored value of that epoch.
     """
 
-    course: dict[str, Any]
+    decisive: dict[str, Any]
     epochs: list[Epoch] = field(default_factory=list)
     best_epoch: int = 0
     best_value: float = math.nan
@@ -121,7 +124,12 @@ class History:
 
     def state(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
-        return dict(vars(self))
+        return {_DECISIVE if name == "decisive" else name: value for name, value in vars(self).items()}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> History:
+        """The history that `state` described."""
+        return cls(**{"decisive" if name == _DECISIVE else name: value for name, value in state.items()})
 
 
 class RunRecorder(Checkpoint):
@@ -168,7 +176,7 @@ class RunRecorder(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Back to the history of the last checkpoint."""
-        self.history = History(**state_dict)
+        self.history = History.from_state(state_dict)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
@@ -209,7 +217,7 @@ def write_history(run: Path, epochs: Sequence[Epoch], *, csv_table: bool) -> Non
         write_text(run / "metrics.csv", table.getvalue())
 
 
-def resumable(run: Path, course: dict[str, Any]) -> History | None:
+def resumable(run: Path, decisive: dict[str, Any]) -> History | None:
     """The history of the run in a folder; None when no epoch of it was finished.
 
     Raises:
@@ -219,13 +227,13 @@ def resumable(run: Path, course: dict[str, Any]) -> History | None:
         return None
     state = read_checkpoint(run / LAST)
     try:
-        history = History(**state["callbacks"]["history"])
+        history = History.from_state(state["callbacks"]["history"])
     except (KeyError, TypeError):
         raise InterplayError(f"{run / LAST} is not the checkpoint of a training run of interplay.") from None
-    for name, value in course.items():
-        if history.course.get(name) != value:
+    for name, value in decisive.items():
+        if history.decisive.get(name) != value:
             raise InterplayError(
-                f"The run in {run} was started with {name} = {history.course.get(name)}, now it is {value}: resume "
+                f"The run in {run} was started with {name} = {history.decisive.get(name)}, now it is {value}: resume "
                 "with the same settings and data, or train into another folder."
             )
     return history

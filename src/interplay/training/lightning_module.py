@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from interplay.data.batches import (
+from interplay.encoding.batches import (
     Batch,
     BatchLoader,
     BatchSource,
@@ -19,10 +19,10 @@ from interplay.data.batches import (
     OrderedSampler,
     to_device,
 )
+from interplay.encoding.prefix_cache import PrefixCache, behind_front
+from interplay.encoding.trainable import PairBatch, Trainable
 from interplay.errors import InterplayError
-from interplay.tasks.trainable import PairBatch, Trainable
 from interplay.towers.backbone import Backbone
-from interplay.training.prefix_cache import PrefixCache, behind_front
 from interplay.training.settings import TrainSettings, learning_rate_factor
 
 
@@ -105,8 +105,8 @@ class PairTraining(LightningModule):
         """All order and randomness is a function of seed, epoch and process."""
         assert self._order is not None
         self._order.set_epoch(self.current_epoch)
-        course = np.random.SeedSequence([self._settings.seed, self.current_epoch, self.global_rank])
-        torch.manual_seed(int(course.generate_state(1)[0]))
+        stream = np.random.SeedSequence([self._settings.seed, self.current_epoch, self.global_rank])
+        torch.manual_seed(int(stream.generate_state(1)[0]))
         self._loss_sum, self._loss_rows = 0.0, 0
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

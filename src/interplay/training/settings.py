@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_type_hints
 
-from interplay.errors import InterplayError, unknown
+from interplay.errors import InterplayError, unknown, wrong_type
+from interplay.methods.settings import make_settings
 from interplay.ranges import Choice, Ranges, Real, Whole
 from interplay.seeds import check_seed, shown
 from interplay.typed import check_fields
@@ -15,13 +16,13 @@ from interplay.typed import check_fields
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
 SMALLER_IS_BETTER = ("calibration_error", "loss")
-NO_COURSE = ("accelerator", "strategy", "loggers", "cache_prefix", "progress")
-"""Settings that say where a run is computed and what is shown of it; it comes to the same with any of them."""
+EXECUTION = ("accelerator", "strategy", "loggers", "cache_prefix", "progress")
+"""Settings that say where a run is computed and what is shown of it; the result is the same with any of them."""
 
 
-def course_apart(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Training settings as those that decide what comes out, and those that do not (`NO_COURSE`)."""
-    free = {key: value for key, value in settings.items() if key in NO_COURSE}
+def split_execution(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Training settings as those that the result depends on, and those that it does not (`EXECUTION`)."""
+    free = {key: value for key, value in settings.items() if key in EXECUTION}
     return {key: value for key, value in settings.items() if key not in free}, free
 
 
@@ -122,6 +123,20 @@ TRAINING_RANGES: Ranges = {
     "warmup": Real(0.0, 0.3),
 }
 """Where the settings of training are worth searching, for every method."""
+
+
+def training_settings(settings: TrainSettings | Mapping[str, Any] | None, seed: int) -> TrainSettings:
+    """Training settings from what was given.
+
+    Raises:
+        InterplayError: it is of another type, or holds something that training has no setting for.
+    """
+    if isinstance(settings, TrainSettings):
+        return settings
+    if not isinstance(settings, Mapping | None):
+        raise wrong_type("settings", "TrainSettings, or a mapping of some of them", settings)
+    made: TrainSettings = make_settings(TrainSettings, {"seed": seed, **(settings or {})}, "training")
+    return made
 
 
 def learning_rate_factor(

@@ -20,11 +20,12 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from interplay.data.batches import EncodedTable
+from interplay.encoding.batches import EncodedTable
+from interplay.encoding.prefix_cache import PrefixCache
+from interplay.encoding.trainable import Trainable
 from interplay.errors import InterplayError
 from interplay.locks import writing
 from interplay.ranks import follows
-from interplay.tasks.trainable import Trainable
 from interplay.towers.backbone import Backbone
 from interplay.training.checkpoints import (
     AtomicCheckpointIO,
@@ -37,9 +38,8 @@ from interplay.training.checkpoints import (
     write_history,
 )
 from interplay.training.lightning_module import PairTraining
-from interplay.training.prefix_cache import PrefixCache
 from interplay.training.report import BEST, LAST, VALIDATION, FitReport
-from interplay.training.settings import SMALLER_IS_BETTER, TrainSettings, course_apart, monitored
+from interplay.training.settings import SMALLER_IS_BETTER, TrainSettings, monitored, split_execution
 
 _LOST = re.compile(r"gloo|nccl|peer", re.IGNORECASE)
 """What the messages of a process say that has lost another one."""
@@ -75,14 +75,14 @@ def fit(
     """
     parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     _check(model, train, validation, parameters)
-    course = _course(model, backbone, train, validation, settings)
+    decisive = _decisive(model, backbone, train, validation, settings)
     with writing(run):
-        found = resumable(run, course) if resume else None
+        found = resumable(run, decisive) if resume else None
         if not resume and (run / LAST).exists():
             raise InterplayError(
                 f"{run} holds a training run already: go on with it (resume), or choose another folder."
             )
-        history = found or History(course)
+        history = found or History(decisive)
         name = monitored(settings, model.monitors)
         monitor = f"{VALIDATION}{name}"
         recorder = RunRecorder(
@@ -98,7 +98,7 @@ def fit(
             store = (cache or PrefixCache()) if settings.cache_prefix else None
             module = PairTraining(model, backbone, train, validation, settings, store)
             _run(module, recorder, settings, run / LAST if found else None)
-            history = resumable(run, course) or history  # other processes may have done the training
+            history = resumable(run, decisive) or history  # other processes may have done the training
         if not follows(settings.devices):
             write_history(run, history.epochs, csv_table=recorder.csv_table)
         weights = read_checkpoint(run / BEST)["state_dict"]
@@ -119,7 +119,7 @@ def fit(
 def _check(model: Trainable, train: EncodedTable, validation: EncodedTable, parameters: int) -> None:
     if not parameters:
         raise InterplayError(
-            f"There are no parameters to train: {', '.join(f'{k} {v}' for k, v in model.course().items())}."
+            f"There are no parameters to train: {', '.join(f'{k} {v}' for k, v in model.decisive().items())}."
         )
     for table, role in ((train, "train on"), (validation, "validate on")):
         if not len(table) or table.targets is None:
@@ -127,7 +127,7 @@ def _check(model: Trainable, train: EncodedTable, validation: EncodedTable, para
         model.check(table.name, table.kind, table.targets)
 
 
-def _course(
+def _decisive(
     model: Trainable,
     backbone: Backbone,
     train: EncodedTable,
@@ -135,10 +135,10 @@ def _course(
     settings: TrainSettings,
 ) -> dict[str, Any]:
     """What decides about the weights: a run goes on with all of it as it was."""
-    course, _ = course_apart(asdict(settings))
+    decisive, _ = split_execution(asdict(settings))
     return (
-        course
-        | model.course()
+        decisive
+        | model.decisive()
         | {
             "backbone": f"{backbone.name} {backbone.digest}",
             "training pairs": len(train),

@@ -12,6 +12,7 @@ import datasets
 import torch
 
 from interplay.classification.classifier import Classifier
+from interplay.classification.model import MONITORS, MultiLoss
 from interplay.data.readers import Source, as_table
 from interplay.data.schema import PairTable
 from interplay.errors import InterplayError
@@ -19,14 +20,13 @@ from interplay.methods.registry import MethodChoice, choose
 from interplay.methods.settings import make_settings
 from interplay.parts.heads import Head, HeadSettings
 from interplay.ranges import Ranges
-from interplay.tasks.classify import MONITORS, MultiLoss
 from interplay.towers.backbone import Backbone, as_backbone
 from interplay.training.settings import (
     SMALLER_IS_BETTER,
     TRAINING_RANGES,
     TrainSettings,
-    course_apart,
     monitored,
+    split_execution,
 )
 from interplay.tuning.study import Study, Trial, database_errors
 
@@ -157,7 +157,7 @@ def _searched(
     study = Study(
         folder,
         plan.ranges,
-        plan.course(),
+        plan.decisive(),
         plan.training.seed,
         larger_is_better=plan.monitor not in SMALLER_IS_BETTER,
     )
@@ -196,9 +196,9 @@ class _Plan:
     ranges: Ranges
     monitor: str
 
-    def course(self) -> dict[str, Any]:
+    def decisive(self) -> dict[str, Any]:
         """What makes it this search and no other."""
-        decisive, _ = course_apart(asdict(self.training))
+        decisive, _ = split_execution(asdict(self.training))
         return {
             "method": self.choice.name,
             "data": f"{self.table.name}, {self.table.splits()}",

@@ -24,7 +24,7 @@ from interplay.files import write_text
 from interplay.ranges import Choice, Ranges, Whole
 
 DATABASE, TRIALS = "search.db", "trials.jsonl"
-_STUDY, _COURSE, _RECORD, _KILLED = "search", "course", "record", "killed"
+_STUDY, _DECISIVE, _RECORD, _KILLED = "search", "course", "record", "killed"
 State = Literal["complete", "pruned", "failed"]
 
 
@@ -89,7 +89,7 @@ class Study:
     Args:
         folder: for the database and `trials.jsonl`; made where there is none.
         ranges: what is searched.
-        course: what else decides about the search, as plain JSON values: a search goes on only with all of it as it
+        decisive: what else decides about the search, as plain JSON values: a search goes on only with all of it as it
             was.
         seed: of the sampler.
         larger_is_better: which way the value goes.
@@ -99,7 +99,7 @@ class Study:
     """
 
     def __init__(
-        self, folder: Path, ranges: Ranges, course: Mapping[str, Any], seed: int, *, larger_is_better: bool
+        self, folder: Path, ranges: Ranges, decisive: Mapping[str, Any], seed: int, *, larger_is_better: bool
     ) -> None:
         need_optuna()
         self.folder = folder
@@ -117,12 +117,14 @@ class Study:
         except OSError as error:
             raise InterplayError(f"Could not write into {folder}: {error.strerror or error}.") from error
         try:
-            self._open(json.loads(json.dumps({**course, "ranges": {k: repr(v) for k, v in ranges.items()}})))
+            self._open(
+                json.loads(json.dumps({**decisive, "ranges": {k: repr(v) for k, v in ranges.items()}}))
+            )
         except BaseException:
             self._lock.release()
             raise
 
-    def _open(self, course: dict[str, Any]) -> None:
+    def _open(self, decisive: dict[str, Any]) -> None:
         """Open or make the database, and set aside what a kill has left unfinished."""
         import optuna
         from sqlalchemy.engine import URL
@@ -136,15 +138,15 @@ class Study:
                 direction="maximize" if self.larger_is_better else "minimize",
                 load_if_exists=True,
             )
-        before = self._study.user_attrs.get(_COURSE)
+        before = self._study.user_attrs.get(_DECISIVE)
         if before is None:
-            self._study.set_user_attr(_COURSE, course)
-        elif before != course:
+            self._study.set_user_attr(_DECISIVE, decisive)
+        elif before != decisive:
             self.close()
-            key = next(k for k in [*before, *course] if before.get(k) != course.get(k))
+            key = next(k for k in [*before, *decisive] if before.get(k) != decisive.get(k))
             raise InterplayError(
-                f"{self.folder} holds another search: its {key} was {before.get(key)}, now it is {course.get(key)}. A "
-                "search goes on only as it began; choose another folder."
+                f"{self.folder} holds another search: its {key} was {before.get(key)}, now it is {decisive.get(key)}. "
+                "A search goes on only as it began; choose another folder."
             )
         for trial in self._study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
             self._storage.set_trial_user_attr(trial._trial_id, _KILLED, True)

@@ -95,8 +95,8 @@ class Trainable(nn.Module, ABC):
         """Loss and metrics from the outputs of a whole split."""
 
     @abstractmethod
-    def course(self) -> dict[str, str]:
-        """What of the model decides about the weights that come out of training."""
+    def decisive(self) -> dict[str, str]:
+        """The settings of the model that the trained weights depend on."""
 
     @abstractmethod
     def check(self, name: str, kind: str, targets: Tensor) -> None:

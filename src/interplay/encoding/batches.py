@@ -16,8 +16,8 @@ from torch import Tensor
 
 from interplay.data.image_cache import ImageCache
 from interplay.data.schema import Kind, PairTable
+from interplay.encoding.trainable import PairBatch
 from interplay.errors import InterplayError
-from interplay.tasks.trainable import PairBatch
 from interplay.towers.backbone import Backbone
 from interplay.towers.walk import Keys, Start
 

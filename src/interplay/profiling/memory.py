@@ -72,7 +72,7 @@ def measure_step(
         "text_tokens": text_tokens,
         "sessions": sessions,
     }
-    command = [sys.executable, "-m", "interplay.training.memory", json.dumps(wanted)]
+    command = [sys.executable, "-m", "interplay.profiling.memory", json.dumps(wanted)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or [
@@ -92,11 +92,11 @@ def _measure(wanted: Mapping[str, Any]) -> Memory:
     """One step in this process."""
     import torch
 
-    from interplay.tasks.classify import PairClassifier
-    from interplay.tasks.trainable import PairBatch
+    from interplay.classification.model import PairClassifier
+    from interplay.encoding.trainable import PairBatch
+    from interplay.profiling.costs import caption_length, trainable
     from interplay.towers.backbone import load_backbone
     from interplay.towers.presets import PRESETS
-    from interplay.training.costs import caption_length, trainable
 
     libraries = resident("VmRSS")
     torch.manual_seed(0)

@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from interplay.classification.class_prompts import ClassPrompts
+from interplay.encoding.trainable import PairBatch, Trainable, keys_of
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.metrics.calibration import Calibration
 from interplay.metrics.classification import Kind, classification_metrics
 from interplay.parts.heads import Head, HeadSettings
-from interplay.tasks.class_prompts import ClassPrompts
-from interplay.tasks.trainable import PairBatch, Trainable, keys_of
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import SIDES, Side
 from interplay.towers.walk import Vectors, encode, encode_pair
@@ -191,8 +191,8 @@ class PairClassifier(Trainable):
         """The validation metrics that can decide which epoch is best, the usual one first."""
         return MONITORS[self.kind]
 
-    def course(self) -> dict[str, str]:
-        """What of the model decides about the weights that come out of training."""
+    def decisive(self) -> dict[str, str]:
+        """The settings of the model that the trained weights depend on."""
         return {
             "method": f"{self.method.name} {self.method.settings}",
             "head": str(self.head.settings),

@@ -24,10 +24,10 @@ import torch.nn.functional as F
 from datasets.utils import tqdm
 from torch import Tensor
 
-from interplay.data.batches import EncodedTable, Integers
 from interplay.data.paths import cache_folder
+from interplay.encoding.batches import EncodedTable, Integers
+from interplay.encoding.trainable import PairBatch, Trainable
 from interplay.errors import InterplayError
-from interplay.tasks.trainable import PairBatch, Trainable
 from interplay.towers.backbone import Backbone
 from interplay.towers.clip import ImageTower, TextTower
 from interplay.towers.tokens import SIDES, Side, Tokens

@@ -10,13 +10,13 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from interplay.classification.model import PairClassifier
+from interplay.encoding.trainable import PairBatch, Trainable
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.methods.registry import MethodChoice, choose
 from interplay.parts.heads import Head, HeadSettings
-from interplay.tasks.classify import PairClassifier
-from interplay.tasks.retrieve import PairRetriever
-from interplay.tasks.trainable import PairBatch, Trainable
+from interplay.retrieval.model import PairRetriever
 from interplay.towers.backbone import Backbone, shape_of
 from interplay.towers.clip import ImageTower, TextTower
 from interplay.towers.presets import COUNTED

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from interplay.data.batches import EncodedTable, Integers, OrderedSampler, Texts
 from interplay.data.images import decode, source_name
 from interplay.data.picture_sources import Images, Words, picture_list, text_list
+from interplay.encoding.batches import EncodedTable, Integers, OrderedSampler, Texts
 from interplay.methods.base import Method
 from interplay.towers.backbone import Backbone
 from interplay.towers.preprocessing import to_square

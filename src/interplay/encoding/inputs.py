@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from interplay.data.batches import EncodedTable
 from interplay.data.image_cache import ImageCache
 from interplay.data.images import decode, source_name
 from interplay.data.picture_sources import Images, ImageSource, Readable, Words, picture_list, text_list
 from interplay.data.readers import Source, is_table, load
 from interplay.data.schema import PairTable
-from interplay.errors import InterplayError, wrong_type
-from interplay.methods.settings import make_settings
+from interplay.encoding.batches import EncodedTable
+from interplay.errors import InterplayError
 from interplay.towers.backbone import Backbone
 from interplay.towers.preprocessing import to_square
 from interplay.towers.tokens import SIDES, Side
-from interplay.training.settings import TrainSettings
 
 _log = logging.getLogger(__name__)
 
@@ -113,33 +111,3 @@ def pairs_of(
     count = len(pictures if pictures is not None else words or ())
     names = [source_name(one, at + 1) for at, one in enumerate(pictures or ())]
     return Pairs(pictures, words, names, range(count))
-
-
-def encode_inputs(images: Images, texts: Words, backbone: Backbone, *, reserve: int = 0) -> EncodedTable:
-    """Pairs from memory or single files as a backbone reads them.
-
-    Raises:
-        InterplayError: as `pairs_of` and `Pairs.encode`.
-    """
-    return pairs_of(images, texts).encode(backbone, reserve=reserve)
-
-
-def few(names: Sequence[str]) -> str:
-    """Names for a message, the first ten of them."""
-    return ", ".join(f"{name:.30}" for name in names[:10]) + (
-        f" … ({len(names):,})" if len(names) > 10 else ""
-    )
-
-
-def training_of(settings: TrainSettings | Mapping[str, Any] | None, seed: int) -> TrainSettings:
-    """How to train, from what was given.
-
-    Raises:
-        InterplayError: it is of another type, or holds something that training has no setting for.
-    """
-    if isinstance(settings, TrainSettings):
-        return settings
-    if not isinstance(settings, Mapping | None):
-        raise wrong_type("settings", "TrainSettings, or a mapping of some of them", settings)
-    made: TrainSettings = make_settings(TrainSettings, {"seed": seed, **(settings or {})}, "training")
-    return made

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from interplay.encoding.trainable import PairBatch, Trainable, keys_of
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.metrics.recall import retrieval_recall
-from interplay.tasks.trainable import PairBatch, Trainable, keys_of
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import SIDES, Side
 from interplay.towers.walk import Vectors, encode, encode_pair
@@ -115,7 +115,7 @@ class PairRetriever(Trainable):
         values = {f"{direction}_r{k}": v for direction, by_k in found.items() for k, v in by_k.items()}
         return {"loss": total / len(targets), **values, "mean_recall": sum(values.values()) / len(values)}
 
-    def course(self) -> dict[str, str]:
+    def decisive(self) -> dict[str, str]:
         """Method, settings and the sessions before this one."""
         return {
             "method": f"{self.method.name} {self.method.settings}",

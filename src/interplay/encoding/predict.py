@@ -1,17 +1,15 @@
-"""From a trained model to outputs and figures."""
+"""From a trained model to its outputs for a table."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from interplay.data.batches import BatchLoader, BatchSource, OrderedSampler, to_device
+from interplay.encoding.batches import BatchLoader, BatchSource, OrderedSampler, to_device
+from interplay.encoding.prefix_cache import behind_front
+from interplay.encoding.trainable import Trainable
 from interplay.errors import InterplayError
-from interplay.metrics.classification import classification_metrics
-from interplay.tasks.classify import PairClassifier
-from interplay.tasks.trainable import Trainable
 from interplay.towers.backbone import Backbone
-from interplay.training.prefix_cache import behind_front
 from interplay.typed import expect
 
 
@@ -42,17 +40,3 @@ def predict(model: Trainable, backbone: Backbone, source: BatchSource, batch_siz
     finally:
         model.train(was_training)
     return outputs
-
-
-def evaluate(
-    model: PairClassifier, backbone: Backbone, source: BatchSource, batch_size: int = 64
-) -> dict[str, float]:
-    """`classification_metrics` of a table with targets.
-
-    Raises:
-        InterplayError: the table has no targets.
-    """
-    if source.targets is None:
-        raise InterplayError("These pairs have no labels, so there is nothing to compare predictions with.")
-    probabilities = model.probabilities(predict(model, backbone, source, batch_size))
-    return classification_metrics(probabilities, source.targets, model.kind)
