@@ -27,7 +27,7 @@ import torch
 import yaml
 
 from interplay import TrainSettings, load, load_backbone
-from interplay.commands.recalls import averages
+from interplay.cli.recall_tables import averages
 from interplay.comparison.pages import shown as mean_and_deviation
 from interplay.data.schema import Split
 from interplay.data.sessions import Session, sessions_of

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from interplay.commands import COMMANDS
+from interplay.cli.commands import COMMANDS
 
 WITHOUT_A_MODEL = 0.5
 SEARCH = 3.0

@@ -14,9 +14,12 @@ from pathlib import Path
 import milvus_lite.adapter.grpc.server  # noqa: F401  (before the first fork)
 import pymilvus  # noqa: F401
 
-import interplay.commands.gallery
-import interplay.commands.stream
-import interplay.commands.train
+import interplay.cli.commands.continual
+import interplay.cli.commands.forget
+import interplay.cli.commands.index
+import interplay.cli.commands.learn
+import interplay.cli.commands.refresh
+import interplay.cli.commands.train
 import interplay.gallery.gallery
 import interplay.retrieval.continual  # noqa: F401
 from interplay.cli import main

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from interplay import cli
-from interplay.commands import Command
-from interplay.commands.output import Result
+from interplay.cli.commands import Command
+from interplay.cli.result import Result
 
 from .conftest import Run
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from interplay.commands import COMMANDS, Command, demo_retrieval
-from interplay.commands import demo as demo_command
-from interplay.commands.look import EMBEDDED
-from interplay.commands.output import Result
-from interplay.commands.parsing import CommandLine
-from interplay.commands.values import assignments, spelled
+from interplay.cli.commands import COMMANDS, Command, demo_retrieval
+from interplay.cli.commands import demo as demo_command
+from interplay.cli.commands.data_list import EMBEDDED
+from interplay.cli.key_value import assignments, spelled
+from interplay.cli.parsing import CommandLine
+from interplay.cli.result import Result
 from interplay.data.openmoji import OPENMOJI
 from interplay.methods.mitp import MitpSettings
 from interplay.methods.registry import choices

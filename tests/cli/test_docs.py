@@ -12,8 +12,8 @@ import pytest
 
 import interplay.methods
 import interplay.retrieval.retriever
-from interplay.commands import COMMANDS
-from interplay.commands.parsing import CommandLine
+from interplay.cli.commands import COMMANDS
+from interplay.cli.parsing import CommandLine
 from interplay.methods.registry import choices, choose
 from tests.contract.rules import RULES, Rule
 from tests.contract.world import Subject, towers

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from interplay.commands.gallery import pictures_in
-from interplay.commands.tables import read_notes
+from interplay.cli.commands.index import pictures_in
+from interplay.cli.item_metadata import read_notes
 
 from .conftest import COLOURS, Run, drawn
 from .test_bad_input import said

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from interplay.commands import COMMANDS, Command
-from interplay.commands.output import Result, note
-from interplay.commands.parsing import CommandLine
+from interplay.cli.commands import COMMANDS, Command
+from interplay.cli.parsing import CommandLine
+from interplay.cli.result import Result, note
 from interplay.errors import LONGEST, InterplayError, brief, unknown
 
 from .conftest import Run

@@ -96,7 +96,7 @@ def test_of_many_classes_the_most_frequent_confusions() -> None:
     import torch
 
     from interplay.classification.report import report
-    from interplay.commands.class_report import class_report
+    from interplay.cli.class_report import class_report
 
     names = [f"c{at}" for at in range(20)]
     targets = torch.arange(40) % 20

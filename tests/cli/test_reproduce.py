@@ -14,10 +14,11 @@ import pytest
 import yaml
 
 from interplay.classification.classifier import Classifier
-from interplay.commands import COMMANDS, cells
-from interplay.commands.cells import Cell, kept, measured, training_of
-from interplay.commands.parsing import CommandLine
-from interplay.commands.values import assignments
+from interplay.cli import cells
+from interplay.cli.cells import Cell, kept, measured, training_of
+from interplay.cli.commands import COMMANDS
+from interplay.cli.key_value import assignments
+from interplay.cli.parsing import CommandLine
 from interplay.comparison import lpi_tables
 from interplay.comparison.mitp_tables import tables
 from interplay.comparison.recipes import Recipe, chosen
@@ -187,7 +188,7 @@ def test_a_table_is_measured_over_seeds_and_goes_on_where_it_was(
             raise KeyboardInterrupt
         return train(cell, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("interplay.commands.reproduce.measured", watched)
+    monkeypatch.setattr("interplay.cli.commands.reproduce.measured", watched)
     words = words_of(root, tmp_path, "--only", "mitp-small,mm_imdb", "--seeds", 2, "--json")
     assert run(*words).code == 130
     assert len([*tmp_path.glob("cells/*.json")]) == 1

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from interplay.commands import COMMANDS
-from interplay.commands.cells import Cell, kept, measured, training_of
-from interplay.commands.parsing import CommandLine
-from interplay.commands.values import assignments
+from interplay.cli.cells import Cell, kept, measured, training_of
+from interplay.cli.commands import COMMANDS
+from interplay.cli.key_value import assignments
+from interplay.cli.parsing import CommandLine
 from interplay.comparison.lpi_tables import tables
 from interplay.comparison.recipes import Recipe, chosen
 from interplay.data import PairTable, load

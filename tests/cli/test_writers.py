@@ -72,7 +72,7 @@ def test_a_second_change_waits_and_builds_on_the_first(
         retriever.forget("stripes")
         retriever.save_pretrained(copied)
 
-    monkeypatch.setattr("interplay.commands.runs.note", note)
+    monkeypatch.setattr("interplay.cli.runs.note", note)
     words = ["forget", copied, "--task", "circles"]
     if command == "learn":
         data = write_stream(tmp_path / "more", ["dots"])
@@ -88,7 +88,7 @@ def test_a_second_change_waits_and_builds_on_the_first(
 def test_calibrate_waits(run: Run, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copied = shutil.copytree(trained, tmp_path / "run")
     waits = threading.Event()
-    monkeypatch.setattr("interplay.commands.runs.note", lambda _: waits.set())
+    monkeypatch.setattr("interplay.cli.runs.note", lambda _: waits.set())
     with held(copied, waits):
         run("calibrate", copied)
         assert waits.is_set()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from interplay.commands import COMMANDS
-from interplay.commands.parsing import CommandLine, Option
+from interplay.cli.commands import COMMANDS
+from interplay.cli.parsing import CommandLine, Option
 
 from .conftest import World
 from .values import NUMBERS, WORDS

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from interplay.commands import COMMANDS, demo, demo_retrieval
+from interplay.cli.commands import COMMANDS, demo, demo_retrieval
 
 from .commands import broken, options, right, values_for
 from .conftest import World

@@ -15,8 +15,8 @@ import yaml
 
 from interplay import Classifier, InterplayError, load_backbone
 from interplay.cli import main
-from interplay.commands import COMMANDS
-from interplay.commands.parsing import CommandLine
+from interplay.cli.commands import COMMANDS
+from interplay.cli.parsing import CommandLine
 from interplay.data.schema import PairTable
 from interplay.methods.registry import choices, choose
 from interplay.methods.settings import make_settings

@@ -1,0 +1,269 @@
+"""`interplay continual`: retrieval, learned task after task."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from interplay.cli.data_options import Reading
+from interplay.cli.key_value import assignments, given, spelled
+from interplay.cli.output_paths import out_folder
+from interplay.cli.recall_tables import average, joint_report, stream_report
+from interplay.cli.result import Result, note, task_count
+from interplay.cli.retriever_evaluation import OnBadRow, SplitName, trained_parameters
+from interplay.cli.runs import (
+    note_depth,
+    open_backbone,
+    open_table,
+    recorded_run,
+)
+from interplay.errors import InterplayError
+from interplay.files import write_text
+from interplay.training.settings import RETRIEVAL_TRAINING
+
+if TYPE_CHECKING:
+    from interplay.data.schema import PairTable
+    from interplay.data.sessions import Session
+    from interplay.retrieval.continual import StreamEvaluation
+    from interplay.retrieval.retriever import Retriever
+    from interplay.retrieval.score_matrix import ScoreMatrix
+
+
+def continual(
+    *,
+    data: str,
+    out: str,
+    method: str = "lpi-p",
+    backbone: str = "tiny",
+    set: tuple[str, ...] = (),
+    columns: tuple[str, ...] = (),
+    order: str = "",
+    order_seed: int = 0,
+    split: SplitName = "test",
+    min_rows: int = 2,
+    small: Literal["error", "skip", "merge"] = "error",
+    joint: bool = False,
+    resume: bool = False,
+    random_weights: bool = False,
+    on_bad_row: OnBadRow = "error",
+    settings: Mapping[str, Any] | None = None,
+) -> Result:
+    """Learn retrieval task after task, and measure all tasks after each one, no task identity given.
+
+    Examples:
+
+      interplay continual --method lpi-p --data openmoji/continual --out runs/lpi
+      interplay continual --data mine.csv --out runs/mine --set length=4 rank=2 --epochs 3 --order-seed 1
+      interplay continual --method lpi-p --data openmoji/continual --out runs/joint --joint
+
+    The data need a column `task`. Each session trains on the `train` rows of its task and chooses the best epoch on
+    its `validation` rows; no sample of an older task is kept. The folder gets the retriever (method.safetensors,
+    config.json, README.md), config.yaml (what ran; --config reads it again), matrix.json (recall of every task after
+    every session; bare.json: of the bare backbone), summary.json, env.json, and a folder a session with checkpoints
+    and logs. With --joint there is one session of all data, so there are no matrices.
+
+    Args:
+        data: an embedded data set ('interplay data list'), a file, a folder, or a hub id.
+        columns: what the columns are called in your data, key=value each, as `image=path text=title task=session`;
+            `captions=title` says that a cell holds several texts, separated by `|`.
+        out: the run folder.
+        method: a method or variant that encodes each side alone, see 'interplay methods'.
+        backbone: `tiny`, a preset such as clip-vit-base-patch16, a folder with a CLIP checkpoint, or a hub id.
+        set: changes to the method's settings, key=value each, as `depth=3 rank=2`.
+        order: names of all tasks, separated by commas, in the order in which they arrive; by default that of the
+            data.
+        order_seed: shuffles the order of the tasks; 0 leaves it as it is in the data.
+        split: which rows are measured.
+        min_rows: pictures that a task needs in each split that is used, at least 2.
+        small: what becomes of a task with fewer: `error` names it before anything is trained, `skip` leaves it out,
+            `merge` makes it one task with the next (the last one with the one before).
+        joint: learn all tasks at once instead, and measure each: the upper bound of a stream.
+        resume: go on in OUT where a run with the same options was interrupted.
+        random_weights: random weights for the backbone, to measure speed and memory; results mean nothing.
+        on_bad_row: what to do with a row that cannot be used: `error` stops and names it, `skip` leaves it out and
+            lists it.
+    """
+    from interplay.methods.catalogue import known_name
+
+    known_name(method)  # refused before torch is imported
+    from interplay.data.sessions import sessions_of
+    from interplay.methods.registry import choose
+    from interplay.methods.settings import make_settings
+    from interplay.retrieval.continual import StreamEvaluation
+    from interplay.retrieval.retriever import Retriever
+    from interplay.retrieval.run_folder import SUMMARY
+    from interplay.training.settings import TrainSettings
+
+    folder, reading = out_folder(out), Reading.of(columns)
+    choice = choose(method)
+    changes = assignments(set, choice.method.Settings, "--set")
+    training: TrainSettings = make_settings(
+        TrainSettings, {**asdict(RETRIEVAL_TRAINING), **(settings or {})}, "training"
+    )
+    config = {
+        "data": data,
+        "method": choice.name,
+        "backbone": backbone,
+        "set": spelled(asdict(choice.settings(changes))),
+        "order": order,
+        "order_seed": order_seed,
+        "split": split,
+        "joint": joint,
+        "random_weights": random_weights,
+        "on_bad_row": on_bad_row,
+    }
+    if (min_rows, small) != (2, "error"):  # runs from before there was a choice go on
+        config |= {"min_rows": min_rows, "small": small}
+    config |= reading.given
+    loaded = open_backbone(backbone, random_weights=random_weights)
+    note_depth(changes, loaded)
+    retriever = Retriever(loaded, choice.name, settings=changes, seed=training.seed)
+    table = open_table(data, on_bad_row, reading)
+    sessions = sessions_of(
+        table,
+        _ordered(table, order, order_seed),
+        fewest=min_rows,
+        small=small,
+        splits=tuple(dict.fromkeys([*retriever.needs, split])),
+    )
+    _tell_small(table, sessions, min_rows)
+    begun = time.monotonic()
+    facts = {
+        "run": out,
+        "data": data,
+        "method": choice.name,
+        "split": split,
+        "seed": training.seed,
+        "order": [session.name for session in sessions],
+        "trained_parameters": trained_parameters(retriever),
+    }
+    evaluation = StreamEvaluation(loaded, sessions, split, reserve=retriever.method.traits.reserve)
+    facts["counts"] = evaluation.counts()
+    run = _joint if joint else _stream
+    with recorded_run(folder, config | given(training), resume=resume):
+        found, text = run(retriever, sessions, folder, training, evaluation, resume, facts)
+        found["seconds"] = time.monotonic() - begun
+        write_text(folder / SUMMARY, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    text += (
+        f"\n\n{facts['trained_parameters']:,} trained parameters a session, {found['seconds']:.0f} seconds."
+    )
+    text += f"\nThe retriever is in {out}."
+    if not retriever.method.traits.coupled:
+        text += f" Search with it: interplay index {out} --images FOLDER"
+    return Result(found, text)
+
+
+def _ordered(table: PairTable, order: str, order_seed: int) -> list[str] | None:
+    """The names of a table's tasks in the order that is wanted; None: that of the table."""
+    if order and order_seed:
+        raise InterplayError("--order names an order and --order-seed draws one: give one of them.")
+    if order_seed < 0:
+        raise InterplayError(f"--order-seed must be at least 0, not {order_seed}.")
+    if order:
+        return [name.strip() for name in order.split(",") if name.strip()]
+    if not order_seed:
+        return None
+    names = list(dict.fromkeys(table.tasks()))
+    random.Random(order_seed).shuffle(names)
+    return names
+
+
+def _tell_small(table: PairTable, sessions: Sequence[Session], fewest: int) -> None:
+    """Say which tasks were left out or made one, having too few pictures."""
+    names = [session.name for session in sessions]
+    tasks = dict.fromkeys(table.tasks())
+    if made := [f"'{name}'" for name in names if name not in tasks]:
+        note(f"Made one task, having fewer than {fewest} pictures in a split: {', '.join(made)}.")
+    elif out := [f"'{task}'" for task in tasks if task not in names]:
+        note(f"Left out, having fewer than {fewest} pictures in a split: {', '.join(out)}.")
+
+
+def _stream(
+    retriever: Retriever,
+    sessions: Sequence[Session],
+    folder: Path,
+    training: Any,
+    evaluation: StreamEvaluation,
+    resume: bool,
+    facts: dict[str, Any],
+) -> tuple[dict[str, Any], str]:
+    """Session after session."""
+    from interplay.retrieval.continual import run_stream
+    from interplay.retrieval.run_folder import BARE
+
+    _, matrix = run_stream(
+        retriever,
+        sessions,
+        folder,
+        settings=training,
+        resume=resume,
+        report=_Progress(folder, [session.name for session in sessions], resume),
+        evaluation=evaluation,
+    )
+    bare = evaluation.bare_matrix()
+    bare.save(folder / BARE)
+    return stream_report(facts, matrix, bare)
+
+
+def _joint(
+    retriever: Retriever,
+    sessions: Sequence[Session],
+    folder: Path,
+    training: Any,
+    evaluation: StreamEvaluation,
+    resume: bool,
+    facts: dict[str, Any],
+) -> tuple[dict[str, Any], str]:
+    """All at once."""
+    from interplay.retrieval.continual import run_joint
+
+    note(f"[1/1] all {len(sessions)} tasks at once")
+    learned = run_joint(retriever, sessions, folder, settings=training, resume=resume)
+    stage = evaluation.stage(learned, len(sessions))
+    return joint_report(facts, stage.recall, evaluation.bare())
+
+
+class _Progress:
+    """Tells which session runs and how long the others will take; called after every session.
+
+    Args:
+        folder: of the run; what is finished there already takes no more time.
+        names: of the tasks.
+    """
+
+    def __init__(self, folder: Path, names: Sequence[str], resume: bool) -> None:
+        from interplay.retrieval.run_folder import MATRIX
+        from interplay.retrieval.score_matrix import ScoreMatrix
+
+        self._names = names
+        there = resume and (folder / MATRIX).exists()
+        self._before = self._told = len(ScoreMatrix.load(folder / MATRIX).stages) if there else 0
+        self._begun = time.monotonic()
+        if self._before:
+            note(f"{self._before} of {len(names)} sessions are there already.")
+        self._announce()
+
+    def __call__(self, matrix: ScoreMatrix) -> None:
+        done = len(matrix.stages)
+        if done == self._told:
+            return
+        self._told = done
+        spent = time.monotonic() - self._begun
+        left = spent / (done - self._before) * (len(self._names) - done)
+        value = average(matrix.stages[-1].recall[:done])
+        behind = f", about {_time(left)} left" if done < len(self._names) else ""
+        note(f"      mean recall of {task_count(done)} so far {value:.3f}; {_time(spent)} spent{behind}")
+        self._announce()
+
+    def _announce(self) -> None:
+        if self._told < len(self._names):
+            note(f"[{self._told + 1}/{len(self._names)}] {self._names[self._told]}")
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"

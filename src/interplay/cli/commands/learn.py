@@ -1,0 +1,111 @@
+"""`interplay learn`: one more task for the retriever of a run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from interplay.cli.data_options import Reading
+from interplay.cli.result import Result, task_count
+from interplay.cli.result import columns as aligned
+from interplay.cli.retriever_evaluation import OnBadRow, rows_of
+from interplay.cli.runs import (
+    changing,
+    open_retriever,
+    open_table,
+)
+from interplay.errors import InterplayError
+from interplay.files import delete
+from interplay.training.settings import EXECUTION, RETRIEVAL_TRAINING
+
+if TYPE_CHECKING:
+    from interplay.retrieval.retriever import Retriever
+
+
+_MACHINE = (*EXECUTION, "devices", "precision")
+"""Training settings that belong to a machine or a call, not to a run."""
+
+
+def learn(
+    run: str,
+    *,
+    task: str,
+    data: str,
+    columns: tuple[str, ...] = (),
+    backbone: str | None = None,
+    on_bad_row: OnBadRow = "error",
+    settings: Mapping[str, Any] | None = None,
+) -> Result:
+    """Let the retriever of a run learn one more task.
+
+    Examples:
+
+      interplay learn runs/lpi --task "traffic signs" --data signs.csv
+      interplay learn runs/lpi --task Flags --data openmoji/continual --epochs 3
+
+    The run is replaced in one step when the session has ended: where anything goes wrong, it is what it was before.
+    Where another process changes the run, this one waits for it, and learns on top of what that one has done.
+    matrix.json and summary.json stay those of the stream. Galleries of the run: 'interplay refresh' afterwards.
+
+    Args:
+        run: the folder that 'interplay continual --out' wrote.
+        task: its name in words; it takes part in the training of some methods.
+        data: pairs with the splits `train` and `validation`. Where they have a column `task`, only the rows of TASK
+            are used.
+        columns: what the columns are called in your data, key=value each, as `image=path text=title`;
+            `captions=title` says that a cell holds several texts, separated by `|`.
+        backbone: where to load the backbone from, if not from where the run says; its weights must be the same.
+        on_bad_row: what to do with a row that cannot be used: `error` stops and names it, `skip` leaves it out and
+            lists it.
+    """
+    from interplay.methods.settings import make_settings
+    from interplay.retrieval.run_folder import free_folder, tidy
+    from interplay.training.settings import TrainSettings
+
+    reading = Reading.of(columns)
+    with changing(run):
+        retriever = open_retriever(run, backbone)
+        kept = retriever.card().training or asdict(RETRIEVAL_TRAINING)
+        kept = {key: value for key, value in kept.items() if key not in _MACHINE}
+        training: TrainSettings = make_settings(TrainSettings, {**kept, **(settings or {})}, "training")
+        _refuse_known(retriever, task)
+        pairs = rows_of(open_table(data, on_bad_row, reading), task)
+        begun = time.monotonic()
+        tidy(Path(run), retriever.sessions)  # what a session that was killed has left
+        place = free_folder(Path(run))
+        try:
+            report = retriever.learn(task, pairs, settings=training, run=place)
+            retriever.save_pretrained(run)
+        except BaseException:
+            delete(place)
+            raise
+    values = {} if report is None else report.validation
+    found = {
+        "run": run,
+        "task": task,
+        "tasks": list(retriever.sessions),
+        "training_rows": len(pairs.split("train")),
+        "validation": values,
+        "trained_parameters": 0 if report is None else report.parameters,
+        "seconds": time.monotonic() - begun,
+    }
+    known = task_count(len(retriever.sessions))
+    text = f"{run} has learned '{task}' from {found['training_rows']:,} rows and knows {known} now."
+    if values:
+        text += "\n\n" + aligned(("validation", "value"), list(values.items()))
+    return Result(found, text)
+
+
+def _refuse_known(retriever: Retriever, task: str) -> None:
+    """Before anything is loaded: a task is learned once.
+
+    Raises:
+        InterplayError: it was learned.
+    """
+    if task in retriever.sessions:
+        raise InterplayError(
+            f"The task '{task}' was learned already: choose another --task, or 'interplay forget' it first."
+        )

@@ -1,0 +1,173 @@
+"""`interplay train`: a method on data, into a run folder."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from interplay.cli.data_options import Reading
+from interplay.cli.key_value import assignments, given, spelled
+from interplay.cli.output_paths import out_folder
+from interplay.cli.result import Result
+from interplay.cli.result import columns as aligned
+from interplay.cli.runs import note_depth, open_backbone, open_table, recorded_run
+from interplay.errors import InterplayError
+
+if TYPE_CHECKING:
+    from interplay.data.schema import PairTable
+    from interplay.towers.backbone import Backbone
+    from interplay.training.settings import TrainSettings
+
+
+def train(
+    *,
+    data: str,
+    out: str,
+    method: str = "mitp",
+    backbone: str = "tiny",
+    set: tuple[str, ...] = (),
+    head: tuple[str, ...] = (),
+    multi_loss: Literal["bce", "zlpr"] = "bce",
+    share: float = 1.0,
+    columns: tuple[str, ...] = (),
+    validation: str | None = None,
+    test: str | None = None,
+    split: str | None = None,
+    seeds: int = 1,
+    resume: bool = False,
+    random_weights: bool = False,
+    on_bad_row: Literal["error", "skip"] = "error",
+    settings: Mapping[str, Any] | None = None,
+) -> Result:
+    """Train a method on a data set and keep it in a run folder.
+
+    Examples:
+
+      interplay train --method mitp --data openmoji/subgroup --backbone tiny --out runs/subgroup
+      interplay train --data pairs.csv --out runs/mine --set layers=4,5,6 length=3 --head kind=pair --epochs 5
+      interplay train --data train.csv --test test.csv --split 90/10/0 --columns text=title --out runs/mine
+      interplay train --config runs/subgroup/config.yaml --out runs/again --seed 1
+
+    Trains on the `train` split and chooses everything on `validation`; the `test` split is only read by
+    'interplay evaluate'. The folder gets the trained method (method.safetensors, config.json, README.md),
+    config.yaml (what ran; --config reads it again), metrics.jsonl, env.json and checkpoints for --resume.
+
+    Args:
+        data: an embedded data set ('interplay data list'), a file, a folder, or a hub id.
+        out: the run folder.
+        method: a method or variant, see 'interplay methods'.
+        backbone: `tiny`, a preset such as clip-vit-large-patch14, a folder with a CLIP checkpoint, or a hub id.
+        set: changes to the method's settings, key=value each, as `layers=4,5,6 interaction=naive`.
+        head: changes to the head's settings, key=value each: kind=class_text|learned|pair|linear, query,
+            class_text=separate|joint|prompted, template, features.
+        multi_loss: loss for data with several labels a row.
+        share: share of the training rows to use, above 0 and up to 1, drawn within each class by the seed.
+        columns: what the columns are called in your data, key=value each, as `image=path text=title label=kind`;
+            `captions=title` says that a cell holds several texts, separated by `|`.
+        validation: data whose rows are the validation split; those of --data are then train.
+        test: data whose rows are the test split.
+        split: shares of train, validation and test for data without a split, as 80/10/10.
+        seeds: how many runs, with seeds that count up from --seed, each in its own folder OUT/seed-N.
+        resume: go on in OUT where a run with the same options was interrupted.
+        random_weights: random weights for the backbone, to measure speed and memory; results mean nothing.
+        on_bad_row: what to do with a row that cannot be used: `error` stops and names it, `skip` leaves it out and
+            lists it.
+    """
+    from interplay.methods.catalogue import known_name
+
+    known_name(method)  # refused before torch is imported
+    from interplay.methods.registry import choose
+    from interplay.methods.settings import make_settings
+    from interplay.parts.heads import HeadSettings
+    from interplay.training.settings import TrainSettings
+
+    if seeds < 1:
+        raise InterplayError(f"--seeds must be at least 1, not {seeds}.")
+    if not 0 < share <= 1:
+        raise InterplayError(f"--share must lie in (0, 1], not {share}.")
+    out_folder(out)
+    reading = Reading.of(columns, validation, test, split)
+    choice = choose(method)
+    changes = assignments(set, choice.method.Settings, "--set")
+    head_changes = assignments(head, HeadSettings, "--head")
+    training: TrainSettings = make_settings(TrainSettings, settings or {}, "training")
+    config = {
+        "data": data,
+        "method": choice.name,
+        "backbone": backbone,
+        "set": spelled(asdict(choice.settings(changes))),
+        "head": spelled(asdict(make_settings(HeadSettings, head_changes, "the head"))),
+        "multi_loss": multi_loss,
+        "share": share,
+        "random_weights": random_weights,
+        "on_bad_row": on_bad_row,
+        **reading.given,
+    }
+    loaded = open_backbone(backbone, random_weights=random_weights)
+    note_depth(changes, loaded)
+    table = open_table(data, on_bad_row, reading)
+    runs = []
+    for seed in range(training.seed, training.seed + seeds):
+        folder = Path(out) / f"seed-{seed}" if seeds > 1 else Path(out)
+        one = replace(training, seed=seed)
+        arguments = {"settings": changes, "head": head_changes, "multi_loss": multi_loss, "seed": seed}
+        part = table.with_share(share, seed)
+        with recorded_run(folder, config | given(one), resume=resume):
+            runs.append(_train_one(loaded, choice.name, arguments, part, one, folder, resume))
+    return _summed(runs, out)
+
+
+def _train_one(
+    backbone: Backbone,
+    method: str,
+    arguments: Mapping[str, Any],
+    table: PairTable,
+    training: TrainSettings,
+    folder: Path,
+    resume: bool,
+) -> dict[str, Any]:
+    """One run; what is worth printing of it."""
+    from interplay.classification.classifier import Classifier
+
+    classifier = Classifier(backbone, method, **arguments)
+    report = classifier.fit(table, settings=training, run=folder, resume=resume)
+    assert classifier.card is not None
+    return {
+        "run": str(folder),
+        "seed": training.seed,
+        "validation": {
+            name.removeprefix("validation_"): value for name, value in classifier.card.metrics.items()
+        },
+        "trained_parameters": report.parameters,
+        "best_epoch": report.best_epoch,
+        "seconds": report.seconds,
+    }
+
+
+def _summed(runs: list[dict[str, Any]], out: str) -> Result:
+    """One run as it is, several with their mean and deviation."""
+    first = runs[0]
+    if len(runs) == 1:
+        rows: list[tuple[object, ...]] = list(first["validation"].items())
+        text = aligned(("validation", "value"), rows)
+        text += f"\n\n{first['trained_parameters']:,} trained parameters, {first['seconds']:.0f} seconds."
+        return Result(first, f"{text}\nThe trained method is in {out}. Measure it on test: {_next(out)}")
+    summary = {
+        name: {"mean": statistics.mean(values), "deviation": statistics.stdev(values)}
+        for name in first["validation"]
+        for values in [[run["validation"][name] for run in runs]]
+    }
+    rows = [
+        (name, f"{value['mean']:.3f} ± {value['deviation']:.3f}", *(run["validation"][name] for run in runs))
+        for name, value in summary.items()
+    ]
+    text = aligned(("validation", "mean ± deviation", *(f"seed {run['seed']}" for run in runs)), rows)
+    text += f"\n\nThe trained methods are in {out}/seed-*. Measure one on test: {_next(first['run'])}"
+    return Result({"runs": runs, "validation": summary}, text)
+
+
+def _next(folder: str) -> str:
+    return f"interplay evaluate {folder} --split test"

@@ -1,0 +1,205 @@
+"""`interplay tune`: a search over the settings of a method and of its training."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+
+from interplay.cli.data_options import Reading
+from interplay.cli.key_value import assignments, given, spelled
+from interplay.cli.output_paths import out_folder
+from interplay.cli.result import Result, note
+from interplay.cli.result import columns as aligned
+from interplay.cli.runs import open_backbone, open_table
+from interplay.errors import InterplayError
+from interplay.files import write_text
+
+if TYPE_CHECKING:
+    from interplay.tuning.search import SearchReport
+
+BEST = "best.yaml"
+_SHOWN = 5
+
+
+def tune(
+    *,
+    data: str,
+    out: str,
+    minutes: float,
+    method: str = "mitp",
+    backbone: str = "tiny",
+    set: tuple[str, ...] = (),
+    head: tuple[str, ...] = (),
+    multi_loss: Literal["bce", "zlpr"] = "bce",
+    trials: int | None = None,
+    columns: tuple[str, ...] = (),
+    validation: str | None = None,
+    test: str | None = None,
+    split: str | None = None,
+    on_bad_row: Literal["error", "skip"] = "error",
+    settings: Mapping[str, Any] | None = None,
+) -> Result:
+    """Search the settings of a method and of its training that are best on validation, for some minutes.
+
+    Examples:
+
+      interplay tune --method mitp --data openmoji/relation --head kind=pair --out runs/search --minutes 10
+      interplay tune --data pairs.csv --out runs/search --minutes 60 --set layers=7,8,9 --epochs 20 --monitor f1_macro
+
+    What is given by --set or as an option of training stands fast; the rest of what the method declares is searched by
+    Optuna. The `test` split is not read. The folder gets every trial (trials.jsonl, search.db) and the best settings
+    (best.yaml, for 'interplay train --config'). The same command again goes on where a killed search stopped, and with
+    more minutes where one has ended.
+
+    Args:
+        data: an embedded data set ('interplay data list'), a file, a folder, or a hub id.
+        out: the folder of the search.
+        minutes: for all trials together, those before a resume included; no trial begins behind them.
+        method: a method or variant, see 'interplay methods'.
+        backbone: `tiny`, a preset such as clip-vit-large-patch14, a folder with a CLIP checkpoint, or a hub id.
+        set: settings of the method that stand fast, key=value each, as `layers=4,5,6`.
+        head: changes to the head's settings, key=value each, as for 'interplay train'; the head is not searched.
+        multi_loss: loss for data with several labels a row.
+        trials: a bound on the number of trials, those before a resume included.
+        columns: what the columns are called in your data, key=value each, as `image=path text=title label=kind`;
+            `captions=title` says that a cell holds several texts, separated by `|`.
+        validation: data whose rows are the validation split; those of --data are then train.
+        test: data whose rows are the test split.
+        split: shares of train, validation and test for data without a split, as 80/10/10.
+        on_bad_row: what to do with a row that cannot be used: `error` stops and names it, `skip` leaves it out and
+            lists it.
+    """
+    from interplay.tuning.study import need_optuna
+
+    need_optuna()
+    from interplay.methods.registry import choose
+    from interplay.methods.settings import make_settings
+    from interplay.parts.heads import HeadSettings
+    from interplay.training.settings import TrainSettings
+    from interplay.tuning.search import search
+
+    folder = out_folder(out)
+    reading = Reading.of(columns, validation, test, split)
+    choice = choose(method)
+    changes = assignments(set, choice.method.Settings, "--set")
+    head_changes = assignments(head, HeadSettings, "--head")
+    choice.settings(changes)
+    head_settings = make_settings(HeadSettings, head_changes, "the head")
+    make_settings(TrainSettings, settings or {}, "training")
+
+    def keep(report: SearchReport) -> None:
+        """Tell what has come out, and write what is best so far."""
+        last, best = report.trials[-1], report.best
+        came = last.reason if last.value is None else f"{report.monitor} {last.value:.4f}"
+        told = f"; the best so far: {best.value:.4f} (trial {best.number})" if best else ""
+        note(f"Trial {last.number}, {last.seconds:.0f} s, {last.state}: {came}{told}")
+        write_best(report)
+
+    def write_best(report: SearchReport) -> None:
+        if report.best is None:
+            return
+        config = {
+            "data": data,
+            "method": choice.name,
+            "backbone": backbone,
+            "set": spelled(asdict(choice.settings(report.settings))),
+            "head": spelled(asdict(head_settings)),
+            "multi_loss": multi_loss,
+            "on_bad_row": on_bad_row,
+            **reading.given,
+            **given(report.training),
+        }
+        write_text(folder / BEST, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+
+    report = search(
+        open_backbone(backbone),
+        choice.name,
+        open_table(data, on_bad_row, reading),
+        folder,
+        minutes=minutes,
+        trials=trials,
+        settings=changes,
+        head=head_changes,
+        training=settings,
+        multi_loss=multi_loss,
+        after=keep,
+    )
+    write_best(report)
+    if report.best is None:
+        raise InterplayError(
+            f"None of {len(report.trials)} trials came to a value within {minutes:g} minutes: see "
+            f"{folder}/trials.jsonl, or give more minutes."
+        )
+    words = ["--data", data, "--method", choice.name, "--backbone", backbone]
+    words += ["--set", *spelled(report.settings)] if report.settings else []
+    words += ["--head", *spelled(head_changes)] if head_changes else []
+    words += ["--multi-loss", multi_loss] if multi_loss != "bce" else []
+    words += ["--on-bad-row", on_bad_row] if on_bad_row != "error" else []
+    words += reading.words()
+    command = shlex.join(
+        ["interplay", "train", *words, *_flags(report.training), "--out", str(folder / "best")]
+    )
+    return _told(report, folder, command)
+
+
+def _flags(training: Any) -> list[str]:
+    """Settings of training that are not the usual ones, as options."""
+    usual = asdict(type(training)())
+    words: list[str] = []
+    for name, value in asdict(training).items():
+        flag = name.replace("_", "-")
+        if value == usual[name]:
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            words += [f"--{flag}", *map(str, value if isinstance(value, tuple) else (value,))]
+    return words
+
+
+def _told(report: SearchReport, folder: Path, command: str) -> Result:
+    """What came out, for machines and for people."""
+    from interplay.training.settings import SMALLER_IS_BETTER
+
+    assert report.best is not None
+    counts = {
+        state: sum(trial.state == state for trial in report.trials)
+        for state in ("complete", "pruned", "failed")
+    }
+    found = {
+        "out": str(folder),
+        "monitor": report.monitor,
+        "trials": counts,
+        "seconds": report.seconds,
+        "best": asdict(report.best),
+        "command": command,
+        "config": str(folder / BEST),
+    }
+    sign = 1 if report.monitor in SMALLER_IS_BETTER else -1
+    ranked = sorted(
+        (trial for trial in report.trials if trial.value is not None),
+        key=lambda trial: (sign * (trial.value or 0.0), trial.number),
+    )
+    rows = [(trial.number, trial.value, _short(trial.values)) for trial in ranked[:_SHOWN]]
+    counted = ", ".join(f"{count:,} {state}" for state, count in counts.items() if count)
+    text = (
+        f"{aligned(('trial', report.monitor, 'settings'), rows)}\n\n"
+        f"{len(report.trials):,} trials ({counted}) in {report.seconds / 60:.1f} minutes, on validation; the best "
+        f"of many flatters itself there. All are in {folder}/trials.jsonl. To train with the best:\n\n{command}\n\n"
+        f"or: interplay train --config {shlex.quote(str(folder / BEST))} --out {shlex.quote(str(folder / 'best'))}"
+    )
+    return Result(found, text)
+
+
+def _short(values: Mapping[str, Any]) -> str:
+    """Values in one line."""
+    parts = (
+        f"{name.partition('.')[2]}={f'{value:.3g}' if isinstance(value, float) else value}"
+        for name, value in values.items()
+    )
+    return " ".join(part.replace(" ", "") for part in parts)
