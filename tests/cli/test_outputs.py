@@ -110,7 +110,7 @@ def test_what_is_refused_leaves_nothing(
         ("train", "--data", toy, "--monitor", "bleu"),
         ("train", "--data", toy, "--accelerator", "tpu"),
         ("continual", "--data", toy),
-        ("continual", "--data", stream, "--batch-size", 1),
+        ("continual", "--method", "lpi-p", "--data", stream, "--batch-size", 1),
     ):
         done = run(*words, "--out", tmp_path / "deep" / "run", "--no-progress")
         assert done.code == 2, words
@@ -119,7 +119,7 @@ def test_what_is_refused_leaves_nothing(
 
 def test_a_depth_that_the_towers_lack_is_told(run: Run, stream: Path, tmp_path: Path) -> None:
     words = ("--data", stream, "--out", tmp_path / "run", "--epochs", 1, "--no-progress", "--set", "rank=2")
-    done = run("continual", *words, "depth=99")
+    done = run("continual", "--method", "lpi-p", *words, "depth=99")
     assert done.code == 0, done.err
     assert "depth = 99 stands for " in done.err
 

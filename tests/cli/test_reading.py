@@ -202,7 +202,17 @@ def test_a_stream_is_told_of_its_columns_too(run: Run, stream: Path, tmp_path: P
     (tmp_path / "stream.csv").write_text(f"file,title,session,split\n{rows}")
     (tmp_path / "one.csv").write_text(f"file,title,unused,split\n{rows}")
     told = ("--columns", "image=file,text=title,task=session")
-    done = run("continual", "--data", tmp_path / "stream.csv", "--out", tmp_path / "run", *told, *SMALL)
+    done = run(
+        "continual",
+        "--method",
+        "lpi-p",
+        "--data",
+        tmp_path / "stream.csv",
+        "--out",
+        tmp_path / "run",
+        *told,
+        *SMALL,
+    )
     assert done.code == 0, done.err
     assert run("evaluate", tmp_path / "run").code == 0
     words = ("learn", tmp_path / "run", "--task", "more", "--data", tmp_path / "one.csv", "--no-progress")

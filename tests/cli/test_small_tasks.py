@@ -38,7 +38,7 @@ def test_a_task_that_is_too_small_is_named_before_anything_is_trained(
 
     monkeypatch.setattr(Retriever, "learn", trained)
     data = thinned(stream, tmp_path / "data", "stripes", **{split: count})
-    told = said(run, "continual", "--data", data, "--out", tmp_path / "run", *SMALL)
+    told = said(run, "continual", "--method", "lpi-p", "--data", data, "--out", tmp_path / "run", *SMALL)
     assert f"task 'stripes' has {count} picture{'s' * (count == 0)} in '{split}'" in told
     assert "at least 2 in 'train', 2 in 'validation', 2 in 'test'" in told
     assert "--small" in told

@@ -130,7 +130,9 @@ def test_a_stream_killed_in_its_first_session_is_not_overwritten(
 ) -> None:
     (tmp_path / "sessions").mkdir()
     (tmp_path / "config.yaml").write_text("method: lpi\n")
-    assert "--resume" in said(run, "continual", "--data", stream, "--out", tmp_path, *SMALL)
+    assert "--resume" in said(
+        run, "continual", "--method", "lpi-p", "--data", stream, "--out", tmp_path, *SMALL
+    )
     assert (tmp_path / "config.yaml").read_text() == "method: lpi\n"
 
 
@@ -266,30 +268,34 @@ def test_a_session_that_fails_leaves_the_run_as_it_was(
 def test_what_is_wrong_with_a_stream_is_told(
     options: list[str], told: str, run: Run, stream: Path, tmp_path: Path
 ) -> None:
-    assert told in said(run, "continual", "--data", stream, "--out", tmp_path / "run", *options)
+    assert told in said(
+        run, "continual", "--method", "lpi-p", "--data", stream, "--out", tmp_path / "run", *options
+    )
     assert not (tmp_path / "run").exists()
 
 
 def test_a_stream_that_fails_in_its_first_epoch_can_be_begun_anew(
     run: Run, stream: Path, tmp_path: Path
 ) -> None:
-    words = ["continual", "--data", stream, "--out", tmp_path / "run", *SMALL]
+    words = ["continual", "--method", "lpi-p", "--data", stream, "--out", tmp_path / "run", *SMALL]
     assert "Lower learning_rate" in said(run, *words, "--learning-rate", "1e30")
     assert not (tmp_path / "run").exists()
 
 
 def test_data_that_are_no_stream(run: Run, stream: Path, toy: Path, tmp_path: Path) -> None:
     out = ["--out", tmp_path / "run"]
-    assert "no column called 'task'" in said(run, "continual", "--data", toy, *out)
+    assert "no column called 'task'" in said(run, "continual", "--method", "lpi-p", "--data", toy, *out)
     table = rows(stream)
     keep = [row for row in table if row["task"] != "circles" or row["split"] != "train"]
     none = rewritten(stream, tmp_path / "none", keep)
     assert "task 'circles' has 0 pictures in 'train'; a session needs at least 2" in said(
-        run, "continual", "--data", none, *out
+        run, "continual", "--method", "lpi-p", "--data", none, *out
     )
     first = next(row for row in table if row["task"] == "circles" and row["split"] == "train")
     one = rewritten(stream, tmp_path / "one", [first, *keep])
-    assert "task 'circles' has 1 picture in 'train'" in said(run, "continual", "--data", one, *out)
+    assert "task 'circles' has 1 picture in 'train'" in said(
+        run, "continual", "--method", "lpi-p", "--data", one, *out
+    )
     lines = [
         {"image": row["image"], "text": [row["text"]], "task": row["task"], "split": row["split"]}
         for row in table
@@ -297,7 +303,7 @@ def test_data_that_are_no_stream(run: Run, stream: Path, toy: Path, tmp_path: Pa
     lines[4]["text"] = []
     empty = stream.parent / "empty.jsonl"
     empty.write_text("\n".join(map(json.dumps, lines)))
-    assert "row 5" in said(run, "continual", "--data", empty, *out)
+    assert "row 5" in said(run, "continual", "--method", "lpi-p", "--data", empty, *out)
     empty.unlink()
 
 

@@ -21,6 +21,11 @@ def test_what_is_read_from_the_files_is_what_the_classes_say() -> None:
         for name, choice in choices().items()
         if name not in choice.method.Settings.variants
     ]
-    assert {entry.trained for entry in found} == {"by gradient", "logistic regression", "not at all"}
+    assert {entry.trained for entry in found} == {
+        "by gradient",
+        "in closed form",
+        "logistic regression",
+        "not at all",
+    }
     assert {entry.coupled for entry in found} == {True, False}
     assert sum(len(entry.variants) for entry in found) > 10

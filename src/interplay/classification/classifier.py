@@ -78,6 +78,10 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
         expect("method", method, str)
         choice = choose(method)
         choice.settings(settings)  # contradictions come out before anything is loaded
+        if not choice.method.traits.solver.classifies:
+            raise InterplayError(
+                f"'{method}' is for retrieval (interplay continual): it has nothing to classify with."
+            )
         check_seed(seed)
         self.method_name = choice.name
         self.settings = dict(settings or {})

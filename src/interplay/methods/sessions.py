@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from interplay.errors import InterplayError
 from interplay.parts.prompt_bank import PromptBank, Sessions
+from interplay.parts.vector_alignment import VectorAlignment
 from interplay.towers.tokens import Side
 from interplay.towers.walk import Keys
 
@@ -32,6 +33,8 @@ class SessionPolicy(ABC):
     """Whether what a session has learned never changes once it has ended."""
     routes_tasks: ClassVar[bool] = False
     """Whether `route` gives the number of a session."""
+    reads_held_out: ClassVar[bool] = False
+    """Whether the end of a session reads the keys of its validation samples."""
 
     def __init__(self, method: str) -> None:
         self.method = method
@@ -46,11 +49,12 @@ class SessionPolicy(ABC):
         """
         self.names.append(name)
 
-    def end(self, keys: Keys) -> None:  # noqa: B027
+    def end(self, keys: Keys, held_out: Keys | None = None) -> None:  # noqa: B027
         """The session that began last has been trained; by default nothing is kept.
 
         Args:
             keys: of its training samples; nothing else of them is there, and none may be kept.
+            held_out: of its validation samples; only where the policy reads them, and there are some.
         """
 
     def forget(self, name: str) -> None:
@@ -111,6 +115,40 @@ class ImageKeys(SessionPolicy):
     def training_route(self, side: Side, keys: Tensor) -> Tensor | None:
         """As at prediction."""
         return keys
+
+
+class Aligned(SessionPolicy):
+    """What is learned follows from moments of all sessions' pairs, whatever their order; any of them can be taken out.
+
+    Args:
+        method: its name.
+        alignment: keeps the moments.
+    """
+
+    reads_held_out = True
+
+    def __init__(self, method: str, alignment: VectorAlignment) -> None:
+        super().__init__(method)
+        self.alignment = alignment
+
+    def begin(self, name: str, meaning: Tensor) -> None:
+        """Room for its moments."""
+        super().begin(name, meaning)
+        self.alignment.begin()
+
+    def end(self, keys: Keys, held_out: Keys | None = None) -> None:
+        """The moments of its pairs are kept, and all is solved anew."""
+        other = None if held_out is None else (held_out.image, held_out.text)
+        self.alignment.end(keys.image, keys.text, other)
+
+    def forget(self, name: str) -> None:
+        """The session's moments go, and all is solved anew."""
+        self.alignment.remove(self.names.index(name))
+        self.names.remove(name)
+
+    def route(self, side: Side, keys: Tensor) -> Tensor | None:
+        """None."""
+        return None
 
 
 class Pool(SessionPolicy):
@@ -182,7 +220,7 @@ class OwnSets(Banked):
 
     isolates = True
 
-    def end(self, keys: Keys) -> None:
+    def end(self, keys: Keys, held_out: Keys | None = None) -> None:
         """The centres of its keys are kept."""
         self.bank.end(keys.image, keys.text)
 

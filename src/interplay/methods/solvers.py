@@ -19,6 +19,8 @@ class Solver(ABC):
     """Whether it takes steps: only then there is training to set, to search, to draw and to measure."""
     retrieves: ClassVar[bool]
     """Whether what it leaves can rank."""
+    classifies: ClassVar[bool] = True
+    """Whether it is for classification too."""
     own_head: ClassVar[bool]
     """Whether the head is the solver's own, so that none is chosen."""
 
@@ -81,6 +83,21 @@ class Nothing(Solver):
         """Class texts, by what is given of how they are read."""
         read = ("query", "class_text", "template")
         return {**{key: value for key, value in given.items() if key in read}, "kind": "class_text"}
+
+
+@dataclass(frozen=True)
+class ClosedForm(Solver):
+    """In closed form, from moments of the pairs of every session of a stream; there is nothing to classify with."""
+
+    words: ClassVar[str] = "in closed form"
+    own_head: ClassVar[bool] = False
+    by_gradient: ClassVar[bool] = False
+    retrieves: ClassVar[bool] = True
+    classifies: ClassVar[bool] = False
+
+    def head(self, given: Mapping[str, Any], settings: Any) -> dict[str, Any]:
+        """What is given."""
+        return dict(given)
 
 
 GRADIENT = Gradient()

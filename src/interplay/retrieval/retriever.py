@@ -65,7 +65,7 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
     def __init__(
         self,
         backbone: str | Backbone = "tiny",
-        method: str = "lpi-m",
+        method: str = "linear_map",
         *,
         settings: Mapping[str, Any] | None = None,
         seed: int = 0,
@@ -169,7 +169,9 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
         with torch.random.fork_rng():
             torch.manual_seed(seed_of(self.seed, name))
             method.sessions.begin(name, meaning)
-        report = None
+        report, held_out = None, None
+        if method.sessions.reads_held_out and "validation" in table.splits():
+            held_out = self._keys_of(self._encoded(table, "validation"))
         if method.traits.solver.by_gradient:
             validation = self._encoded(table, "validation")
             if method.traits.reads_keys:
@@ -182,7 +184,7 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
                 folder = Path(run) if run is not None else Path(scratch)
                 with run_folder.session(folder, name):
                     report = fit(model, self.backbone, train, validation, settings, folder, resume=resume)
-        method.sessions.end(keys)
+        method.sessions.end(keys, held_out)
         self.method = method.eval()
         self._data.append(table.name)
         self._training = asdict(settings)

@@ -38,7 +38,7 @@ def continual(
     *,
     data: str,
     out: str,
-    method: str = "lpi-p",
+    method: str = "linear_map",
     backbone: str = "tiny",
     set: tuple[str, ...] = (),
     columns: tuple[str, ...] = (),
@@ -57,12 +57,13 @@ def continual(
 
     Examples:
 
-      interplay continual --method lpi-p --data openmoji/continual --out runs/lpi
-      interplay continual --data mine.csv --out runs/mine --set length=4 rank=2 --epochs 3 --order-seed 1
+      interplay continual --data mine.csv --out runs/mine --order-seed 1
+      interplay continual --method lpi-p --data openmoji/continual --out runs/lpi --set length=4 rank=2 --epochs 3
       interplay continual --method lpi-p --data openmoji/continual --out runs/joint --joint
 
-    The data need a column `task`. Each session trains on the `train` rows of its task and chooses the best epoch on
-    its `validation` rows; no sample of an older task is kept. The folder gets the retriever (method.safetensors,
+    The data need a column `task`. Each session learns from the `train` rows of its task and looks on its `validation`
+    rows whether that helps; no sample of an older task is kept. By default it takes no training steps: linear maps
+    behind the towers are solved in closed form (docs/retrieval.md). The folder gets the retriever (method.safetensors,
     config.json, README.md), config.yaml (what ran; --config reads it again), matrix.json (recall of every task after
     every session; bare.json: of the bare backbone), summary.json, env.json, and a folder a session with checkpoints
     and logs. With --joint there is one session of all data, so there are no matrices.
@@ -72,7 +73,8 @@ def continual(
         columns: what the columns are called in your data, key=value each, as `image=path text=title task=session`;
             `captions=title` says that a cell holds several texts, separated by `|`.
         out: the run folder.
-        method: a method or variant that encodes each side alone, see 'interplay methods'.
+        method: a method or variant that encodes each side alone, see 'interplay methods'. Training settings, as
+            --epochs, are for methods that are trained by gradient.
         backbone: `tiny`, a preset such as clip-vit-base-patch16, a folder with a CLIP checkpoint, or a hub id.
         set: changes to the method's settings, key=value each, as `depth=3 rank=2`.
         order: names of all tasks, separated by commas, in the order in which they arrive; by default that of the
