@@ -2,6 +2,8 @@
 
     python -m benchmarks.own_data sets            # the list: rows, classes, balance, what decides
     python -m benchmarks.own_data folder reviews  # its folder, for `interplay train --data FOLDER`
+    python -m benchmarks.own_data run --out RUN   # the cells that are missing; --sets, --rows, --seeds
+    python -m benchmarks.own_data report RUN      # regret, rank, and where the default is below its own probe
 
 Each set has its own fixed split. Defaults are chosen on the validation splits of the half `development`, and measured
 on the test splits of all. Icons come from npm packages that are fetched once into the cache folder
@@ -11,8 +13,12 @@ on the test splits of all. Icons come from npm packages that are fetched once in
 from __future__ import annotations
 
 import argparse
+import time
+from pathlib import Path
 
 from benchmarks.small_data.catalogue import sets, streams
+from benchmarks.small_data.cells import Cell, Record, planned, run
+from benchmarks.small_data.figures import read_all, sets_report, streams_report
 from benchmarks.small_data.folders import described, folder, stream, table
 
 __all__ = ["described", "folder", "sets", "stream", "streams", "table"]
@@ -43,6 +49,22 @@ def listed() -> str:
     return "\n".join(lines)
 
 
+def told(cell: Cell, record: Record) -> None:
+    """One line a finished cell."""
+    value = f"{record['test']:.3f}" if "metric" in record else ""
+    print(
+        f"{time.strftime('%H:%M:%S')} {cell.data} {cell.row} #{cell.seed} {value} {record['seconds']:.0f} s",
+        flush=True,
+    )
+
+
+def report(out: Path) -> str:
+    """Both tables of a folder's cells."""
+    groups = read_all(out)
+    halves = [{name: one.half for name, one in some.items()} for some in (sets(), streams())]
+    return f"## Sets\n\n{sets_report(groups, halves[0])}\n\n## Streams: R@10\n\n{streams_report(groups, halves[1])}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -51,11 +73,27 @@ def main() -> None:
     commands.add_parser("sets", help="the list of sets and streams")
     one_folder = commands.add_parser("folder", help="the folder of a set, made on the first call")
     one_folder.add_argument("name")
+    running = commands.add_parser("run", help="the cells that are missing")
+    running.add_argument("--out", type=Path, required=True)
+    running.add_argument("--sets", nargs="*", default=[], help="sets and streams, by default all")
+    running.add_argument(
+        "--rows", nargs="*", default=[], help="rows, by default all but those 'from the probe'"
+    )
+    running.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2, 3, 4])
+    running.add_argument("--minutes", type=float, default=float("inf"), help="no cell begins after them")
+    reporting = commands.add_parser("report", help="the tables of what there is")
+    reporting.add_argument("folder", type=Path)
     arguments = parser.parse_args()
     if arguments.what == "sets":
         print(listed())
-    else:
+    elif arguments.what == "folder":
         print(folder(arguments.name))
+    elif arguments.what == "run":
+        cells = list(planned(arguments.sets, arguments.rows, arguments.seeds))
+        left = run(cells, arguments.out, 60 * arguments.minutes, told)
+        print(f"{left} of {len(cells)} cells are missing.")
+    else:
+        print(report(arguments.folder))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
@@ -50,6 +50,8 @@ def test_a_set_is_as_it_says(name: str) -> None:
     if one.kind == "pairs":
         assert groups["train"] == groups["test"]
         assert len(groups["test"]) >= 6
+        sizes = Counter((row.task, row.split) for row in rows)
+        assert min(sizes.values()) >= 2
         pictures = [row.picture for row in rows]
         assert len(set(pictures)) == len(pictures)
         return

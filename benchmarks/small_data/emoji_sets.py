@@ -76,10 +76,10 @@ def small_stream(name: str) -> Made:
         "clothing",
         "transport-ground",
         "household",
-        "face-smiling",
+        "sport",
     )
     rows = [
-        Draft(one.code, (one.name, *one.paraphrases), (), one.family, one.subcategory, task=one.subcategory)
+        Draft(one.code, (one.name, *one.paraphrases), (), one.code, one.subcategory, task=one.subcategory)
         for one in _drawn_emoji()
         if one.subcategory in chosen
     ]

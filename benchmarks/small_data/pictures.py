@@ -32,7 +32,8 @@ def icon(svg: str, colour: str = "#1a1a1a") -> bytes:
     png = resvg_py.svg_to_bytes(
         svg_string=svg.replace("currentColor", colour),
         skip_system_fonts=True,
-        **{"width" if wide else "height": PIXELS},
+        width=PIXELS if wide else None,
+        height=None if wide else PIXELS,
     )
     return png_bytes(centred(Image.open(io.BytesIO(bytes(png))).convert("RGBA")))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from fontTools.ttLib import TTFont
+from fontTools.ttLib import TTFont  # matplotlib needs it too
 from PIL import Image, ImageDraw
 from sklearn.datasets import load_digits
 
@@ -19,9 +19,11 @@ from benchmarks.small_data.emoji_sets import emoji_picture, some_emoji
 from benchmarks.small_data.pictures import COLOURS, PIXELS, digit, glyph, png_bytes, speckled
 from interplay.data.splits import unit_hash
 
-_FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSansMono", "DejaVuSerif")
-_FONTS += ("DejaVuSerif-Bold", "DejaVuSerif-Italic", "STIXGeneral", "STIXGeneralItalic", "STIXGeneralBol")
-_FONTS += ("cmr10", "cmss10", "cmtt10", "cmti10", "cmb10")
+_FONTS = (
+    *("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSansMono", "DejaVuSerif"),
+    *("DejaVuSerif-Bold", "DejaVuSerif-Italic", "STIXGeneral", "STIXGeneralItalic", "STIXGeneralBol"),
+    *("cmr10", "cmss10", "cmtt10", "cmti10", "cmb10"),
+)
 _SCRIPTS = {"latin": 160, "greek": 90, "cyrillic": 90, "armenian": 45, "georgian": 24, "hebrew": 16}
 _SHAPES = ("circle", "square", "triangle", "star", "cross")
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")

@@ -144,8 +144,8 @@ def _measured(cell: Cell, resources: Resources) -> Record:
         "kind": model.kind,
         "classes": len(table.classes),
         "left_out": len(table.skipped),
-        "predicted": _numbers(probabilities, multi=model.kind == "multi"),
-        "truth": _numbers(test.targets, multi=model.kind == "multi"),
+        "predicted": class_numbers(probabilities, multi=model.kind == "multi"),
+        "truth": class_numbers(test.targets, multi=model.kind == "multi"),
         "trained_parameters": report.parameters,
         "method_parameters": sum(p.numel() for p in model.method.parameters()),
         "seconds": round(seconds, 2),
@@ -158,7 +158,7 @@ def _measured(cell: Cell, resources: Resources) -> Record:
     }
 
 
-def _numbers(values: Any, *, multi: bool) -> list[Any]:
+def class_numbers(values: Any, *, multi: bool) -> list[Any]:
     """Class numbers: of the largest column, of those above one half, or as they are."""
     if multi:
         return [row.nonzero().flatten().tolist() for row in values > 0.5]

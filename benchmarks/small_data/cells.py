@@ -1,0 +1,255 @@
+"""Cells of the bench: one row on one set with one seed, measured on test and kept as a JSON file."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from benchmarks.small_data.catalogue import sets, streams
+from benchmarks.small_data.folders import folder, stream, table
+from benchmarks.small_data.ranking import measured_stream
+from interplay import Classifier, TrainSettings, load_backbone
+from interplay.comparison.experiments import HEAD, TRAINING
+from interplay.comparison.run import class_numbers
+from interplay.comparison.tables import HEADLINE
+from interplay.errors import InterplayError, unknown
+from interplay.files import read_json, write_text
+from interplay.methods.registry import choose
+from interplay.metrics.classification import classification_metrics
+from interplay.retrieval.retriever import Retriever
+from interplay.towers.backbone import Backbone
+from interplay.towers.tokens import SIDES
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is tried on every set.
+
+    Args:
+        command: further words of the command that a user types (`interplay train` or `continual` with `--data`, `--out`
+            and `--seed`); None: the Python API with the values below.
+        method, head, training: as `Classifier` and its `fit` take them.
+    """
+
+    command: tuple[str, ...] | None = None
+    method: str = ""
+    head: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def drawn(self) -> bool:
+        """Whether anything of it depends on the seed."""
+        return self.command is not None or choose(self.method).method.traits.solver.by_gradient
+
+
+PROBES = ("text_probe", "image_probe", "linear_probe-pair")
+SOLVED = ("zero_shot", *PROBES)
+METHODS = ("mitp", "lora", "p_clip", "late_fusion", "full")
+
+ROWS: dict[str, Row] = {
+    "default": Row(()),
+    **{name: Row(method=name) for name in (*SOLVED, *METHODS)},
+    **{
+        f"{name}, from the probe": Row(method=name, head=dict(HEAD), training=dict(TRAINING))
+        for name in METHODS
+    },
+}
+"""Of sets. `default` is what a user types; methods by their name are at the library's defaults, and `from the probe`
+under the one head and schedule of `interplay experiment`, which stays as it is when defaults change."""
+
+STREAM_ROWS: dict[str, Row] = {"default": Row(()), "lpi-m": Row(("--method", "lpi-m"))}
+"""Of streams; the bare backbone, and the true task given, are measured beside each."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training: a row on a set or stream with a seed."""
+
+    data: str
+    row: str
+    seed: int
+
+    @property
+    def file(self) -> Path:
+        """Where it is kept below the bench's folder."""
+        return Path("cells") / self.data / f"{self.row.replace(', ', '-').replace(' ', '-')}-{self.seed}.json"
+
+
+def planned(names: Sequence[str], rows: Sequence[str], seeds: Sequence[int]) -> Iterator[Cell]:
+    """Seed by seed, small sets first; what does not depend on the seed once.
+
+    Args:
+        names: of sets and streams; none: all.
+        rows: names of rows; none: all but those from the probe.
+
+    Raises:
+        InterplayError: there is no such set or row.
+    """
+    for name in names:
+        if name not in sets() | streams():
+            raise unknown("set", name, sets() | streams())
+    for row in rows:
+        if row not in ROWS | STREAM_ROWS:
+            raise unknown("row", row, ROWS | STREAM_ROWS)
+    chosen = sorted(names or (sets() | streams()), key=_pictures)
+    for seed in seeds:
+        for name in chosen:
+            known = ROWS if name in sets() else STREAM_ROWS
+            for row, what in known.items():
+                asked = row in rows if rows else not row.endswith("from the probe")
+                if asked and (what.drawn or seed == seeds[0]):
+                    yield Cell(name, row, seed)
+
+
+def run(cells: Sequence[Cell], out: Path, seconds: float, report: Callable[[Cell, Record], None]) -> int:
+    """Run the cells that are missing, as long as there is time.
+
+    Args:
+        seconds: no cell begins after them.
+
+    Returns:
+        How many are still missing.
+
+    Raises:
+        InterplayError: a finished cell was another row; the folder cannot be written.
+    """
+    begun = time.monotonic()
+    missing = [cell for cell in cells if read(out, cell) is None]
+    for number, cell in enumerate(missing):
+        if time.monotonic() - begun > seconds:
+            return len(missing) - number
+        record = _stream_cell(cell) if cell.data in streams() else _set_cell(cell)
+        write_text(out / cell.file, json.dumps(record) + "\n")
+        report(cell, record)
+    return 0
+
+
+def read(out: Path, cell: Cell) -> Record | None:
+    """A finished cell; None where it is not there.
+
+    Raises:
+        InterplayError: it was another row.
+    """
+    path = out / cell.file
+    if not path.exists():
+        return None
+    record: Record = read_json(path)
+    if record["what"] != (now := _plain(_row(cell))):
+        raise InterplayError(
+            f"{path} was run as {record['what']}, now '{cell.row}' is {now}: choose another folder."
+        )
+    return record
+
+
+def _set_cell(cell: Cell) -> Record:
+    data, row, backbone = table(cell.data), _row(cell), _backbone()
+    with tempfile.TemporaryDirectory() as scratch:
+        begun = time.perf_counter()
+        if row.command is not None:
+            _interplay("train", cell, row.command, Path(scratch) / "run")
+            seconds = time.perf_counter() - begun
+            classifier = Classifier.from_pretrained(Path(scratch) / "run", backbone=backbone)
+        else:
+            classifier = Classifier(backbone, row.method, head=row.head, seed=cell.seed)
+            classifier.fit(data, settings=_training(cell, row, backbone))
+            seconds = time.perf_counter() - begun
+    probabilities, truth = {}, {}
+    for split in ("validation", "test"):
+        logits, truth[split] = classifier.logits(data, split)
+        probabilities[split] = classifier.probabilities(logits)
+    kind = data.kind
+    assert kind != "pairs"
+    metrics = {
+        split: classification_metrics(probabilities[split], truth[split], kind) for split in probabilities
+    }
+    assert classifier.card is not None
+    card = asdict(classifier.card)
+    return {
+        **_facts(cell, seconds, backbone),
+        "kind": kind,
+        "classes": len(data.classes),
+        "metric": HEADLINE[kind],
+        "test": metrics["test"][HEADLINE[kind]],
+        "validation": metrics["validation"][HEADLINE[kind]],
+        "metrics": metrics,
+        "chosen": {key: card[key] for key in card if key not in ("labels", "class_texts", "metrics")},
+        "predicted": class_numbers(probabilities["test"], multi=kind == "multi"),
+        "truth": class_numbers(truth["test"], multi=kind == "multi"),
+    }
+
+
+def _stream_cell(cell: Cell) -> Record:
+    row, backbone = _row(cell), _backbone()
+    assert row.command is not None
+    with tempfile.TemporaryDirectory() as scratch:
+        begun = time.perf_counter()
+        _interplay("continual", cell, row.command, Path(scratch) / "run")
+        seconds = time.perf_counter() - begun
+        retriever = Retriever.from_pretrained(Path(scratch) / "run", backbone=backbone)
+    card = asdict(retriever.card())
+    return {
+        **_facts(cell, seconds, backbone),
+        "chosen": {key: card[key] for key in ("method", "settings", "training", "sessions")},
+        **{split: measured_stream(retriever, stream(cell.data), split) for split in ("validation", "test")},
+    }
+
+
+def _facts(cell: Cell, seconds: float, backbone: Backbone) -> Record:
+    return {
+        **asdict(cell),
+        "what": _plain(_row(cell)),
+        "seconds": round(seconds, 1),
+        "threads": os.environ.get("OMP_NUM_THREADS", "all"),
+        "backbone_digest": backbone.digest,
+    }
+
+
+def _interplay(command: str, cell: Cell, words: Sequence[str], out: Path) -> None:
+    """What a user types, in a process of its own.
+
+    Raises:
+        InterplayError: it fails.
+    """
+    typed = [command, "--data", str(folder(cell.data)), "--out", str(out), "--seed", str(cell.seed), *words]
+    start = "import sys; from interplay.cli import main; sys.exit(main())"
+    done = subprocess.run([sys.executable, "-c", start, *typed], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise InterplayError(f"interplay {' '.join(typed)} failed: {done.stderr.strip()[-300:]}")
+
+
+def _training(cell: Cell, row: Row, backbone: Backbone) -> TrainSettings:
+    """A row's training, in silence, with the prefix cache where it is of use: it changes no result."""
+    method = choose(row.method).build(backbone.shape, {})
+    cached = any(method.first_layer(side) > 0 for side in SIDES)
+    return TrainSettings(
+        **{**row.training, "seed": cell.seed, "progress": False, "loggers": (), "cache_prefix": cached}
+    )
+
+
+def _row(cell: Cell) -> Row:
+    return (STREAM_ROWS if cell.data in streams() else ROWS)[cell.row]
+
+
+def _plain(row: Row) -> Record:
+    """As JSON holds it."""
+    return asdict(row) | {"command": None if row.command is None else list(row.command)}
+
+
+def _pictures(name: str) -> int:
+    return len(list((folder(name) / "pictures").iterdir()))
+
+
+@cache
+def _backbone() -> Backbone:
+    return load_backbone("tiny")
