@@ -9,7 +9,7 @@ from jaxtyping import TypeCheckError
 from interplay.methods.registry import choices, choose
 from interplay.parts.similarity import similarity
 from tests.contract.rules import BITWISE, RULES, Rule
-from tests.contract.world import Subject, towers
+from tests.contract.world import Subject, starting_frozen, towers
 
 CASES = [
     pytest.param(rule, marks=pytest.mark.bitwise if rule in BITWISE else (), id=rule.__name__)
@@ -17,10 +17,13 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("name", sorted(choices()))
+SUBJECTS = {name: choose(name) for name in sorted(choices())} | starting_frozen()
+
+
+@pytest.mark.parametrize("name", SUBJECTS)
 @pytest.mark.parametrize("rule", CASES)
 def test_every_method_keeps_every_rule(rule: Rule, name: str) -> None:
-    rule(Subject(choose(name), towers()))
+    rule(Subject(SUBJECTS[name], towers()))
 
 
 def test_shapes_in_signatures_are_checked_here() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -14,6 +14,7 @@ from interplay.methods.coop import Coop
 from interplay.methods.dcp import Dcp
 from interplay.methods.dual_prompt import DualPrompt
 from interplay.methods.epic import Epic
+from interplay.methods.late_fusion import LateFusion
 from interplay.methods.lora import Lora
 from interplay.methods.lpi import Lpi
 from interplay.methods.maple import Maple
@@ -43,28 +44,35 @@ class Mutant:
         rule: that it breaks.
         of: the sound method or variant that it is made from.
         says: what the rule has to say of it, a regular expression.
+        settings: in which form of the sound one.
     """
 
     method: type[Method]
     rule: rules.Rule
     of: str
     says: str
+    settings: Mapping[str, Any]
+
+    @property
+    def sound(self) -> MethodChoice:
+        """The sound method in that form."""
+        sound = choose(self.of)
+        return replace(sound, preset={**sound.preset, **self.settings})
 
     @property
     def choice(self) -> MethodChoice:
         """The broken method under the settings of the sound one."""
-        sound = choose(self.of)
-        return MethodChoice(sound.name, self.method, sound.preset)
+        return replace(self.sound, method=self.method)
 
 
 MUTANTS: list[Mutant] = []
 
 
-def breaks(rule: rules.Rule, of: str, says: str) -> Callable[[type[Method]], type[Method]]:
+def breaks(rule: rules.Rule, of: str, says: str, **settings: Any) -> Callable[[type[Method]], type[Method]]:
     """Enter a broken method as a `Mutant`."""
 
     def enter(method: type[Method]) -> type[Method]:
-        MUTANTS.append(Mutant(method, rule, of, says))
+        MUTANTS.append(Mutant(method, rule, of, says, settings))
         return method
 
     return enter
@@ -222,6 +230,49 @@ class PClipThatWearsTheTowerDown(PClip):
         with torch.no_grad():
             next(tower.parameters()).mul_(1.01)
         return super().embed(side, tower, inputs, route)
+
+
+# Starts that are not what they are called.
+
+FROM_FROZEN = rules.a_frozen_start_is_the_frozen_model_and_can_be_left
+
+
+@breaks(FROM_FROZEN, "p_clip", "does not start as the frozen model", start="frozen")
+class PClipWithALayerWithoutAGate(PClip):
+    """P-CLIP that leaves the gate of its last text layer open."""
+
+    def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
+        """The last one without its gate."""
+        if (side, i) == ("text", tower.shape.depth - 1):
+            assert self.text_prompts is not None
+            return tower.layer(i, tower.put(tokens, self.text_prompts[i]))
+        return super().layer(side, i, tower, tokens)
+
+
+@breaks(FROM_FROZEN, "coop", "does not start as the frozen model", start="frozen")
+class CoopThatMovesTheWords(Coop):
+    """CoOp whose context takes the words' positions, behind closed gates."""
+
+    def embed(self, side: Side, tower: Tower, inputs: Tensor, route: Tensor | None) -> Tokens:
+        """With positions."""
+        return tower.embed(inputs, context=self.prompts) if side == "text" else tower.embed(inputs)
+
+
+@breaks(FROM_FROZEN, "mitp", "no gradient reaches", start="frozen")
+class MitpWhoseGatesCannotOpen(Mitp):
+    """MITP whose gates are let through as the square of what they are: flat where they start."""
+
+    def __init__(self, shape: Shape, settings: Any) -> None:
+        super().__init__(shape, settings)
+        assert self.gates is not None
+        self.gates.register_forward_hook(lambda module, asked, opened: opened**2)
+
+
+@breaks(FROM_FROZEN, "late_fusion", "unsaid")
+class LateFusionThatDoesNotSayWhereItStarts(LateFusion):
+    """Late fusion, which starts at the frozen vectors, without the trait."""
+
+    traits = replace(LateFusion.traits, starts_frozen=False)
 
 
 # Batch mates, padding, chance, state.
@@ -438,6 +489,7 @@ class UndocumentedSettings(MethodSettings):
     length: int = 2
     depth: int = 3
     sides: str = "both"
+    start: str = "paper"
 
     @property
     def prompted(self) -> tuple[Side, ...]:

@@ -39,20 +39,50 @@ def training_changes_its_own_parameters_alone_and_all_of_them(subject: Subject) 
     Where a ReLU silences a map from one start, others are tried.
     """
     before = copy.deepcopy(subject.backbone.state_dict())
-    dead: set[str] | None = None
-    for seed in STARTS:
-        largest = trained(subject.classifier(seed).train(), subject)
-        silent = {key for key, value in largest.items() if value == 0}
-        dead = silent if dead is None else dead & silent
-        if not dead:
-            break
-    assert not dead, f"no gradient reaches {sorted(dead or ())}"
+    _every_parameter_gets_a_gradient(subject, [subject.method(seed) for seed in STARTS])
     thawed = [key for key, parameter in subject.backbone.named_parameters() if parameter.grad is not None]
     assert not thawed, f"a gradient reaches the frozen {thawed}"
     changed = [
         key for key, value in subject.backbone.state_dict().items() if not torch.equal(before[key], value)
     ]
     assert not changed, f"training changes the frozen {changed}"
+
+
+def a_frozen_start_is_the_frozen_model_and_can_be_left(subject: Subject) -> None:
+    """A fresh method that says so gives the frozen vectors, but for their lengths; another one does not.
+
+    From that start too every parameter has a gradient within a few steps, and the vectors change.
+    """
+    fresh = [subject.fresh(seed) for seed in STARTS]
+    bare = _sides(subject, None)
+    for method in fresh:
+        alike = all(_same_direction(*two) for two in zip(_sides(subject, method), bare, strict=True))
+        assert alike == method.traits.starts_frozen, (
+            "it does not start as the frozen model" if not alike else "it starts as the frozen model, unsaid"
+        )
+        if not alike or not list(method.parameters()):
+            return
+    _every_parameter_gets_a_gradient(subject, fresh)
+    changed = zip(_sides(subject, fresh[0]), bare, strict=True)
+    assert not all(_same_direction(*two) for two in changed), "training changes no vector"
+
+
+def _same_direction(own: Tensor, bare: Tensor) -> bool:
+    """Whether vectors are the same to 1e-6 when their lengths are 1."""
+    first, second = (nn.functional.normalize(vectors, dim=-1) for vectors in (own, bare))
+    return torch.allclose(first, second, atol=1e-6, rtol=0)
+
+
+def _every_parameter_gets_a_gradient(subject: Subject, starts: list[Method]) -> None:
+    """Within a few steps from one of the starts at least: a ReLU may silence a map from some."""
+    dead: set[str] | None = None
+    for method in starts:
+        largest = trained(subject.headed(method).train(), subject)
+        silent = {key for key, value in largest.items() if value == 0}
+        dead = silent if dead is None else dead & silent
+        if not dead:
+            break
+    assert not dead, f"no gradient reaches {sorted(dead or ())}"
 
 
 def every_parameter_and_every_prompt_acts(subject: Subject) -> None:
@@ -337,6 +367,7 @@ BITWISE: tuple[Rule, ...] = (
 """Rules that promise equality bit for bit."""
 RULES: tuple[Rule, ...] = (
     training_changes_its_own_parameters_alone_and_all_of_them,
+    a_frozen_start_is_the_frozen_model_and_can_be_left,
     every_parameter_and_every_prompt_acts,
     a_prediction_does_not_depend_on_batch_mates_or_padding,
     it_works_on_unequal_towers_and_single_samples,

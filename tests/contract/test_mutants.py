@@ -17,7 +17,7 @@ from tests.contract.world import Subject, towers
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=[mutant.method.__name__ for mutant in MUTANTS])
 def test_a_broken_method_turns_its_rule_red(mutant: Mutant) -> None:
-    mutant.rule(Subject(choose(mutant.of), towers()))
+    mutant.rule(Subject(mutant.sound, towers()))
     with pytest.raises((AssertionError, IndexError, ValueError), match=mutant.says):
         mutant.rule(Subject(mutant.choice, copy.deepcopy(towers())))
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import asdict, dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields, replace
 
 import torch
 from torch import Tensor
 
 from interplay.classification.model import PairClassifier
 from interplay.encoding.trainable import PairBatch, keys_of
+from interplay.errors import InterplayError
 from interplay.methods.base import Method
-from interplay.methods.registry import MethodChoice
+from interplay.methods.registry import MethodChoice, choices, choose
 from interplay.methods.solvers import Probe
 from interplay.parts.heads import Head, HeadSettings
 from interplay.towers.backbone import Backbone, from_clip
@@ -59,6 +61,13 @@ class Subject:
             preset["layers"] = (2,)
         return {**self.choice.method.tiny(), **preset}
 
+    def fresh(self, seed: int = 3) -> Method:
+        """The method as it starts."""
+        torch.manual_seed(seed)
+        method = self.choice.build(self.backbone.shape, self.settings)
+        method.start_from(self.backbone)
+        return method.eval()
+
     def method(self, seed: int = 3) -> Method:
         """The method, its prompts large enough to be seen, and away from where it starts: that may be at nothing."""
         torch.manual_seed(seed)
@@ -73,7 +82,10 @@ class Subject:
 
     def classifier(self, seed: int = 3) -> PairClassifier:
         """The method under a head with random weights."""
-        method = self.method(seed)
+        return self.headed(self.method(seed))
+
+    def headed(self, method: Method) -> PairClassifier:
+        """A method under a head with random weights."""
         pair, solver = HeadSettings(kind="pair"), method.traits.solver
         chosen = (
             HeadSettings(**solver.head(asdict(pair), method.settings)) if isinstance(solver, Probe) else pair
@@ -100,6 +112,19 @@ class Subject:
         assert isinstance(batch.images, Tensor)
         assert isinstance(batch.texts, Tensor)
         return encode_pair(self.backbone, batch.images, batch.texts, method, routes=routes)
+
+
+def starting_frozen() -> dict[str, MethodChoice]:
+    """Every method and variant that has a gated form, in that form, under names of their own."""
+    found = {}
+    for name in choices():
+        sound = choose(name)
+        if "start" in {field.name for field in fields(sound.method.Settings)}:
+            gated = replace(sound, preset={**sound.preset, "start": "frozen"})
+            with suppress(InterplayError):  # as released: refused, which tests of the methods look at
+                gated.settings()
+                found[f"{name}-gated"] = gated
+    return found
 
 
 def trained(model: PairClassifier, subject: Subject, steps: int = 3) -> dict[str, float]:

@@ -59,7 +59,7 @@ class CmaClip(Method):
     """
 
     Settings = CmaClipSettings
-    traits = Traits(coupling="pair", fuses_vectors=True, reads_rows=True)
+    traits = Traits(coupling="pair", fuses_vectors=True, reads_rows=True, starts_frozen=True)
 
     def __init__(self, shape: Shape, settings: CmaClipSettings) -> None:
         super().__init__(shape, settings)

@@ -15,6 +15,7 @@ from interplay.methods.sessions import ImageKeys
 from interplay.methods.settings import MethodSettings
 from interplay.methods.traits import Traits
 from interplay.parts.context import start_from_words
+from interplay.parts.gates import Beginning, every_layer, gate_count, gated, gates_of
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import Shape, Side, Tokens, Tower
 
@@ -27,11 +28,14 @@ class CocoopSettings(MethodSettings):
         length: context tokens M.
         init: words that the context starts from: the embeddings of their first M tokens. Empty: N(0, 0.02²).
         reduction: the meta-net is so many times narrower inside than the joint space.
+        start: `paper`, or `frozen`: behind gates that start closed, exactly as the frozen model (`Gates`); the context
+            takes no positions then.
     """
 
     length: int = 4
     init: str = "a photo of a"
     reduction: int = 16
+    start: Beginning = "paper"
 
     def __post_init__(self) -> None:
         if min(self.length, self.reduction) < 1:
@@ -60,13 +64,15 @@ class Cocoop(Method):
 
     def __init__(self, shape: Shape, settings: CocoopSettings) -> None:
         super().__init__(shape, settings)
-        self.traits = replace(self.traits, reserve=settings.length)
+        self.frozen = frozen = settings.start == "frozen"
+        self.traits = replace(self.traits, reserve=0 if frozen else settings.length, starts_frozen=frozen)
         self.sessions = ImageKeys(self.name)
         hidden = _hidden(shape.joint, settings.reduction)
         self.prompts = nn.Parameter(torch.randn(settings.length, shape.text.width) * 0.02)
         self.meta_net = nn.Sequential(
             nn.Linear(shape.joint, hidden), nn.ReLU(), nn.Linear(hidden, shape.text.width)
         )
+        self.gates = gates_of(settings.start, shape, every_layer(shape, ("text",)))
 
     def start_from(self, backbone: Backbone) -> None:
         """The words that every image's context starts from (`start_from_words`, which may raise)."""
@@ -85,7 +91,14 @@ class Cocoop(Method):
                 "CoCoOp's context depends on the image: give the walk the images' keys as routes"
             )
         shift: Tensor = self.meta_net(route.to(self.prompts.dtype))
-        return tower.embed(inputs, context=self.prompts + shift[:, None])
+        context = self.prompts + shift[:, None]
+        return (
+            tower.put(tower.embed(inputs), context) if self.frozen else tower.embed(inputs, context=context)
+        )
+
+    def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
+        """The layer behind its gate."""
+        return tower.layer(i, gated(self.gates, side, i, tokens))
 
     @classmethod
     def tiny(cls) -> Mapping[str, Any]:
@@ -94,6 +107,7 @@ class Cocoop(Method):
 
     @classmethod
     def parameter_count(cls, shape: Shape, settings: CocoopSettings) -> int:
-        """M·d_l + h·(joint + 1) + d_l·(h + 1), h = joint // reduction."""
+        """M·d_l + h·(joint + 1) + d_l·(h + 1), h = joint // reduction, and the gates of all text layers."""
         hidden, width = _hidden(shape.joint, settings.reduction), shape.text.width
-        return settings.length * width + hidden * (shape.joint + 1) + width * (hidden + 1)
+        gates = gate_count(settings.start, shape, every_layer(shape, ("text",)))
+        return settings.length * width + hidden * (shape.joint + 1) + width * (hidden + 1) + gates

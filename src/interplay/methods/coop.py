@@ -13,6 +13,7 @@ from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.methods.settings import MethodSettings
 from interplay.parts.context import start_from_words
+from interplay.parts.gates import Beginning, every_layer, gate_count, gated, gates_of
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import Shape, Side, Tokens, Tower
 
@@ -27,15 +28,22 @@ class CoopSettings(MethodSettings):
             tokens in front of them, the others behind; `front`: in front of the context.
         init: words that the context starts from, as "a photo of a" with length = 4: the embeddings of their first M
             tokens. Empty: N(0, 0.02²).
+        start: `paper`, or `frozen`: behind gates that start closed, exactly as the frozen model (`Gates`); the context
+            takes no positions then, and stands in front of the words.
     """
 
     length: int = 16
     position: Literal["end", "middle", "front"] = "end"
     init: str = ""
+    start: Beginning = "paper"
 
     def __post_init__(self) -> None:
         if self.length < 1:
             raise InterplayError("CoOp needs length >= 1.")
+        if self.start == "frozen" and self.position != "end":
+            raise InterplayError(
+                "CoOp's context behind words moves their end token: with start = frozen set position = end."
+            )
 
 
 class Coop(Method):
@@ -57,9 +65,11 @@ class Coop(Method):
 
     def __init__(self, shape: Shape, settings: CoopSettings) -> None:
         super().__init__(shape, settings)
-        self.traits = replace(self.traits, reserve=settings.length)
+        self.frozen = frozen = settings.start == "frozen"
+        self.traits = replace(self.traits, reserve=0 if frozen else settings.length, starts_frozen=frozen)
         self.split = {"end": None, "middle": settings.length // 2, "front": 0}[settings.position]
         self.prompts = nn.Parameter(torch.randn(settings.length, shape.text.width) * 0.02)
+        self.gates = gates_of(settings.start, shape, every_layer(shape, ("text",)))
 
     def start_from(self, backbone: Backbone) -> None:
         """The words that the context starts from.
@@ -77,7 +87,13 @@ class Coop(Method):
         """A text with the context among its words."""
         if side == "image":
             return tower.embed(inputs)
+        if self.frozen:
+            return tower.put(tower.embed(inputs), self.prompts)
         return tower.embed(inputs, context=self.prompts, split=self.split)
+
+    def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
+        """The layer behind its gate."""
+        return tower.layer(i, gated(self.gates, side, i, tokens))
 
     @classmethod
     def tiny(cls) -> Mapping[str, Any]:
@@ -86,5 +102,6 @@ class Coop(Method):
 
     @classmethod
     def parameter_count(cls, shape: Shape, settings: CoopSettings) -> int:
-        """M·d_l."""
-        return settings.length * shape.text.width
+        """M·d_l, and the gates of all text layers."""
+        gates = gate_count(settings.start, shape, every_layer(shape, ("text",)))
+        return settings.length * shape.text.width + gates

@@ -13,6 +13,7 @@ from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.methods.sessions import sessions_of
 from interplay.methods.settings import MethodSettings
+from interplay.parts.gates import Beginning, every_layer, gate_count, gates_of
 from interplay.parts.prompt_bank import PromptBank, Sessions
 from interplay.parts.task_keys import Distance
 from interplay.ranges import Choice, Ranges, Whole
@@ -33,6 +34,7 @@ class DcpSettings(MethodSettings):
         heads: attention heads of the exchange; both widths must be multiples of it.
         sessions: `own`: a set for each session; `shared`: one set trained on and on.
         centres, distance: of the keys that tell a sample's session (`TaskKeys`).
+        start: `paper`, or `frozen`: behind gates that start closed, exactly as the frozen model (`Gates`).
     """
 
     depth: int = 9
@@ -42,6 +44,7 @@ class DcpSettings(MethodSettings):
     sessions: Sessions = "own"
     centres: int = 5
     distance: Distance = "l1"
+    start: Beginning = "paper"
 
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"dcp-sequential": {"sessions": "shared"}}
     ranges: ClassVar[Ranges] = {
@@ -53,6 +56,10 @@ class DcpSettings(MethodSettings):
     def __post_init__(self) -> None:
         if min(self.depth, self.length, self.heads, self.centres) < 1:
             raise InterplayError("DCP needs depth, length, heads and centres >= 1.")
+        if self.exchange == "released" and self.start == "frozen":
+            raise InterplayError(
+                "DCP as released moves the words of a text: with start = frozen set exchange = first."
+            )
 
 
 class PromptAttention(nn.Module):
@@ -97,6 +104,7 @@ class AttendingPrompts(nn.Module):
         self.text = nn.Parameter(torch.randn(settings.length, text) * 0.02)
         self.to_image = PromptAttention(image, text, _heads(shape, "image", settings))
         self.to_text = PromptAttention(text, image, _heads(shape, "text", settings))
+        self.gates = gates_of(settings.start, shape, every_layer(shape))
 
     def forward(self, side: Side) -> Tensor:
         """The prompts of a side, (layers, length, width); both streams run side by side."""
@@ -130,7 +138,11 @@ class Dcp(Method):
             raise InterplayError(
                 f"DCP: {settings.heads} heads do not divide the widths {shape.image.width} and {shape.text.width}."
             )
-        self.traits = replace(self.traits, reserve=settings.length if released else 0)
+        self.traits = replace(
+            self.traits,
+            reserve=settings.length if released else 0,
+            starts_frozen=settings.start == "frozen",
+        )
         self.depth = depth = min(settings.depth + released, shape.image.depth, shape.text.depth)
         self.bank = PromptBank(
             lambda _: AttendingPrompts(shape, settings, depth), settings.centres, settings.distance
@@ -149,7 +161,7 @@ class Dcp(Method):
         """The stream's prompts overwrite the slots in front of every prompted layer; it runs once, before the first."""
         if self.released <= i < self.depth:
             tokens = self.bank.place(side, i, tower, tokens, self.settings.length)
-        return tower.layer(i, tokens)
+        return tower.layer(i, self.bank.gated(side, i, tokens))
 
     @classmethod
     def tiny(cls) -> Mapping[str, Any]:
@@ -158,12 +170,13 @@ class Dcp(Method):
 
     @classmethod
     def parameter_count(cls, shape: Shape, settings: DcpSettings) -> int:
-        """L·(d_v + d_l) and both exchanges, a session."""
+        """L·(d_v + d_l) and both exchanges, a session, and the gates of all layers."""
         image, text = shape.image.width, shape.text.width
         exchanges = PromptAttention.parameter_count(image, text) + PromptAttention.parameter_count(
             text, image
         )
-        return settings.length * (image + text) + exchanges
+        gates = gate_count(settings.start, shape, every_layer(shape))
+        return settings.length * (image + text) + exchanges + gates
 
 
 def _heads(shape: Shape, side: Side, settings: DcpSettings) -> int:

@@ -15,6 +15,7 @@ from interplay.methods.base import Method
 from interplay.methods.sessions import LearnedKeys
 from interplay.methods.settings import MethodSettings
 from interplay.methods.traits import Traits
+from interplay.parts.gates import Beginning, GatedLayers, gate_count, gated, gates_of
 from interplay.parts.prompt_bank import PromptBank
 from interplay.ranges import Choice, Ranges, Real, Whole
 from interplay.towers.tokens import Shape, Side, Tokens, Tower
@@ -31,6 +32,7 @@ class DualPromptSettings(MethodSettings):
         length: prefix tokens of keys, and as many of values.
         sides: `image` (the method), or `both` towers.
         pull: λ, how strongly a session's keys are drawn to the keys of its samples.
+        start: `paper`, or `frozen`: behind gates that start closed, exactly as the frozen model (`Gates`).
     """
 
     general_layers: tuple[int, ...] = (1, 2)
@@ -38,6 +40,7 @@ class DualPromptSettings(MethodSettings):
     length: int = 5
     sides: Literal["image", "both"] = "image"
     pull: float = 1.0
+    start: Beginning = "paper"
 
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"dual-prompt-both": {"sides": "both"}}
     ranges: ClassVar[Ranges] = {
@@ -65,8 +68,9 @@ class Expert(nn.Module):
         self.text: nn.Parameter | None = None
         if settings.sides == "both":
             self.text = nn.Parameter(torch.rand(layers, length, shape.text.width) * 2 - 1)
-        sides = ("image",) if settings.sides == "image" else ("image", "text")
+        sides = _prompted(settings)
         self.keys = nn.ParameterDict({side: nn.Parameter(torch.rand(shape.joint) * 2 - 1) for side in sides})
+        self.gates = gates_of(settings.start, shape, _at(settings.expert_layers, sides))
 
     def forward(self, side: Side) -> Tensor:
         """(layers, 2·length, width): first the keys' prefix, then the values'."""
@@ -96,7 +100,8 @@ class DualPrompt(Method):
 
     def __init__(self, shape: Shape, settings: DualPromptSettings) -> None:
         super().__init__(shape, settings)
-        self.prompted: tuple[Side, ...] = ("image",) if settings.sides == "image" else ("image", "text")
+        self.prompted = _prompted(settings)
+        self.traits = replace(self.traits, starts_frozen=settings.start == "frozen")
         deepest = max((*settings.general_layers, *settings.expert_layers))
         for side in self.prompted:
             if deepest > shape.side(side).depth:
@@ -110,6 +115,7 @@ class DualPrompt(Method):
                 for side in self.prompted
             }
         )
+        self.gates = gates_of(settings.start, shape, _at(settings.general_layers, self.prompted))
         self.bank = PromptBank(lambda _: Expert(shape, settings), centres=1)
         self.sessions = LearnedKeys(self.name, self.bank, self.prompted)
 
@@ -132,7 +138,7 @@ class DualPrompt(Method):
         if whole is not None:
             keys, values = whole[..., : s.length, :], whole[..., s.length :, :]
             tokens = replace(tokens, prefix=(keys, values))
-        return tower.layer(i, tokens)
+        return tower.layer(i, gated(self.gates, side, i, self.bank.gated(side, i, tokens)))
 
     def objective(self, base: Tensor, keys: Keys | None) -> Tensor:
         """base + λ·mean(1 − cos(session key, queries)), summed over the prompted sides."""
@@ -150,7 +156,20 @@ class DualPrompt(Method):
 
     @classmethod
     def parameter_count(cls, shape: Shape, settings: DualPromptSettings) -> int:
-        """2·L·(general + expert layers)·width and a session key for each side; the general part only once."""
-        layers = len(settings.general_layers) + len(settings.expert_layers)
-        sides: tuple[Side, ...] = ("image",) if settings.sides == "image" else ("image", "text")
-        return sum(2 * settings.length * layers * shape.side(side).width + shape.joint for side in sides)
+        """2·L·(general + expert layers)·width, a session key and gates for each side; the general part only once."""
+        both = (*settings.general_layers, *settings.expert_layers)
+        sides = _prompted(settings)
+        prompts = sum(
+            2 * settings.length * len(both) * shape.side(side).width + shape.joint for side in sides
+        )
+        return prompts + gate_count(settings.start, shape, _at(both, sides))
+
+
+def _prompted(settings: DualPromptSettings) -> tuple[Side, ...]:
+    """The sides with prefixes."""
+    return ("image",) if settings.sides == "image" else ("image", "text")
+
+
+def _at(layers: tuple[int, ...], sides: tuple[Side, ...]) -> GatedLayers:
+    """Layers that are counted from 1, on each side."""
+    return {side: [number - 1 for number in layers] for side in sides}

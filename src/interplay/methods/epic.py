@@ -17,6 +17,7 @@ from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.methods.settings import MethodSettings
 from interplay.methods.traits import Traits
+from interplay.parts.gates import Beginning, gate_count, gates_of
 from interplay.parts.memory_hub import activation, apply_weights, keep_norm
 from interplay.parts.perceptron import perceptron, perceptron_count
 from interplay.parts.similarity import SimilarityShape, SimilarityType, one_is_certain
@@ -41,6 +42,7 @@ class EpicSettings(MethodSettings):
             it, where the abstract says "about 1 %": 1,189 gives 1.00 %; 554 gives the 2.0 M (0.47 %) that MITP's paper
             calls about 1 % too. What EPIC's authors counted is not known.
         carry: whether the last exchange still makes prompts for the layer behind it.
+        start: `paper`, or `frozen`: behind gates that start closed, exactly as the frozen model (`Gates`).
     """
 
     layers: tuple[int, ...] = (7, 8, 9)
@@ -52,6 +54,7 @@ class EpicSettings(MethodSettings):
     align: Align = "index"
     hidden: int = 168
     carry: bool = True
+    start: Beginning = "paper"
 
     ranges = TEMPORAL_RANGES
 
@@ -77,7 +80,7 @@ class Epic(Method):
 
     def __init__(self, shape: Shape, settings: EpicSettings) -> None:
         super().__init__(shape, settings)
-        self.traits = replace(self.traits, order=settings.align)
+        self.traits = replace(self.traits, order=settings.align, starts_frozen=settings.start == "frozen")
         self.schedule = Schedule(shape, settings.layers, settings.align, carry=settings.carry)
         if not self.schedule.exchanges:
             raise InterplayError(
@@ -89,6 +92,7 @@ class Epic(Method):
         self.text_prompts = nn.Parameter(torch.randn(settings.length, text) * 0.02)
         self.text_to_image = perceptron(text, settings.hidden, image)
         self.image_to_text = perceptron(image, settings.hidden, text)
+        self.gates = gates_of(settings.start, shape, self.schedule.layers)
 
     def first_layer(self, side: Side) -> int:
         """The first layer whose prompts are exchanged."""
@@ -111,7 +115,8 @@ class Epic(Method):
 
     def pair_layer(self, step: Step, backbone: Backbone, pair: Pair) -> Pair:
         """Prompts enter and leave by the schedule."""
-        return self.schedule.take(step, backbone, pair, self._given, self._exchange, self.settings.visibility)
+        visibility = self.settings.visibility
+        return self.schedule.take(step, backbone, pair, self._given, self._exchange, visibility, self.gates)
 
     @classmethod
     def tiny(cls) -> Mapping[str, Any]:
@@ -120,7 +125,8 @@ class Epic(Method):
 
     @classmethod
     def parameter_count(cls, shape: Shape, settings: EpicSettings) -> int:
-        """L·(d_t + d_v) and two perceptrons."""
+        """L·(d_t + d_v), two perceptrons, and the gates."""
         image, text = shape.image.width, shape.text.width
+        schedule = Schedule(shape, settings.layers, settings.align, carry=settings.carry)
         both = perceptron_count(text, settings.hidden, image) + perceptron_count(image, settings.hidden, text)
-        return settings.length * (image + text) + both
+        return settings.length * (image + text) + both + gate_count(settings.start, shape, schedule.layers)

@@ -43,7 +43,7 @@ class Full(Method):
     def __init__(self, shape: Shape, settings: FullSettings) -> None:
         super().__init__(shape, settings)
         self.towers = OwnTowers(shape, settings.tuned)
-        self.traits = replace(self.traits, own_embedding="text" in settings.tuned)
+        self.traits = replace(self.traits, own_embedding="text" in settings.tuned, starts_frozen=True)
 
     def start_from(self, backbone: Backbone) -> None:
         """The backbone's weights."""

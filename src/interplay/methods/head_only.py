@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from interplay.methods.base import Method
+from interplay.methods.traits import Traits
 
 
 class HeadOnly(Method):
@@ -11,3 +12,5 @@ class HeadOnly(Method):
     No paper's. What a method adds to a head is its row minus this one: same head, same start, same schedule. A head
     that trains nothing (`class_text` with one label a row) leaves nothing to train.
     """
+
+    traits = Traits(starts_frozen=True)

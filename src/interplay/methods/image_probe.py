@@ -10,4 +10,4 @@ from interplay.methods.traits import Traits
 class ImageProbe(Method):
     """Sees only the picture: what a task gives away without its text."""
 
-    traits = Traits(solver=Probe("image"))
+    traits = Traits(solver=Probe("image"), starts_frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -15,6 +15,7 @@ from interplay.methods.base import Method
 from interplay.methods.sessions import Pool
 from interplay.methods.settings import MethodSettings
 from interplay.methods.traits import Traits
+from interplay.parts.gates import Beginning, every_layer, gate_count, gated, gates_of
 from interplay.ranges import Ranges, Real, Whole
 from interplay.towers.tokens import Shape, Side, Tokens, Tower
 from interplay.towers.walk import Keys
@@ -29,12 +30,14 @@ class L2pSettings(MethodSettings):
         length: tokens L_p of a prompt.
         picked: prompts N that an image takes, the nearest ones.
         pull: λ, how strongly the picked prompts' keys are drawn to the images' keys.
+        start: `paper`, or `frozen`: behind gates that start closed, exactly as the frozen model (`Gates`).
     """
 
     pool: int = 10
     length: int = 5
     picked: int = 5
     pull: float = 0.1
+    start: Beginning = "paper"
 
     ranges: ClassVar[Ranges] = {
         "pool": Whole(2, 20),
@@ -73,6 +76,8 @@ class L2p(Method):
         self.pool = nn.Parameter(torch.rand(settings.pool, settings.length, shape.image.width) * 2 - 1)
         self.pool_keys = nn.Parameter(torch.rand(settings.pool, shape.joint) * 2 - 1)
         self.sessions = Pool(self.name, self, "pool_keys", settings.picked)
+        self.gates = gates_of(settings.start, shape, every_layer(shape, ("image",)))
+        self.traits = replace(self.traits, starts_frozen=settings.start == "frozen")
 
     def first_layer(self, side: Side) -> int:
         """Prompts enter with the image; the text tower is left alone."""
@@ -84,7 +89,7 @@ class L2p(Method):
             if tokens.route is None:
                 raise ValueError("L2P chooses prompts by keys: give the walk the routes of the images")
             tokens = tower.put(tokens, self.pool[tokens.route].flatten(1, 2))
-        return tower.layer(i, tokens)
+        return tower.layer(i, gated(self.gates, side, i, tokens))
 
     def objective(self, base: Tensor, keys: Keys | None) -> Tensor:
         """base − λ·Σ cos(picked keys, query), the mean over the batch."""
@@ -103,5 +108,6 @@ class L2p(Method):
 
     @classmethod
     def parameter_count(cls, shape: Shape, settings: L2pSettings) -> int:
-        """M·(L_p·d_v + joint)."""
-        return settings.pool * (settings.length * shape.image.width + shape.joint)
+        """M·(L_p·d_v + joint), and the gates of all image layers."""
+        pool = settings.pool * (settings.length * shape.image.width + shape.joint)
+        return pool + gate_count(settings.start, shape, every_layer(shape, ("image",)))

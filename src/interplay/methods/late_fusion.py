@@ -45,7 +45,7 @@ class LateFusion(Method):
     """
 
     Settings = LateFusionSettings
-    traits = Traits(coupling="pair", fuses_vectors=True)
+    traits = Traits(coupling="pair", fuses_vectors=True, starts_frozen=True)
 
     def __init__(self, shape: Shape, settings: LateFusionSettings) -> None:
         super().__init__(shape, settings)

@@ -34,4 +34,4 @@ class LinearProbe(Method):
     """The towers are left alone; the head is fitted by L2 logistic regression, its penalty chosen on validation."""
 
     Settings = LinearProbeSettings
-    traits = Traits(solver=Probe())
+    traits = Traits(solver=Probe(), starts_frozen=True)

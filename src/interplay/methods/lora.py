@@ -14,7 +14,7 @@ from interplay.methods.base import Method
 from interplay.methods.settings import MethodSettings
 from interplay.methods.traits import Traits
 from interplay.ranges import Choice, Ranges, Real, Whole
-from interplay.towers.clip import skeleton
+from interplay.towers.block import skeleton
 from interplay.towers.tokens import Shape, Side, Sides, Tokens, Tower, TowerShape, sides_of
 
 WIDTHS = {"qkv": (1, 3), "out": (1, 1)}
@@ -60,7 +60,7 @@ class Lora(Method):
     """
 
     Settings = LoraSettings
-    traits = Traits(reads_rows=True)
+    traits = Traits(reads_rows=True, starts_frozen=True)
     """The shortcut for the pooled row reads the frozen maps themselves, so an adapted tower does without it."""
 
     def __init__(self, shape: Shape, settings: LoraSettings) -> None:

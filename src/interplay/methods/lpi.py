@@ -19,6 +19,7 @@ from interplay.methods.base import Method
 from interplay.methods.sessions import sessions_of
 from interplay.methods.settings import MethodSettings
 from interplay.methods.traits import Traits
+from interplay.parts.gates import Beginning, every_layer, gate_count, gates_of
 from interplay.parts.low_rank import FullPrompts, LowRankMaps, LowRankPrompts
 from interplay.parts.prompt_alignment import (
     cross_task_alignment,
@@ -65,6 +66,7 @@ class LpiSettings(MethodSettings):
             words do; otherwise they stand between the positions and the caption keeps its own.
         sessions: `own`: a set of prompts a session; `shared`: one set, trained on and on (sequential fine-tuning).
         centres, distance: of the keys that tell a sample's session (`TaskKeys`).
+        start: `paper`, or `frozen`: behind gates that start closed, exactly as the frozen model (`Gates`).
     """
 
     depth: int = 9
@@ -87,6 +89,7 @@ class LpiSettings(MethodSettings):
     sessions: Sessions = "own"
     centres: int = 5
     distance: Distance = "l1"
+    start: Beginning = "paper"
 
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "lpi-m": {"fusion": "none"},
@@ -120,6 +123,10 @@ class LpiSettings(MethodSettings):
             raise InterplayError("LPI's temperatures must be above 0.")
         if len(self.weights) != 3:
             raise InterplayError("LPI's weights are three: of the base loss, HPA and CPA.")
+        if self.text_positions and self.start == "frozen":
+            raise InterplayError(
+                "LPI's text_positions move the words of a text: with start = frozen leave them out."
+            )
 
 
 class LpiPrompts(nn.Module):
@@ -147,6 +154,7 @@ class LpiPrompts(nn.Module):
             if s.decompose
             else FullPrompts(shape, depth, s.length)
         )
+        self.gates = gates_of(s.start, shape, every_layer(shape))
         if s.fusion == "none":
             return
         released = s.fusion_profile == "released"
@@ -224,6 +232,7 @@ class Lpi(Method):
         self.traits = Traits(
             coupling="pair" if settings.fusion == "pair" else "apart",
             reserve=settings.length if settings.text_positions else 0,
+            starts_frozen=settings.start == "frozen",
         )
         self.bank = PromptBank(
             lambda older: LpiPrompts(shape, settings, depth, older), settings.centres, settings.distance
@@ -272,7 +281,7 @@ class Lpi(Method):
         """Prompts are added in front of the first D layers."""
         if i < self.depth:
             tokens = self._prompted(side, i, tower, tokens)
-        return tower.layer(i, tokens)
+        return tower.layer(i, self.bank.gated(side, i, tokens))
 
     def pair_layer(self, step: Step, backbone: Backbone, pair: Pair) -> Pair:
         """With `fusion = pair`, the slots of true pairs are fused in front of layers 1 … D−1 (eq. 6)."""
@@ -281,11 +290,12 @@ class Lpi(Method):
         i, chosen = step.image, self._set_of(pair)
         image = self._prompted("image", i, backbone.image, pair.image)
         text = self._prompted("text", i, backbone.text, pair.text)
-        image_slots = chosen.fused("image", i, image.slots, text.slots)
-        text_slots = chosen.fused("text", i, text.slots, image.slots)
+        slots = image.slots
+        image = backbone.image.put(image, chosen.fused("image", i, slots, text.slots))
+        text = backbone.text.put(text, chosen.fused("text", i, text.slots, slots))
         return Pair(
-            backbone.image.layer(i, backbone.image.put(image, image_slots)),
-            backbone.text.layer(i, backbone.text.put(text, text_slots)),
+            backbone.image.layer(i, self.bank.gated("image", i, image)),
+            backbone.text.layer(i, self.bank.gated("text", i, text)),
         )
 
     def _set_of(self, pair: Pair) -> LpiPrompts:
@@ -344,7 +354,7 @@ class Lpi(Method):
 
     @classmethod
     def parameter_count(cls, shape: Shape, settings: LpiSettings) -> int:
-        """r·(D + 2·L + d_v + d_l) a session; with a fusion r'·(2·(D − 1) + 2·(d_v + d_l) + 2) more."""
+        """r·(D + 2·L + d_v + d_l) a session; with a fusion r'·(2·(D − 1) + 2·(d_v + d_l) + 2) more; and the gates."""
         s = settings
         depth = min(s.depth, shape.image.depth, shape.text.depth)
         image, text = shape.image.width, shape.text.width
@@ -352,6 +362,7 @@ class Lpi(Method):
             total = LowRankPrompts.parameter_count(shape, depth, s.length, s.rank)
         else:
             total = FullPrompts.parameter_count(shape, depth, s.length)
+        total += gate_count(s.start, shape, every_layer(shape))
         if s.fusion == "none":
             return total
         released = s.fusion_profile == "released"

@@ -14,6 +14,7 @@ from interplay.methods.base import Method
 from interplay.methods.sessions import sessions_of
 from interplay.methods.settings import MethodSettings
 from interplay.parts.context import start_from_words
+from interplay.parts.gates import Beginning, every_layer, gate_count, gates_of
 from interplay.parts.prompt_bank import PromptBank, Sessions
 from interplay.parts.task_keys import Distance
 from interplay.ranges import Ranges, Whole
@@ -36,6 +37,7 @@ class MapleSettings(MethodSettings):
             of the tower's first norm, and P_0 starts at the words "a photo of a". It knows no sessions.
         sessions: `own`: a set for each session, as LPI compares with it; `shared`: one set trained on and on.
         centres, distance: of the keys that tell a sample's session (`TaskKeys`).
+        start: `paper`, or `frozen`: behind gates that start closed, exactly as the frozen model (`Gates`).
     """
 
     depth: int = 9
@@ -44,6 +46,7 @@ class MapleSettings(MethodSettings):
     sessions: Sessions = "own"
     centres: int = 5
     distance: Distance = "l1"
+    start: Beginning = "paper"
 
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "maple-sequential": {"sessions": "shared"},
@@ -58,21 +61,29 @@ class MapleSettings(MethodSettings):
             raise InterplayError(
                 "MaPLe as released knows no sessions: with profile = released set sessions = shared."
             )
+        if self.profile == "released" and self.start == "frozen":
+            raise InterplayError(
+                "MaPLe as released moves the words of a text: with start = frozen set profile = between."
+            )
 
 
 class CoupledPrompts(nn.Module):
     """The set of one session: free text prompts N(0, 0.02²), and one linear map a layer to the image side.
 
     Args:
+        start: as the settings'.
         alike: whether all maps but the first start from the same values, as released.
     """
 
-    def __init__(self, shape: Shape, depth: int, length: int, *, alike: bool = False) -> None:
+    def __init__(
+        self, shape: Shape, depth: int, length: int, start: Beginning, *, alike: bool = False
+    ) -> None:
         super().__init__()
         self.text = nn.Parameter(torch.randn(depth, length, shape.text.width) * 0.02)
         self.maps = nn.ModuleList(nn.Linear(shape.text.width, shape.image.width) for _ in range(depth))
         for later in self.maps[2:] if alike else ():
             later.load_state_dict(self.maps[1].state_dict())
+        self.gates = gates_of(start, shape, every_layer(shape))
 
     def forward(self, side: Side) -> Tensor:
         """The prompts of a side, (layers, length, width)."""
@@ -100,9 +111,13 @@ class Maple(Method):
         super().__init__(shape, settings)
         self.depth = depth = min(settings.depth, shape.image.depth, shape.text.depth)
         self.released = released = settings.profile == "released"
-        self.traits = replace(self.traits, reserve=settings.length if released else 0)
+        self.traits = replace(
+            self.traits,
+            reserve=settings.length if released else 0,
+            starts_frozen=settings.start == "frozen",
+        )
         self.bank = PromptBank(
-            lambda _: CoupledPrompts(shape, depth, settings.length, alike=released),
+            lambda _: CoupledPrompts(shape, depth, settings.length, settings.start, alike=released),
             settings.centres,
             settings.distance,
         )
@@ -125,7 +140,7 @@ class Maple(Method):
         """Fresh prompts in front of every prompted layer."""
         if self.released <= i < self.depth:  # the first ones are there already
             tokens = self.bank.place(side, i, tower, tokens, self.settings.length)
-        return tower.layer(i, tokens)
+        return tower.layer(i, self.bank.gated(side, i, tokens))
 
     @classmethod
     def tiny(cls) -> Mapping[str, Any]:
@@ -134,7 +149,8 @@ class Maple(Method):
 
     @classmethod
     def parameter_count(cls, shape: Shape, settings: MapleSettings) -> int:
-        """J·(L·d_l + (d_l + 1)·d_v) a session."""
+        """J·(L·d_l + (d_l + 1)·d_v) a session, and the gates of all layers."""
         depth = min(settings.depth, shape.image.depth, shape.text.depth)
         text, image = shape.text.width, shape.image.width
-        return depth * (settings.length * text + (text + 1) * image)
+        prompts = depth * (settings.length * text + (text + 1) * image)
+        return prompts + gate_count(settings.start, shape, every_layer(shape))

@@ -17,6 +17,7 @@ from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.methods.settings import MethodSettings
 from interplay.methods.traits import Traits
+from interplay.parts.gates import Beginning, gate_count, gates_of
 from interplay.parts.memory_hub import MemoryHub
 from interplay.parts.perceptron import perceptron, perceptron_count
 from interplay.parts.similarity import SimilarityShape, SimilarityType, one_is_certain
@@ -45,6 +46,7 @@ class MitpSettings(MethodSettings):
         align: (g) vision layer i beside text layer i, or at the same relative depth.
         hidden: (h) hidden width of the hub's perceptrons; 168 gives 2.0 M parameters on ViT-L/14.
         carry: whether the hub of the last interaction layer makes prompts for the layer behind it.
+        start: `paper`, or `frozen`: behind gates that start closed, exactly as the frozen model (`Gates`).
     """
 
     layers: tuple[int, ...] = (7, 8, 9)
@@ -58,6 +60,7 @@ class MitpSettings(MethodSettings):
     align: Align = "index"
     hidden: int = 168
     carry: bool = True
+    start: Beginning = "paper"
 
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "mitp-small": {"layers": (8,)},
@@ -99,7 +102,7 @@ class Mitp(Method):
 
     def __init__(self, shape: Shape, settings: MitpSettings) -> None:
         super().__init__(shape, settings)
-        self.traits = replace(self.traits, order=settings.align)
+        self.traits = replace(self.traits, order=settings.align, starts_frozen=settings.start == "frozen")
         exchanged = settings.interaction != "none"
         self.schedule = Schedule(shape, settings.layers, settings.align, carry=settings.carry and exchanged)
         if exchanged and not self.schedule.exchanges:
@@ -132,6 +135,7 @@ class Mitp(Method):
                 self.image_prompts = nn.Parameter(torch.randn(free, settings.length, image) * 0.02)
         if exchanged:
             self.first_image = nn.Linear(text, image)
+        self.gates = gates_of(settings.start, shape, self.schedule.layers)
 
     def first_layer(self, side: Side) -> int:
         """The first interaction layer."""
@@ -161,7 +165,9 @@ class Mitp(Method):
     def pair_layer(self, step: Step, backbone: Backbone, pair: Pair) -> Pair:
         """Prompts enter and leave by the schedule; between the steps the hub is at work."""
         exchange = None if self.settings.interaction == "none" else self._exchange
-        return self.schedule.take(step, backbone, pair, self._given, exchange, self.settings.visibility)
+        return self.schedule.take(
+            step, backbone, pair, self._given, exchange, self.settings.visibility, self.gates
+        )
 
     @classmethod
     def tiny(cls) -> Mapping[str, Any]:
@@ -170,11 +176,14 @@ class Mitp(Method):
 
     @classmethod
     def parameter_count(cls, shape: Shape, settings: MitpSettings) -> int:
-        """L·d_t + (d_t + 1)·d_v + the perceptrons; without exchange, layers·L·(d_t + d_v)."""
+        """L·d_t + (d_t + 1)·d_v + the perceptrons; without exchange, layers·L·(d_t + d_v); and the gates."""
         image, text = shape.image.width, shape.text.width
-        if settings.interaction == "none":
-            return len(settings.layers) * settings.length * (image + text)
-        shared = settings.length * text + (text + 1) * image
+        exchanged = settings.interaction != "none"
+        schedule = Schedule(shape, settings.layers, settings.align, carry=settings.carry and exchanged)
+        gates = gate_count(settings.start, shape, schedule.layers)
+        if not exchanged:
+            return len(settings.layers) * settings.length * (image + text) + gates
+        shared = settings.length * text + (text + 1) * image + gates
         if settings.interaction == "hub":
             return shared + MemoryHub.parameter_count(shape, settings.hidden)
         both = perceptron_count(text, settings.hidden, image) + perceptron_count(image, settings.hidden, text)

@@ -14,6 +14,7 @@ from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.methods.settings import MethodSettings
 from interplay.methods.traits import Traits
+from interplay.parts.gates import Beginning, every_layer, gate_count, gated, gates_of
 from interplay.parts.own_towers import OwnTowers
 from interplay.parts.temporal_prompts import Visibility
 from interplay.towers.backbone import Backbone
@@ -31,11 +32,14 @@ class MmbtSettings(MethodSettings):
             does in the end), or `none`, where the linear map and the segments alone are trained.
         visibility: `full`: image tokens see every token of the text, as in BERT. `causal`: the start token and one
             another's past alone.
+        start: `paper`, or `frozen`: the image tokens stand behind gates that start closed (`Gates`), and the text
+            segment starts at 0.
     """
 
     pictures: int = 3
     tune: Literal["text", "image", "both", "none"] = "text"
     visibility: Visibility = "full"
+    start: Beginning = "paper"
 
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"mmbt-frozen": {"tune": "none"}}
 
@@ -77,10 +81,17 @@ class Mmbt(Method):
             raise InterplayError(
                 f"MMBT cannot pool {self.grid} rows of patches to {settings.pictures} tokens: set pictures lower."
             )
-        self.traits = replace(self.traits, own_embedding="text" in settings.tuned)
+        self.traits = replace(
+            self.traits,
+            own_embedding="text" in settings.tuned,
+            starts_frozen=settings.start == "frozen",
+        )
         self.towers = OwnTowers(shape, settings.tuned)
         self.to_text = nn.Linear(shape.image.width, shape.text.width)
         self.segments = nn.Parameter(torch.randn(2, shape.text.width) * 0.02)
+        self.gates = gates_of(settings.start, shape, every_layer(shape, ("text",)))
+        if settings.start == "frozen":
+            nn.init.zeros_(self.segments[1])
 
     def start_from(self, backbone: Backbone) -> None:
         """The backbone's weights for the towers that are fine-tuned."""
@@ -97,7 +108,8 @@ class Mmbt(Method):
     def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
         """The own layer of a tower that is fine-tuned; of the last text layer the pooled row is enough."""
         last = side == "text" and i == self.shape.text.depth - 1
-        return self.towers.tower(side, tower).layer(i, replace(tokens, pooled_only=last))
+        tokens = gated(self.gates, side, i, replace(tokens, pooled_only=last))
+        return self.towers.tower(side, tower).layer(i, tokens)
 
     def vector(self, side: Side, tower: Tower, tokens: Tokens) -> Tensor:
         """The own last norm and projection of a tower that is fine-tuned."""
@@ -124,6 +136,7 @@ class Mmbt(Method):
 
     @classmethod
     def parameter_count(cls, shape: Shape, settings: MmbtSettings) -> int:
-        """(d_v + 1)·d_t + 2·d_t, and all of the towers that are fine-tuned."""
+        """(d_v + 1)·d_t + 2·d_t, the gates of all text layers, and all of the towers that are fine-tuned."""
         own = (shape.image.width + 3) * shape.text.width
+        own += gate_count(settings.start, shape, every_layer(shape, ("text",)))
         return own + OwnTowers.parameter_count(shape, settings.tuned)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -12,6 +12,7 @@ from torch import nn
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.methods.settings import MethodSettings
+from interplay.parts.gates import Beginning, every_layer, gate_count, gated, gates_of
 from interplay.ranges import Ranges, Whole
 from interplay.towers.tokens import Shape, Side, Sides, Tokens, Tower, TowerShape, sides_of
 
@@ -25,11 +26,13 @@ class PClipSettings(MethodSettings):
         depth: how many layers from the first are prompted; a shallower tower is prompted throughout. The paper
             does not say; 12 is the depth of CLIP's text towers.
         sides: which towers are prompted.
+        start: `paper`, or `frozen`: behind gates that start closed, exactly as the frozen model (`Gates`).
     """
 
     length: int = 6
     depth: int = 12
     sides: Sides = "both"
+    start: Beginning = "paper"
 
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"p-clip-vpt": {"sides": "image", "length": 8}}
     ranges: ClassVar[Ranges] = {"length": Whole(1, 16, log=True), "depth": Whole(1, 12)}
@@ -65,6 +68,8 @@ class PClip(Method):
             self.image_prompts = self._fresh(shape.image)
         if "text" in settings.prompted:
             self.text_prompts = self._fresh(shape.text)
+        self.gates = gates_of(settings.start, shape, every_layer(shape, settings.prompted))
+        self.traits = replace(self.traits, starts_frozen=settings.start == "frozen")
 
     def _fresh(self, tower: TowerShape) -> nn.Parameter:
         depth = min(self.settings.depth, tower.depth)
@@ -79,7 +84,7 @@ class PClip(Method):
         prompts = self.image_prompts if side == "image" else self.text_prompts
         if prompts is not None and i < len(prompts):
             tokens = tower.put(tokens, prompts[i])
-        return tower.layer(i, tokens)
+        return tower.layer(i, gated(self.gates, side, i, tokens))
 
     @classmethod
     def tiny(cls) -> Mapping[str, Any]:
@@ -88,6 +93,7 @@ class PClip(Method):
 
     @classmethod
     def parameter_count(cls, shape: Shape, settings: PClipSettings) -> int:
-        """length · Σ over prompted towers of min(depth, layers) · width."""
+        """length · Σ over prompted towers of min(depth, layers) · width, and the gates of all their layers."""
         sides = [shape.side(side) for side in settings.prompted]
-        return settings.length * sum(min(settings.depth, side.depth) * side.width for side in sides)
+        prompts = settings.length * sum(min(settings.depth, side.depth) * side.width for side in sides)
+        return prompts + gate_count(settings.start, shape, every_layer(shape, settings.prompted))

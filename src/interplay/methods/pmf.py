@@ -13,6 +13,7 @@ from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.methods.settings import MethodSettings
 from interplay.methods.traits import Traits
+from interplay.parts.gates import Beginning, GatedLayers, gate_count, gated, gates_of
 from interplay.parts.perceptron import perceptron_count
 from interplay.parts.temporal_prompts import Visibility
 from interplay.towers.backbone import Backbone
@@ -33,12 +34,14 @@ class PmfSettings(MethodSettings):
             one of the paper. `causal`: they see the start token and one another's past alone.
         hidden: width of the perceptrons between the sides: half of the side that each reads (`own`), or half of the
             wider side for both, as released (`wider`). The same on towers of equal width, as the paper's are.
+        start: `paper`, or `frozen`: the fusion stage stands behind gates that start closed (`Gates`).
     """
 
     fusion_layers: int = 2
     length: int = 4
     visibility: Visibility = "full"
     hidden: Literal["own", "wider"] = "own"
+    start: Beginning = "paper"
 
     def __post_init__(self) -> None:
         if self.fusion_layers < 1 or self.length < 1:
@@ -81,6 +84,8 @@ class Pmf(Method):
         self.maps = nn.ModuleDict(
             {side: nn.ModuleList(_map(shape, side, settings) for _ in range(fusing)) for side in SIDES}
         )
+        self.gates = gates_of(settings.start, shape, _fused_layers(shape, settings))
+        self.traits = replace(self.traits, starts_frozen=settings.start == "frozen")
 
     def first_layer(self, side: Side) -> int:
         """The first fusion layer."""
@@ -102,7 +107,7 @@ class Pmf(Method):
         context = self._prompts(side, "fusion_context", at).expand(received.shape[0], -1, -1)
         prompts = torch.cat([context, received], dim=1)
         fused = tower.put(tokens, prompts, see_all=self.settings.visibility == "full")
-        return tower.drop(tower.layer(i, fused))
+        return tower.drop(tower.layer(i, gated(self.gates, side, i, fused)))
 
     def pair_layer(self, step: Step, backbone: Backbone, pair: Pair) -> Pair:
         """Both stages on a fusion layer; the others are left alone."""
@@ -124,11 +129,18 @@ class Pmf(Method):
 
     @classmethod
     def parameter_count(cls, shape: Shape, settings: PmfSettings) -> int:
-        """F·(3·L·(d_v + d_t) + the perceptrons d → d/2 → d' of both directions)."""
+        """F·(3·L·(d_v + d_t) + the perceptrons d → d/2 → d' of both directions), and the gates of F layers."""
         image, text = shape.image.width, shape.text.width
         maps = perceptron_count(image, _hidden(shape, "image", settings), text)
         maps += perceptron_count(text, _hidden(shape, "text", settings), image)
-        return settings.fusion_layers * (3 * settings.length * (image + text) + maps)
+        gates = gate_count(settings.start, shape, _fused_layers(shape, settings))
+        return settings.fusion_layers * (3 * settings.length * (image + text) + maps) + gates
+
+
+def _fused_layers(shape: Shape, settings: PmfSettings) -> GatedLayers:
+    """The last F layers of each side."""
+    depths = {side: shape.side(side).depth for side in SIDES}
+    return {side: range(depth - settings.fusion_layers, depth) for side, depth in depths.items()}
 
 
 def _hidden(shape: Shape, side: Side, settings: PmfSettings) -> int:

@@ -14,8 +14,9 @@ from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.methods.settings import MethodSettings
 from interplay.methods.traits import Traits
+from interplay.parts.gates import Beginning, every_layer, gate_count, gated, gates_of
 from interplay.towers.backbone import Backbone
-from interplay.towers.tokens import Shape, Side
+from interplay.towers.tokens import Shape, Side, Tokens, Tower
 from interplay.towers.walk import Pair, Step
 
 Projection = Literal["auto", "always"]
@@ -30,11 +31,13 @@ class PromptFuseSettings(MethodSettings):
         projection: when a trained linear map takes the picture's vector to the text tower's width: `auto`: only where
             the joint space is not as wide; `always`.
         blind: whether the prompts attend to one another alone (BlindPrompt).
+        start: `paper`, or `frozen`: behind gates that start closed, where the text tower is the frozen one (`Gates`).
     """
 
     length: int = 20
     projection: Projection = "auto"
     blind: bool = False
+    start: Beginning = "paper"
 
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"blind_prompt": {"blind": True}}
 
@@ -105,6 +108,8 @@ class PromptFuse(Method):
     def __init__(self, shape: Shape, settings: PromptFuseSettings) -> None:
         super().__init__(shape, settings)
         self.input = FusedInput(shape, settings)
+        self.gates = gates_of(settings.start, shape, every_layer(shape, ("text",)))
+        self.traits = replace(self.traits, starts_frozen=settings.start == "frozen")
 
     def first_layer(self, side: Side) -> int:
         """The image tower is left alone; texts get their prompts in front of the first layer."""
@@ -114,6 +119,10 @@ class PromptFuse(Method):
         """The layers are left alone, but for what stands in front of the first text layer."""
         return super().pair_layer(step, backbone, self.input.enter(step, backbone, pair))
 
+    def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
+        """The layer behind its gate."""
+        return tower.layer(i, gated(self.gates, side, i, tokens))
+
     @classmethod
     def tiny(cls) -> Mapping[str, Any]:
         """Few prompts."""
@@ -121,5 +130,9 @@ class PromptFuse(Method):
 
     @classmethod
     def parameter_count(cls, shape: Shape, settings: PromptFuseSettings) -> int:
-        """N·d_t, and (joint + 1)·d_t where the picture's vector is mapped: 15,360 at N = 20, d_t = joint = 768."""
-        return FusedInput.parameter_count(shape, settings)
+        """N·d_t, and (joint + 1)·d_t where the picture's vector is mapped: 15,360 at N = 20, d_t = joint = 768.
+
+        With start = frozen the gates of all text layers come on top.
+        """
+        gates = gate_count(settings.start, shape, every_layer(shape, ("text",)))
+        return FusedInput.parameter_count(shape, settings) + gates

@@ -13,6 +13,7 @@ from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.methods.sessions import sessions_of
 from interplay.methods.settings import MethodSettings
+from interplay.parts.gates import Beginning, every_layer, gate_count, gates_of
 from interplay.parts.prompt_bank import PromptBank, Sessions
 from interplay.parts.task_keys import Distance
 from interplay.ranges import Ranges, Whole
@@ -29,6 +30,8 @@ class SPromptsSettings(MethodSettings):
         sessions: `own`: prompts of its own for each session (the method); `shared`: the same prompts trained on
             and on (sequential fine-tuning).
         centres, distance: of the keys that tell a sample's session (`TaskKeys`).
+        start: `paper`, or `frozen`: behind gates that start closed, exactly as the frozen model (`Gates`); text context
+            takes no positions then.
     """
 
     image_length: int = 16
@@ -36,6 +39,7 @@ class SPromptsSettings(MethodSettings):
     sessions: Sessions = "own"
     centres: int = 5
     distance: Distance = "l1"
+    start: Beginning = "paper"
 
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"s-prompts-sequential": {"sessions": "shared"}}
     ranges: ClassVar[Ranges] = {
@@ -56,6 +60,7 @@ class InputPrompts(nn.Module):
         image = torch.empty(settings.image_length, shape.image.width)
         self.image = nn.Parameter(nn.init.kaiming_uniform_(image, a=5**0.5))
         self.text = nn.Parameter(torch.randn(settings.text_length, shape.text.width) * 0.02)
+        self.gates = gates_of(settings.start, shape, every_layer(shape))
 
     def forward(self, side: Side) -> Tensor:
         """The prompts of a side, (1, length, width)."""
@@ -74,7 +79,10 @@ class SPrompts(Method):
 
     def __init__(self, shape: Shape, settings: SPromptsSettings) -> None:
         super().__init__(shape, settings)
-        self.traits = replace(self.traits, reserve=settings.text_length)
+        self.frozen = frozen = settings.start == "frozen"
+        self.traits = replace(
+            self.traits, reserve=0 if frozen else settings.text_length, starts_frozen=frozen
+        )
         self.bank = PromptBank(lambda _: InputPrompts(shape, settings), settings.centres, settings.distance)
         self.sessions = sessions_of(self.name, self.bank, settings.sessions)
 
@@ -83,8 +91,15 @@ class SPrompts(Method):
         return 0
 
     def embed(self, side: Side, tower: Tower, inputs: Tensor, route: Tensor | None) -> Tokens:
-        """The input with its session's prompts."""
-        return tower.embed(inputs, context=self.bank.stream(side, route).squeeze(-3))
+        """The input with its session's prompts; beside the words of a text that keep their positions, if frozen."""
+        context = self.bank.stream(side, route).squeeze(-3)
+        if side == "text" and self.frozen:
+            return tower.put(tower.embed(inputs), context)
+        return tower.embed(inputs, context=context)
+
+    def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
+        """The layer behind its gate."""
+        return tower.layer(i, self.bank.gated(side, i, tokens))
 
     @classmethod
     def tiny(cls) -> Mapping[str, Any]:
@@ -93,5 +108,6 @@ class SPrompts(Method):
 
     @classmethod
     def parameter_count(cls, shape: Shape, settings: SPromptsSettings) -> int:
-        """L_v·d_v + L_l·d_l a session."""
-        return settings.image_length * shape.image.width + settings.text_length * shape.text.width
+        """L_v·d_v + L_l·d_l a session, and the gates of all layers."""
+        prompts = settings.image_length * shape.image.width + settings.text_length * shape.text.width
+        return prompts + gate_count(settings.start, shape, every_layer(shape))

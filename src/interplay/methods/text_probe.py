@@ -10,4 +10,4 @@ from interplay.methods.traits import Traits
 class TextProbe(Method):
     """Sees only the text: what a task gives away without its picture."""
 
-    traits = Traits(solver=Probe("text"))
+    traits = Traits(solver=Probe("text"), starts_frozen=True)

@@ -23,6 +23,7 @@ class Traits:
         reads_keys: training needs the samples' keys, for their routes or for the `objective`.
         reads_rows: the method reads rows of the last layer other than the pooled one.
         order: how the layers of unequally deep towers are paired, or which tower runs first (`steps`).
+        starts_frozen: a fresh method gives the frozen model's vectors, but for their lengths.
         solver: how it is trained.
     """
 
@@ -33,6 +34,7 @@ class Traits:
     reads_keys: bool = False
     reads_rows: bool = False
     order: Order = "index"
+    starts_frozen: bool = False
     solver: Solver = GRADIENT
 
     @property

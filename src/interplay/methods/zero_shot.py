@@ -10,4 +10,4 @@ from interplay.methods.traits import Traits
 class ZeroShot(Method):
     """Cosine to the class prompts' embeddings; nothing is trained."""
 
-    traits = Traits(solver=Nothing())
+    traits = Traits(solver=Nothing(), starts_frozen=True)

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from interplay.parts.gates import Gates
 from interplay.parts.task_keys import Distance, TaskKeys
 from interplay.towers.tokens import Side, Tokens, Tower
 
@@ -21,9 +22,13 @@ T = TypeVar("T")
 class PromptSet(Protocol):
     """The prompts of one session: a module that gives all layers of a side at once, (layers, length, width).
 
+    Its `gates` stand between them and the layers that read them; None: nothing does.
+
     There is no way to ask for some of the layers: a product over fewer rows may round differently, and then a set would
     change in its last bits when it stops being the newest.
     """
+
+    gates: Gates | None
 
     def __call__(self, side: Side) -> Tensor: ...
 
@@ -138,6 +143,28 @@ class PromptBank(nn.Module):
         """The tokens in front of layer `i`, whose prompts, `length` of them, overwrite what the slots hold."""
         tokens = self.hold(side, tokens)
         return tower.put(tokens, tokens.held_for(i, length))
+
+    def gated(self, side: Side, layer: int, tokens: Tokens) -> Tokens:
+        """The tokens in front of a layer, behind the gate that each sample's own set has there."""
+        newest = self._gates(self.newest)
+        row = None if newest is None else newest.row(side, layer)
+        if newest is None or row is None:
+            return tokens
+        fresh = newest(side)
+        if tokens.route is None:
+            return replace(tokens, gate=fresh[row])
+
+        def stack(older: Sequence[nn.Module]) -> Tensor:
+            closed: Tensor = fresh.new_zeros(0, *fresh.shape)
+            return torch.stack([self._gates(old)(side) for old in older]) if older else closed  # type: ignore[misc]
+
+        every = torch.cat([self.once(f"gates {side}", stack), fresh[None]])
+        return replace(tokens, gate=every[tokens.route, row])
+
+    @staticmethod
+    def _gates(prompts: nn.Module) -> Gates | None:
+        found: Gates | None = prompts.gates  # type: ignore[assignment]
+        return found
 
     def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:
         """As every module's; what was materialised from the old weights is dropped."""

@@ -13,9 +13,10 @@ from typing import Any, Literal
 from torch import Tensor
 
 from interplay.errors import InterplayError
+from interplay.parts.gates import GatedLayers, Gates, gated
 from interplay.ranges import Choice, Ranges, Whole
 from interplay.towers.backbone import Backbone
-from interplay.towers.tokens import Shape, Side
+from interplay.towers.tokens import SIDES, Shape, Side
 from interplay.towers.walk import Align, Pair, Step, plain, steps
 
 Visibility = Literal["full", "causal"]
@@ -72,6 +73,14 @@ class Schedule:
         """How many times prompts are exchanged: between every two prompted steps."""
         return len(self.prompted) - 1
 
+    @property
+    def layers(self) -> GatedLayers:
+        """The prompted layers of each side, from 0."""
+        return {
+            side: [layer for step in self.prompted if (layer := step.side(side)) is not None]
+            for side in SIDES
+        }
+
     def first(self, side: Side) -> int:
         """The first prompted layer of a side, from 0."""
         layer = self.prompted[0].side(side)
@@ -86,12 +95,14 @@ class Schedule:
         given: Callable[[int], Prompts | None],
         exchange: Callable[[Prompts, Prompts], Prompts] | None,
         visibility: Visibility,
+        gates: Gates | None = None,
     ) -> Pair:
         """One step; a prompted one: prompts in, the frozen layers (eq. 2), prompts out, exchanged for the next (eq. 3).
 
         Args:
             given: free prompts for the n-th prompted step (from 0), or None where the last exchange made them.
             exchange: from the prompts that went in and what the layer made of them to the next step's prompts.
+            gates: between the prompts and the layers that read them.
         """
         if step not in self.prompted:
             return plain(step, backbone, pair)
@@ -108,7 +119,8 @@ class Schedule:
             image = replace(backbone.image.put(image, image.held), held=None)
             text = replace(backbone.text.put(text, text.held, see_all=see_all), held=None)
         before = image.slots, text.slots
-        image, text = backbone.image.layer(step.image, image), backbone.text.layer(step.text, text)
+        image = backbone.image.layer(step.image, gated(gates, "image", step.image, image))
+        text = backbone.text.layer(step.text, gated(gates, "text", step.text, text))
         if exchange is None or at == self.exchanges:
             return Pair(backbone.image.drop(image), backbone.text.drop(text))
         image_prompts, text_prompts = exchange(before, (image.slots, text.slots))

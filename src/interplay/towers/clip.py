@@ -13,120 +13,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from interplay.towers.activations import activation
+from interplay.towers.block import Block, KeysValues
 from interplay.towers.preprocessing import CLIP_PIXELS, Normalisation
 from interplay.towers.tokens import Tokens, Tower, TowerShape
-
-KeysValues = tuple[Tensor, Tensor]
-Rows = Float[Tensor, "batch length width"]
-
-
-class Block(nn.Module):
-    """One pre-norm transformer layer with fused query, key and value projections."""
-
-    def __init__(self, shape: TowerShape) -> None:
-        super().__init__()
-        self.heads = shape.heads
-        self.norm1 = nn.LayerNorm(shape.width, eps=shape.epsilon)
-        self.qkv = nn.Linear(shape.width, 3 * shape.width)
-        self.out = nn.Linear(shape.width, shape.width)
-        self.norm2 = nn.LayerNorm(shape.width, eps=shape.epsilon)
-        self.fc1 = nn.Linear(shape.width, shape.hidden)
-        self.fc2 = nn.Linear(shape.hidden, shape.width)
-        self.activation = activation(shape.activation)
-
-    def _split(self, x: Tensor) -> Tensor:
-        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
-
-    def _perceptron(self, x: Tensor) -> Tensor:
-        change: Tensor = self.fc2(self.activation(self.fc1(self.norm2(x))))
-        return x + change
-
-    def forward(
-        self,
-        x: Rows,
-        mask: Bool[Tensor, "#batch 1 length length"] | None = None,
-        *,
-        causal: bool = False,
-        prefix: KeysValues | None = None,
-    ) -> tuple[Rows, KeysValues]:
-        """(batch, length, width) → the same, and this layer's keys and values (batch, heads, length, head width).
-
-        Args:
-            mask: broadcastable to (batch, 1, length, length), True where a row may look.
-            causal: without a mask, whether a row may look at itself and its past only.
-            prefix: further keys and values (batch, length, width), projected already, that every row may look at.
-        """
-        q, k, v = (self._split(part) for part in self.qkv(self.norm1(x)).chunk(3, dim=-1))
-        if prefix is not None:
-            k, v = (
-                torch.cat([self._split(more), own], dim=2) for more, own in zip(prefix, (k, v), strict=True)
-            )
-            if mask is None and causal:
-                mask = torch.ones(*x.shape[1:2] * 2, dtype=torch.bool, device=x.device).tril()[None, None]
-            if mask is not None:
-                mask = F.pad(mask, (prefix[0].shape[1], 0), value=True)
-        seen = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal and mask is None)
-        x = x + self.out(seen.transpose(1, 2).flatten(2))
-        return self._perceptron(x), (k, v)
-
-    def one_row(
-        self, x: Rows, row: Int[Tensor, " batch"], mask: Bool[Tensor, "#batch length"]
-    ) -> tuple[Float[Tensor, "batch 1 width"], KeysValues]:
-        """`forward`, but only the output of one row a sample: (batch, 1, width).
-
-        Args:
-            row: (batch,) which row.
-            mask: (batch or 1, length), True where that row may look.
-        """
-        width = x.shape[-1]
-        normed = self.norm1(x)
-        picked = row.view(-1, 1, 1).expand(-1, 1, width)
-        q = F.linear(normed.gather(1, picked), self.qkv.weight[:width], self.qkv.bias[:width])
-        k, v = F.linear(normed, self.qkv.weight[width:], self.qkv.bias[width:]).chunk(2, dim=-1)
-        k, v = self._split(k), self._split(v)
-        seen = F.scaled_dot_product_attention(self._split(q), k, v, attn_mask=mask[:, None, None])
-        return self._perceptron(x.gather(1, picked) + self.out(seen.transpose(1, 2).flatten(2))), (k, v)
-
-    def continuation(
-        self,
-        suffix: Float[Tensor, "batch classes short width"],
-        front: KeysValues,
-        visible: Bool[Tensor, "batch length"],
-    ) -> Float[Tensor, "batch classes short width"]:
-        """Many short continuations of one shared front: (batch, classes, length, width) → the same.
-
-        Equal to running front and continuation together once a class, at the cost of running the front once.
-
-        Args:
-            front: the front's keys and values, (batch, heads, front length, head width).
-            visible: (batch, front length), True for the rows of the front that are real.
-        """
-        length = suffix.shape[2]
-        q, k, v = (
-            part.unflatten(-1, (self.heads, -1)).permute(
-                0, 3, 1, 2, 4
-            )  # (batch, heads, classes, length, head width)
-            for part in self.qkv(self.norm1(suffix)).chunk(3, dim=-1)
-        )
-        q = q * q.shape[-1] ** -0.5
-        past = torch.einsum("bhksd,bhnd->bhksn", q, front[0])
-        past = past.masked_fill(~visible[:, None, None, None], float("-inf"))
-        later = torch.ones(length, length, dtype=torch.bool, device=q.device).triu(1)
-        own = (q @ k.transpose(-1, -2)).masked_fill(later, float("-inf"))
-        weights = torch.cat([past, own], dim=-1).softmax(dim=-1)
-        to_past, to_own = weights[..., :-length], weights[..., -length:]
-        seen = torch.einsum("bhksn,bhnd->bhksd", to_past, front[1]) + to_own @ v
-        return self._perceptron(suffix + self.out(seen.permute(0, 2, 3, 1, 4).flatten(3)))
-
-
-def skeleton(shape: TowerShape) -> Block:
-    """One layer of either tower without weights, on the meta device: for methods that change its linear maps."""
-    with torch.device("meta"):
-        return Block(shape)
 
 
 def _prefix(tokens: Tokens) -> KeysValues | None:
@@ -135,6 +26,35 @@ def _prefix(tokens: Tokens) -> KeysValues | None:
         return None
     keys, values = (part.expand(tokens.x.shape[0], -1, -1) for part in tokens.prefix)
     return keys, values
+
+
+def _slot_rows(tokens: Tokens) -> Tensor:
+    """(length,) True for the rows that are prompt slots."""
+    rows = torch.arange(tokens.x.shape[1], device=tokens.x.device)
+    return (rows >= 1) & (rows <= tokens.prompts)
+
+
+def _own_keys(tokens: Tokens) -> Tensor:
+    """(length, length) True where a row may look if gated slots are hidden from all rows but the slots."""
+    slots = _slot_rows(tokens)
+    return slots[:, None] | ~slots
+
+
+def _gate(tokens: Tokens, *, first: bool) -> Tensor | None:
+    """The gate of every row, (batch or 1, heads, length or 1, 1): 0 for slots; None where nothing is gated.
+
+    Args:
+        first: whether row 0, in front of the slots, may look at them.
+    """
+    if tokens.gate is None or (not tokens.prompts and tokens.prefix is None):
+        return None
+    gate = tokens.gate.to(tokens.x.dtype)
+    gate = (gate[None] if gate.dim() == 1 else gate)[:, :, None, None]
+    if tokens.prefix is not None:
+        return gate
+    rows = torch.arange(tokens.x.shape[1], device=tokens.x.device)
+    takes = (rows > tokens.prompts) | (rows < int(first))
+    return gate * takes[:, None].to(gate.dtype)
 
 
 def _apart(tokens: Tokens, split: int) -> Tokens:
@@ -196,13 +116,19 @@ class ImageTower(Tower):
     def layer(self, i: int, tokens: Tokens, *, block: Any = None) -> Tokens:
         """Frozen layer `i`: every token sees every token."""
         chosen: Block = self.blocks[i] if block is None else block  # type: ignore[assignment]
-        prefix = _prefix(tokens)
+        prefix, gate = _prefix(tokens), _gate(tokens, first=True)
+        gated_slots = gate is not None and prefix is None
         if tokens.pooled_only and prefix is None:
             batch, length, _ = tokens.x.shape
             row = tokens.x.new_zeros(batch, dtype=torch.long)
-            everything = torch.ones(1, length, dtype=torch.bool, device=row.device)
-            return Tokens(chosen.one_row(tokens.x, row, everything)[0], pooled_only=True)
-        return replace(tokens, x=chosen(tokens.x, prefix=prefix)[0], prefix=None)
+            seen = torch.ones(1, length, dtype=torch.bool, device=row.device)
+            if gate is not None:
+                seen, gate = ~_slot_rows(tokens)[None], gate[:, :, :1]
+            x = chosen.one_row(tokens.x, row, seen, slots=tokens.prompts, gate=gate)[0]
+            return Tokens(x, pooled_only=True)
+        mask = _own_keys(tokens)[None, None] if gated_slots else None
+        x = chosen(tokens.x, mask, prefix=prefix, slots=tokens.prompts, gate=gate)[0]
+        return replace(tokens, x=x, prefix=None, gate=None)
 
     def pool(self, tokens: Tokens) -> Tensor:
         """The class token, normalised and projected: (batch, joint)."""
@@ -290,34 +216,40 @@ class TextTower(Tower):
 
         Padding stands on the right, so a causal row that is real never sees any.
         """
-        if not tokens.prompts or not (tokens.prompts_see_all or tokens.blind):
+        gated = tokens.gate is not None and tokens.prefix is None
+        if not tokens.prompts or not (tokens.prompts_see_all or tokens.blind or gated):
             return None
         length, device = tokens.x.shape[1], tokens.x.device
-        past = torch.ones(length, length, dtype=torch.bool, device=device).tril()
-        slot = torch.zeros(length, dtype=torch.bool, device=device)
-        slot[1 : 1 + tokens.prompts] = tokens.prompts_see_all
-        mask = past | (slot[:, None] & self._real(tokens)[:, None])
+        mask = torch.ones(1, length, length, dtype=torch.bool, device=device).tril()
+        if tokens.prompts_see_all:
+            mask = mask | (_slot_rows(tokens)[:, None] & self._real(tokens)[:, None])
         if tokens.blind:
-            blind = torch.zeros_like(slot)
+            blind = torch.zeros(length, dtype=torch.bool, device=device)
             blind[1 : 1 + tokens.blind] = True
             mask = (blind[:, None] & blind) | (~blind[:, None] & mask)  # onnxruntime has no Where of truths
+        if gated:
+            mask = mask & _own_keys(tokens)
         return mask[:, None]
 
     def layer(self, i: int, tokens: Tokens, *, block: Any = None) -> Tokens:
         """Frozen layer `i`: causal, but for prompt rows where `tokens.prompts_see_all` or `tokens.blind`."""
         chosen: Block = self.blocks[i] if block is None else block  # type: ignore[assignment]
-        prefix = _prefix(tokens)
+        prefix, gate, slots = _prefix(tokens), _gate(tokens, first=False), tokens.prompts
+        last = None if gate is None else gate[:, :, -1:]
+        visible = self._real(tokens)
+        if gate is not None and prefix is None:
+            visible = visible & ~_slot_rows(tokens)
         if tokens.pooled_only and tokens.suffix is None and prefix is None:
             assert tokens.lengths is not None
             row = tokens.lengths + tokens.prompts - 1
-            x = chosen.one_row(tokens.x, row, self._real(tokens))[0]
+            x = chosen.one_row(tokens.x, row, visible, slots=slots, gate=last)[0]
             return Tokens(x, lengths=torch.ones_like(tokens.lengths), pooled_only=True)
-        x, front = chosen(tokens.x, self._mask(tokens), causal=True, prefix=prefix)
+        x, front = chosen(tokens.x, self._mask(tokens), causal=True, prefix=prefix, slots=slots, gate=gate)
         suffix = tokens.suffix
         if suffix is not None:
-            more = 0 if prefix is None else prefix[0].shape[1]
-            suffix = chosen.continuation(suffix, front, F.pad(self._real(tokens), (more, 0), value=True))
-        return replace(tokens, x=x, suffix=suffix, prefix=None)
+            visible = F.pad(visible, (front[0].shape[2] - visible.shape[1], 0), value=True)
+            suffix = chosen.continuation(suffix, front, visible, prefix=prefix, slots=slots, gate=last)
+        return replace(tokens, x=x, suffix=suffix, prefix=None, gate=None)
 
     def pool(self, tokens: Tokens) -> Tensor:
         """The end token (the last real one), normalised and projected: (batch, joint)."""
