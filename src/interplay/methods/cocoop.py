@@ -14,7 +14,7 @@ from interplay.methods.base import Method
 from interplay.methods.sessions import ImageKeys
 from interplay.methods.settings import MethodSettings
 from interplay.methods.traits import Traits
-from interplay.parts.context import start_from_words
+from interplay.parts.context import in_front, start_from_words
 from interplay.parts.gates import Beginning, every_layer, gate_count, gated, gates_of
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import Shape, Side, Tokens, Tower
@@ -64,15 +64,15 @@ class Cocoop(Method):
 
     def __init__(self, shape: Shape, settings: CocoopSettings) -> None:
         super().__init__(shape, settings)
-        self.frozen = frozen = settings.start == "frozen"
-        self.traits = replace(self.traits, reserve=0 if frozen else settings.length, starts_frozen=frozen)
+        self.gates = gates_of(settings.start, shape, every_layer(shape, ("text",)))
+        taken = settings.length if self.gates is None else 0
+        self.traits = replace(self.traits, reserve=taken, starts_frozen=not taken)
         self.sessions = ImageKeys(self.name)
         hidden = _hidden(shape.joint, settings.reduction)
         self.prompts = nn.Parameter(torch.randn(settings.length, shape.text.width) * 0.02)
         self.meta_net = nn.Sequential(
             nn.Linear(shape.joint, hidden), nn.ReLU(), nn.Linear(hidden, shape.text.width)
         )
-        self.gates = gates_of(settings.start, shape, every_layer(shape, ("text",)))
 
     def start_from(self, backbone: Backbone) -> None:
         """The words that every image's context starts from (`start_from_words`, which may raise)."""
@@ -91,10 +91,7 @@ class Cocoop(Method):
                 "CoCoOp's context depends on the image: give the walk the images' keys as routes"
             )
         shift: Tensor = self.meta_net(route.to(self.prompts.dtype))
-        context = self.prompts + shift[:, None]
-        return (
-            tower.put(tower.embed(inputs), context) if self.frozen else tower.embed(inputs, context=context)
-        )
+        return in_front(tower, inputs, self.prompts + shift[:, None], kept=self.traits.starts_frozen)
 
     def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
         """The layer behind its gate."""

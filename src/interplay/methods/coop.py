@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.methods.settings import MethodSettings
-from interplay.parts.context import start_from_words
+from interplay.parts.context import in_front, start_from_words
 from interplay.parts.gates import Beginning, every_layer, gate_count, gated, gates_of
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import Shape, Side, Tokens, Tower
@@ -65,7 +65,7 @@ class Coop(Method):
 
     def __init__(self, shape: Shape, settings: CoopSettings) -> None:
         super().__init__(shape, settings)
-        self.frozen = frozen = settings.start == "frozen"
+        frozen = settings.start == "frozen"
         self.traits = replace(self.traits, reserve=0 if frozen else settings.length, starts_frozen=frozen)
         self.split = {"end": None, "middle": settings.length // 2, "front": 0}[settings.position]
         self.prompts = nn.Parameter(torch.randn(settings.length, shape.text.width) * 0.02)
@@ -87,8 +87,8 @@ class Coop(Method):
         """A text with the context among its words."""
         if side == "image":
             return tower.embed(inputs)
-        if self.frozen:
-            return tower.put(tower.embed(inputs), self.prompts)
+        if self.split is None:
+            return in_front(tower, inputs, self.prompts, kept=self.traits.starts_frozen)
         return tower.embed(inputs, context=self.prompts, split=self.split)
 
     def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:

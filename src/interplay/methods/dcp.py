@@ -32,19 +32,19 @@ class DcpSettings(MethodSettings):
             the free prompts are part of the input (text ones with positions, image ones in front of the tower's first
             norm), layers 1 … depth take what the exchanges make, and each side's has as many heads as its tower.
         heads: attention heads of the exchange; both widths must be multiples of it.
+        start: `paper`, or `frozen`: behind gates that start closed, exactly as the frozen model (`Gates`).
         sessions: `own`: a set for each session; `shared`: one set trained on and on.
         centres, distance: of the keys that tell a sample's session (`TaskKeys`).
-        start: `paper`, or `frozen`: behind gates that start closed, exactly as the frozen model (`Gates`).
     """
 
     depth: int = 9
     length: int = 16
     exchange: Literal["first", "released"] = "first"
     heads: int = 8
+    start: Beginning = "paper"
     sessions: Sessions = "own"
     centres: int = 5
     distance: Distance = "l1"
-    start: Beginning = "paper"
 
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"dcp-sequential": {"sessions": "shared"}}
     ranges: ClassVar[Ranges] = {
@@ -138,11 +138,8 @@ class Dcp(Method):
             raise InterplayError(
                 f"DCP: {settings.heads} heads do not divide the widths {shape.image.width} and {shape.text.width}."
             )
-        self.traits = replace(
-            self.traits,
-            reserve=settings.length if released else 0,
-            starts_frozen=settings.start == "frozen",
-        )
+        reserve, frozen = settings.length if released else 0, settings.start == "frozen"
+        self.traits = replace(self.traits, reserve=reserve, starts_frozen=frozen)
         self.depth = depth = min(settings.depth + released, shape.image.depth, shape.text.depth)
         self.bank = PromptBank(
             lambda _: AttendingPrompts(shape, settings, depth), settings.centres, settings.distance
@@ -159,9 +156,8 @@ class Dcp(Method):
 
     def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
         """The stream's prompts overwrite the slots in front of every prompted layer; it runs once, before the first."""
-        if self.released <= i < self.depth:
-            tokens = self.bank.place(side, i, tower, tokens, self.settings.length)
-        return tower.layer(i, self.bank.gated(side, i, tokens))
+        prompted = range(self.released, self.depth)  # as released, the first ones are there already
+        return self.bank.layer(side, i, tower, tokens, prompted, self.settings.length)
 
     @classmethod
     def tiny(cls) -> Mapping[str, Any]:

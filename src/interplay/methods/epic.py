@@ -35,6 +35,7 @@ class EpicSettings(MethodSettings):
         layers: interaction layers, from 1.
         length: prompt tokens a modality.
         similarity, similarity_shape: how prompts are compared.
+        start: `frozen`: prompts stand behind gates that start closed; `paper`: without gates.
         renormalise: whether prompts keep their lengths in the exchange.
         visibility: what prompt rows see in the causal text tower.
         align: how the layers of unequally deep towers are paired.
@@ -42,19 +43,18 @@ class EpicSettings(MethodSettings):
             it, where the abstract says "about 1 %": 1,189 gives 1.00 %; 554 gives the 2.0 M (0.47 %) that MITP's paper
             calls about 1 % too. What EPIC's authors counted is not known.
         carry: whether the last exchange still makes prompts for the layer behind it.
-        start: `paper`, or `frozen`: behind gates that start closed, exactly as the frozen model (`Gates`).
     """
 
     layers: tuple[int, ...] = (7, 8, 9)
     length: int = 6
     similarity: SimilarityType = "cosine"
     similarity_shape: SimilarityShape = "token"
+    start: Beginning = "paper"
     renormalise: bool = False
     visibility: Visibility = "full"
     align: Align = "index"
     hidden: int = 168
     carry: bool = True
-    start: Beginning = "paper"
 
     ranges = TEMPORAL_RANGES
 

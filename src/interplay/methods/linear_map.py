@@ -22,7 +22,7 @@ class LinearMap(Method):
     texts go through the same maps, so nothing has to be routed.
     """
 
-    traits = Traits(solver=ClosedForm())
+    traits = Traits(solver=ClosedForm(), starts_frozen=True)
 
     def __init__(self, shape: Shape, settings: Any) -> None:
         super().__init__(shape, settings)

@@ -111,11 +111,8 @@ class Maple(Method):
         super().__init__(shape, settings)
         self.depth = depth = min(settings.depth, shape.image.depth, shape.text.depth)
         self.released = released = settings.profile == "released"
-        self.traits = replace(
-            self.traits,
-            reserve=settings.length if released else 0,
-            starts_frozen=settings.start == "frozen",
-        )
+        taken = settings.length if released else 0
+        self.traits = replace(self.traits, reserve=taken, starts_frozen=settings.start == "frozen")
         self.bank = PromptBank(
             lambda _: CoupledPrompts(shape, depth, settings.length, settings.start, alike=released),
             settings.centres,
@@ -138,9 +135,8 @@ class Maple(Method):
 
     def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
         """Fresh prompts in front of every prompted layer."""
-        if self.released <= i < self.depth:  # the first ones are there already
-            tokens = self.bank.place(side, i, tower, tokens, self.settings.length)
-        return tower.layer(i, self.bank.gated(side, i, tokens))
+        prompted = range(self.released, self.depth)  # as released, the first ones are there already
+        return self.bank.layer(side, i, tower, tokens, prompted, self.settings.length)
 
     @classmethod
     def tiny(cls) -> Mapping[str, Any]:

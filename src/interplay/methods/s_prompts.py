@@ -13,6 +13,7 @@ from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.methods.sessions import sessions_of
 from interplay.methods.settings import MethodSettings
+from interplay.parts.context import in_front
 from interplay.parts.gates import Beginning, every_layer, gate_count, gates_of
 from interplay.parts.prompt_bank import PromptBank, Sessions
 from interplay.parts.task_keys import Distance
@@ -79,7 +80,7 @@ class SPrompts(Method):
 
     def __init__(self, shape: Shape, settings: SPromptsSettings) -> None:
         super().__init__(shape, settings)
-        self.frozen = frozen = settings.start == "frozen"
+        frozen = settings.start == "frozen"
         self.traits = replace(
             self.traits, reserve=0 if frozen else settings.text_length, starts_frozen=frozen
         )
@@ -91,11 +92,11 @@ class SPrompts(Method):
         return 0
 
     def embed(self, side: Side, tower: Tower, inputs: Tensor, route: Tensor | None) -> Tokens:
-        """The input with its session's prompts; beside the words of a text that keep their positions, if frozen."""
+        """The input with its session's prompts."""
         context = self.bank.stream(side, route).squeeze(-3)
-        if side == "text" and self.frozen:
-            return tower.put(tower.embed(inputs), context)
-        return tower.embed(inputs, context=context)
+        if side == "image":
+            return tower.embed(inputs, context=context)
+        return in_front(tower, inputs, context, kept=self.traits.starts_frozen)
 
     def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
         """The layer behind its gate."""

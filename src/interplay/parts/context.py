@@ -1,4 +1,4 @@
-"""Context tokens in front of, around or behind the words of a text: what CoOp and CoCoOp share."""
+"""Context tokens in front of, around or behind the words of a text: what CoOp, CoCoOp and S-Prompts share."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from torch import Tensor
 
 from interplay.errors import InterplayError
 from interplay.towers.backbone import Backbone
+from interplay.towers.tokens import Tokens, Tower
 
 
 def start_from_words(name: str, prompts: Tensor, backbone: Backbone, words: str) -> None:
@@ -26,3 +27,13 @@ def start_from_words(name: str, prompts: Tensor, backbone: Backbone, words: str)
     with torch.no_grad():
         vectors: Tensor = backbone.text.words(ids[:length].to(backbone.device))
         prompts.copy_(vectors)
+
+
+def in_front(tower: Tower, inputs: Tensor, context: Tensor, *, kept: bool) -> Tokens:
+    """A text with context between its start token and its words.
+
+    Args:
+        context: (length, width) or (batch, length, width).
+        kept: whether the words keep the positions that they have without it, which it has no share in then.
+    """
+    return tower.put(tower.embed(inputs), context) if kept else tower.embed(inputs, context=context)

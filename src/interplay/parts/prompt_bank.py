@@ -139,10 +139,12 @@ class PromptBank(nn.Module):
         stream = self.stream(side, route)
         return replace(tower.embed(inputs, context=stream[..., 0, :, :]), held=stream.flatten(-3, -2))
 
-    def place(self, side: Side, i: int, tower: Tower, tokens: Tokens, length: int) -> Tokens:
-        """The tokens in front of layer `i`, whose prompts, `length` of them, overwrite what the slots hold."""
-        tokens = self.hold(side, tokens)
-        return tower.put(tokens, tokens.held_for(i, length))
+    def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens, prompted: range, length: int) -> Tokens:
+        """Layer `i` behind its gate; on prompted ones `length` fresh prompts overwrite what the slots hold."""
+        if i in prompted:
+            tokens = self.hold(side, tokens)
+            tokens = tower.put(tokens, tokens.held_for(i, length))
+        return tower.layer(i, self.gated(side, i, tokens))
 
     def gated(self, side: Side, layer: int, tokens: Tokens) -> Tokens:
         """The tokens in front of a layer, behind the gate that each sample's own set has there."""
