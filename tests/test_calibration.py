@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from pathlib import Path
@@ -133,6 +134,21 @@ def test_a_shift_joins_where_it_is_worth_its_place() -> None:
     best = loop_nll(logits * 3 - 4, targets, "multi", found.temperature, found.shift)
     for change in (-0.05, 0.05):
         assert best < loop_nll(logits * 3 - 4, targets, "multi", found.temperature, found.shift + change)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seeds, st.floats(0, 2), st.floats(0.01, 0.5), st.sampled_from([1.0, 1e-3, 1e3]))
+def test_with_a_shift_both_slopes_are_zero(seed: int, signal: float, share: float, factor: float) -> None:
+    """Also where one logit is far from all others, and where the labels are rare."""
+    g = torch.Generator().manual_seed(seed)
+    targets = (torch.rand(60, 3, generator=g) < share).double()
+    logits = factor * (signal * targets + torch.randn(60, 3, generator=g) - 3)
+    logits[0, 0] *= 1 + 100 * (seed % 2)
+    with contextlib.suppress(InterplayError):
+        found = fit_calibration(logits, targets, "multi")
+        missed = found(logits).sigmoid() - targets
+        assert (missed * logits).mean().abs() < 1e-10 * logits.square().mean().sqrt()
+        assert missed.mean().abs() < (1e-10 if found.shift else 1)
 
 
 @pytest.mark.parametrize("kind", KINDS)

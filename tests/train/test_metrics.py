@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
@@ -122,6 +123,43 @@ def test_multi_label_metrics_equal_plain_loops(seed: int, samples: int, classes:
         return
     values = [loop_average_precision(p[:, k].tolist(), t[:, k].tolist()) for k in occurring]
     assert got["map"] == pytest.approx(sum(values) / len(values), abs=1e-6)
+
+
+def loop_figures(predicted: list[bool], true: list[bool]) -> dict[str, float]:
+    """A class in `per_class`; NaN where there is nothing to divide by."""
+    hits, false, missed = counts(predicted, true)
+    return {
+        "rows": hits + missed,
+        "predicted": hits + false,
+        "precision": hits / (hits + false) if hits + false else math.nan,
+        "recall": hits / (hits + missed) if hits + missed else math.nan,
+        "f1": loop_f1(hits, false, missed),
+    }
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 999), st.integers(1, 20), st.integers(1, 6), st.sampled_from(["single", "multi"]))
+def test_every_class_s_figures_equal_plain_loops(seed: int, samples: int, classes: int, kind: str) -> None:
+    g = torch.Generator().manual_seed(seed)
+    p, t = single(seed, samples, classes, 1 + seed % classes)
+    guess, right = p.argmax(dim=1), t
+    if kind == "multi":
+        t = (torch.rand(samples, classes, generator=g) < 0.3).long()
+    predicted, true = (
+        (p > 0.5, t > 0.5) if kind == "multi" else (F.one_hot(x, classes) > 0 for x in (guess, t))
+    )
+    found = metrics.per_class(p, t)
+    for k in range(classes):
+        expected = loop_figures(predicted[:, k].tolist(), true[:, k].tolist())
+        assert {name: values[k] for name, values in found.items()} == pytest.approx(expected, nan_ok=True)
+    matrix = metrics.confusion_matrix(p, right)
+    pairs = list(zip(right.tolist(), guess.tolist(), strict=True))
+    assert matrix.tolist() == [[pairs.count((i, j)) for j in range(classes)] for i in range(classes)]
+
+
+def test_a_probability_that_is_no_number_ranks_last() -> None:
+    p, t = torch.tensor([[0.4], [math.nan], [0.3]]), torch.tensor([[1.0], [0.0], [1.0]])
+    assert metrics.classification_metrics(p, t, "multi")["map"] == 1
 
 
 def test_equal_probabilities_choose_the_first_class() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,9 +15,9 @@ from interplay.errors import InterplayError
 from interplay.metrics.classification import Kind, f1, negative_log_likelihood
 from interplay.typed import check_fields
 
-_HALVINGS = 200
-"""Steps of the bisection; it has long met the spacing of floats by then."""
-_NEWTON = 100
+NDArray = npt.NDArray[np.float64]
+_PRECISION = 1e-14
+"""Of ln β, and relative of temperature and shift together."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Calibration:
 def fit_calibration(logits: Tensor, targets: Tensor, kind: Kind) -> Calibration:
     """The temperature with the smallest negative log-likelihood (Guo et al., 2017, §4.2), in double precision.
 
-    In β = 1/T the likelihood of softmax or sigmoids is convex, so its slope has one root, found by bisection. With
+    In β = 1/T the likelihood of softmax or sigmoids is convex, so its slope has one root, found by Brent's method. With
     several labels a shift common to all classes joins in where it is worth its place by the Bayesian information
     criterion: where it lowers the summed negative log-likelihood by more than ½·ln(number of outputs). A shift moves
     the border of one half, so decisions on several labels can change: one that lowers their micro F1 is left out. With
@@ -113,18 +115,14 @@ def _inverse_temperature(z: Tensor, targets: Tensor, kind: Kind) -> float:
             f"All {len(z):,} pairs are classified right, so the likelihood grows with ever smaller temperatures and "
             "none is the best: calibrate on more pairs, some of which the classifier gets wrong."
         )
-    low = high = 1 / spread
-    while _slope(z, targets, kind, high) < 0:
-        low, high = high, high * 2
-    while _slope(z, targets, kind, low) > 0:
-        low, high = low / 2, low
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        if _slope(z, targets, kind, middle) < 0:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
+    from scipy.optimize import brentq
+
+    low = high = -math.log(spread)  # of ln β, so that the precision is relative
+    while _slope(z, targets, kind, math.exp(high)) < 0:
+        low, high = high, high + 1
+    while _slope(z, targets, kind, math.exp(low)) > 0:
+        low, high = low - 1, low
+    return math.exp(brentq(lambda u: _slope(z, targets, kind, math.exp(u)), low, high, xtol=_PRECISION))
 
 
 def _better_than_constant(logits: Tensor, targets: Tensor) -> bool:
@@ -136,31 +134,36 @@ def _better_than_constant(logits: Tensor, targets: Tensor) -> bool:
 
 
 def _with_shift(z: Tensor, targets: Tensor, beta: float) -> Calibration | None:
-    """Temperature and shift together, by Newton steps that are halved until they help; None where there is no best."""
+    """Temperature and shift together: a logistic regression on the logits; None where there is no best.
+
+    Newton steps within a trust region come near it from anywhere, then the root of the gradient is exact.
+    """
+    from scipy.optimize import minimize, root
+
     positive = targets > 0.5
     if positive.all() or not positive.any() or z[positive].min() >= z[~positive].max():
         return None
-    columns = torch.stack([z.flatten(), torch.ones(z.numel(), dtype=z.dtype)], dim=1)
+    spread, mean = (x.item() for x in torch.std_mean(z, correction=0))
+    columns = torch.stack([(z.flatten() - mean) / spread, torch.ones(z.numel(), dtype=z.dtype)], dim=1)
     outcome = targets.flatten()
 
-    def value(at: Tensor) -> float:
-        return F.binary_cross_entropy_with_logits(columns @ at, outcome).item()
+    def value(at: NDArray) -> float:
+        return F.binary_cross_entropy_with_logits(columns @ torch.from_numpy(at), outcome).item()
 
-    found = torch.tensor([beta, 0.0], dtype=z.dtype)
-    for _ in range(_NEWTON):
-        p = (columns @ found).sigmoid()
-        gradient = columns.T @ (p - outcome) / len(outcome)
-        hessian = columns.T @ (columns * (p * (1 - p))[:, None]) / len(outcome)
-        step = torch.linalg.lstsq(hessian, gradient[:, None]).solution[:, 0]
-        length = 1.0
-        while length > 1e-9 and value(found - length * step) > value(found):
-            length /= 2
-        found = found - length * step
-        if (length * step).abs().max() <= 1e-12 * found.abs().max():
-            break
-    if found[0] <= 0 or not found.isfinite().all():
+    def gradient(at: NDArray) -> NDArray:
+        missed = (columns @ torch.from_numpy(at)).sigmoid() - outcome
+        return (columns.T @ missed / len(outcome)).numpy()
+
+    def curvature(at: NDArray) -> NDArray:
+        p = (columns @ torch.from_numpy(at)).sigmoid()
+        return (columns.T @ (columns * (p * (1 - p))[:, None]) / len(outcome)).numpy()
+
+    start = np.array([beta * spread, beta * mean])
+    near = minimize(value, start, jac=gradient, hess=curvature, method="trust-exact", tol=1e-8).x
+    slope, level = (float(x) for x in root(gradient, near, jac=curvature, tol=_PRECISION).x)
+    if not 0 < slope < math.inf or not math.isfinite(level):
         return None
-    return Calibration(1 / found[0].item(), found[1].item())
+    return Calibration(spread / slope, level - slope * mean / spread)
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,17 @@
 """Metrics of classification: arrays in, floats out. Nothing here knows a model.
 
-Plain code where `torchmetrics` would fit in name: its macro averages treat a class that occurs nowhere differently
-for one label and for several, its average precision warns, and its calibration error has a sixteenth bin for 1.
+F1, recall, average precision and the confusion matrix are scikit-learn's, imported where they are used; what is chosen
+here is which classes count. The calibration error is computed here, since scikit-learn's curve does not tell how many
+samples a bin holds, and `torchmetrics` has a sixteenth bin for 1.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -31,46 +35,57 @@ def accuracy(probabilities: Tensor, targets: Tensor) -> float:
 def macro_accuracy(probabilities: Tensor, targets: Tensor) -> float:
     """Mean over the classes that occur in `targets` of the accuracy on the samples of that class.
 
+    It is scikit-learn's macro recall over these classes, which is its balanced accuracy without the warning about
+    classes that were only predicted.
+
     Args:
         probabilities: (N, K).
         targets: (N,) class indices.
     """
-    right = (probabilities.argmax(dim=1) == targets).double()
-    total = torch.zeros(probabilities.shape[1], dtype=torch.double)
-    hits = total.index_add(0, targets, right)
-    total = total.index_add(0, targets, torch.ones_like(right))
-    return (hits[total > 0] / total[total > 0]).mean().item()
+    from sklearn.metrics import recall_score
+
+    true = targets.numpy()
+    return float(recall_score(true, _most_probable(probabilities), labels=np.unique(true), average="macro"))
 
 
 def f1(probabilities: Tensor, targets: Tensor, average: Average) -> float:
-    """F1 = 2·TP / (2·TP + FP + FN).
+    """F1 = 2·TP / (2·TP + FP + FN), by scikit-learn.
 
     `micro` counts over all classes together. `macro` is the mean over the classes that occur in the targets or in
     the predictions; a class that occurs in neither has no F1 and is left out. With nothing to average it is 0.
-    Deviation: scikit-learn, by which papers usually count, takes such a class as 0 (`zero_division`), which lowers the
-    mean by the share of these classes. On MM-IMDB every genre occurs, and both rules agree.
+    Deviation: papers usually count with scikit-learn's default, which takes such a class as 0 (`zero_division`) and
+    lowers the mean by the share of these classes. On MM-IMDB every genre occurs, and both rules agree.
 
     Args:
         probabilities: (N, K).
         targets: (N,) class indices: the prediction is the most probable class; or (N, K) of zeros and ones: the
             predictions are the classes with a probability above 0.5.
     """
-    predicted, true = _decisions(probabilities, targets)
-    hits = (predicted & true).sum(dim=0).double()
-    both = (predicted.sum(dim=0) + true.sum(dim=0)).double()  # 2·TP + FP + FN
-    if average == "micro":
-        hits, both = hits.sum(dim=0, keepdim=True), both.sum(dim=0, keepdim=True)
-    occurring = both > 0
-    return (2 * hits / both)[occurring].mean().item() if occurring.any() else 0.0
+    from sklearn.metrics import f1_score
+
+    true, predicted, classes = _decisions(probabilities, targets)
+    value = float(f1_score(true, predicted, labels=classes, average=average, zero_division=np.nan))
+    return 0.0 if math.isnan(value) else value
 
 
-def _decisions(probabilities: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Which classes were predicted and which are true, both (N, K) of truth values; arguments as `f1`."""
-    if targets.dim() == 2:
-        return probabilities > 0.5, targets > 0.5
-    classes = probabilities.shape[1]
-    predicted, true = (F.one_hot(x, classes).bool() for x in (probabilities.argmax(dim=1), targets))
-    return predicted, true
+def _most_probable(probabilities: Tensor) -> npt.NDArray[np.int64]:
+    """(N, K) → the class of each sample, the first one of equals."""
+    return probabilities.argmax(dim=1).numpy()
+
+
+def _decisions(probabilities: Tensor, targets: Tensor) -> tuple[Any, Any, npt.NDArray[np.int64]]:
+    """What is true, what was predicted, and all classes, as scikit-learn takes them; arguments as `f1`.
+
+    Several labels go in as sparse matrices, which it would make of them after slower checks; with an empty column,
+    since it takes a single one for two classes.
+    """
+    from scipy.sparse import csr_matrix
+
+    classes = np.arange(probabilities.shape[1])
+    if targets.dim() == 1:
+        return targets.numpy(), _most_probable(probabilities), classes
+    true, predicted = (csr_matrix(F.pad(x > 0.5, (0, 1)).numpy()) for x in (targets, probabilities))
+    return true, predicted, classes
 
 
 def per_class(probabilities: Tensor, targets: Tensor) -> dict[str, list[float]]:
@@ -80,14 +95,19 @@ def per_class(probabilities: Tensor, targets: Tensor) -> dict[str, list[float]]:
         Five lists of K: `rows` with the class, rows that it was `predicted` for, `precision` = TP / predicted,
         `recall` = TP / rows, `f1` = 2·TP / (rows + predicted); NaN where there is nothing to divide by.
     """
-    predicted, true = _decisions(probabilities, targets)
-    hits, found, rows = ((x).sum(dim=0).double() for x in (predicted & true, predicted, true))
+    from sklearn.metrics import precision_recall_fscore_support
+
+    true, predicted, classes = _decisions(probabilities, targets)
+    precision, recall, score, rows = precision_recall_fscore_support(
+        true, predicted, labels=classes, zero_division=np.nan
+    )
+    found = predicted.sum(axis=0) if targets.dim() == 2 else np.bincount(predicted, minlength=len(classes))
     return {
-        "rows": rows.long().tolist(),
-        "predicted": found.long().tolist(),
-        "precision": (hits / found).tolist(),
-        "recall": (hits / rows).tolist(),
-        "f1": (2 * hits / (rows + found)).tolist(),
+        "rows": rows.tolist(),
+        "predicted": np.ravel(found)[classes].tolist(),
+        "precision": precision.tolist(),
+        "recall": recall.tolist(),
+        "f1": score.tolist(),
     }
 
 
@@ -98,9 +118,12 @@ def confusion_matrix(probabilities: Tensor, targets: Tensor) -> Tensor:
         probabilities: (N, K).
         targets: (N,) class indices.
     """
+    from sklearn import metrics
+
     classes = probabilities.shape[1]
-    cells = targets * classes + probabilities.argmax(dim=1)
-    return torch.bincount(cells, minlength=classes * classes).reshape(classes, classes)
+    beyond = np.arange(classes + 1)  # of a single class it warns
+    counts = metrics.confusion_matrix(targets.numpy(), _most_probable(probabilities), labels=beyond)
+    return torch.from_numpy(counts[:classes, :classes])
 
 
 def expected_calibration_error(probabilities: Tensor, targets: Tensor) -> float:
@@ -138,29 +161,23 @@ def negative_log_likelihood(logits: Tensor, targets: Tensor) -> float:
 
 
 def mean_average_precision(probabilities: Tensor, targets: Tensor) -> float:
-    """Mean over the classes that occur of the average precision, AP = Σ_n (R_n − R_{n−1})·P_n.
+    """Mean over the classes that occur of the average precision, AP = Σ_n (R_n − R_{n−1})·P_n, by scikit-learn.
 
-    Samples of equal probability enter together, so their order does not matter. NaN when no class occurs.
+    Samples of equal probability enter together, so their order does not matter; one whose probability is no number
+    enters as 0. NaN when no class occurs.
 
     Args:
         probabilities: (N, K).
         targets: (N, K) of zeros and ones.
     """
+    from sklearn.metrics import average_precision_score
+
     occurring = targets.sum(dim=0) > 0
-    columns = zip(probabilities.T[occurring], targets.T[occurring], strict=True)
-    values = [_average_precision(column, target) for column, target in columns]
-    return sum(values) / len(values) if values else float("nan")
-
-
-def _average_precision(probabilities: Tensor, targets: Tensor) -> float:
-    """Average precision of one class: (N,) and (N,)."""
-    values, order = probabilities.sort(descending=True)
-    hits = targets[order].double().cumsum(0)
-    last_of_equals = torch.cat([values[1:] != values[:-1], torch.ones(1, dtype=torch.bool)])
-    ranks = torch.arange(1, len(values) + 1, dtype=torch.double)
-    hits, ranks = hits[last_of_equals], ranks[last_of_equals]
-    gained = hits.diff(prepend=hits.new_zeros(1))
-    return ((gained / hits[-1]) * (hits / ranks)).sum().item()
+    scores, true = (
+        x.T[occurring].contiguous().numpy() for x in (probabilities.nan_to_num(nan=0), targets > 0.5)
+    )
+    values = [average_precision_score(one, score) for one, score in zip(true, scores, strict=True)]
+    return float(np.mean(values)) if values else math.nan
 
 
 def classification_metrics(probabilities: Tensor, targets: Tensor, kind: Kind) -> dict[str, float]:
