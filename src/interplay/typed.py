@@ -3,30 +3,55 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 import reprlib
 from collections.abc import Mapping
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from functools import cache, reduce
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from interplay.errors import InterplayError, brief, unknown, wrong_type
-from interplay.seeds import shown
+from interplay.seeds import LARGEST, shown
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 
 def fits(value: Any, kind: Any) -> bool:
     """Whether a value is of a type as annotations spell it; whole numbers have at most 63 bits, and are numbers too."""
-    origin = get_origin(kind)
-    if origin is Literal:
-        return any(type(value) is type(one) and value == one for one in get_args(kind))
-    if origin is Mapping:
-        return isinstance(value, Mapping) and all(fits(v, get_args(kind)[1]) for v in value.values())
-    if origin is tuple:
-        return isinstance(value, tuple) and all(fits(v, get_args(kind)[0]) for v in value)
-    if origin is not None or get_args(kind):  # a union
-        return any(fits(value, option) for option in get_args(kind))
+    if type(value) is kind and kind is not int:
+        return True
+    from pydantic import ValidationError
+
+    try:
+        _checker(kind).validate_python(value)
+    except ValidationError:
+        return False
+    return True
+
+
+@cache
+def _checker(kind: Any) -> TypeAdapter[Any]:
+    """pydantic's check of a type, which takes nothing for what it could be turned into."""
+    from pydantic import ConfigDict, TypeAdapter
+
+    return TypeAdapter(_bounded(kind), config=ConfigDict(strict=True, arbitrary_types_allowed=True))
+
+
+def _bounded(kind: Any) -> Any:
+    """A type whose whole numbers have at most 63 bits: no count, size or seed has more, nor do PyTorch and NumPy."""
+    from pydantic import Field, InstanceOf
+
+    origin: Any = get_origin(kind)
+    inner = tuple(map(_bounded, get_args(kind)))
+    if origin in (Union, UnionType):
+        return reduce(operator.or_, inner)
+    if origin in (tuple, Mapping):
+        return origin[inner]
+    whole = Annotated[int, Field(ge=-LARGEST, le=LARGEST)]
     if kind is float:
-        return isinstance(value, float) or fits(value, int)
-    if kind is int:  # no count, size or seed has more than 63 bits, and neither PyTorch nor NumPy takes them
-        return isinstance(value, int) and not isinstance(value, bool) and value.bit_length() < 64
-    return kind is Any or value is kind or (isinstance(kind, type) and isinstance(value, kind))
+        return InstanceOf[float] | whole
+    return whole if kind is int else kind
 
 
 def in_code(value: Any) -> str:
@@ -77,11 +102,13 @@ def expect(argument: str, value: Any, kind: Any) -> None:
 
 
 def check_fields(settings: Any) -> None:
-    """Refuse a dataclass that was made with a value of another type than its field has.
+    """Refuse a dataclass that was made with a value of another type than its field has; defaults are not looked at.
 
     Raises:
         InterplayError: names the field.
     """
     hints = get_type_hints(type(settings))
     for field in dataclasses.fields(settings):
-        expect(field.name, getattr(settings, field.name), hints[field.name])
+        value = getattr(settings, field.name)
+        if value is not field.default:
+            expect(field.name, value, hints[field.name])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -20,11 +20,9 @@ _OWNERS: dict[Literal["image", "text"], tuple[str, ...]] = {
 _ID = "id"
 _NOTHING = frozenset(("", "n/a", "na", "nan", "null", "none", "-", "?"))
 """What a cell of a column of numbers holds where there is none, in small letters."""
-_KINDS: tuple[tuple[re.Pattern[str], Callable[[str], Value]], ...] = (
-    (re.compile(r"-?(0|[1-9]\d{0,18})", re.ASCII), int),
-    (re.compile(r"-?(0|[1-9]\d{0,17})(\.\d{1,30})?([eE][+-]?\d{1,2})?", re.ASCII), float),
-    (re.compile(r"true|false", re.IGNORECASE), lambda cell: cell.lower() == "true"),
-)
+_WHOLE = r"-?(?:0|[1-9][0-9]{0,18})"
+_NUMBER = r"-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,30})?(?:[eE][+-]?[0-9]{1,2})?"
+"""How numbers look; digits with zeros in front are a code, which pandas would take for a number."""
 
 
 @dataclass(frozen=True)
@@ -106,23 +104,23 @@ def read_notes(path: Path) -> Notes:
         raise InterplayError(f"The metadata '{path}' have two columns '{twice}': give one another name.")
     kept = [name for name in header if name not in owners.values()]
     cells = {name: [row[name] or "" for row in rows] for name in kept}
-    values: dict[str, list[Value | None]] = {name: _typed(cells[name]) for name in kept if name != _ID}
-    odd = {name: _odd_one(values[name], cells[name]) for name in values}
+    columns = {name: column_values(cells[name]) for name in kept if name != _ID}
     remarks = tuple(
-        f"The column '{name}' of {path} holds texts, because of '{cells[name][at].strip()[:40]}' in row {at + 1}: it "
+        f"The column '{name}' of {path} holds texts, because of '{cells[name][odd].strip()[:40]}' in row {odd + 1}: it "
         "cannot be compared with numbers."
-        for name, at in odd.items()
-        if at is not None
+        for name, (_, odd) in columns.items()
+        if odd is not None
     )
+    values = {name: values for name, (values, _) in columns.items()}
     if _ID in cells:
-        values[_ID] = [cell.strip() or None for cell in cells[_ID]]
+        values[_ID] = {at: cell.strip() for at, cell in enumerate(cells[_ID]) if cell.strip()}
     notes: dict[str, dict[str, dict[str, Value]]] = {"image": {}, "text": {}}
     for number, row in enumerate(rows):
         if None in row or None in row.values():
             raise InterplayError(
                 f"The metadata '{path}', row {number + 1}: it has not as many cells as the header."
             )
-        about = {name: value for name in kept if (value := values[name][number]) is not None}
+        about = {name: values[name][number] for name in kept if number in values[name]}
         for side, column in owners.items():
             owner = row[column].strip() if column else ""
             if not owner:
@@ -135,37 +133,32 @@ def read_notes(path: Path) -> Notes:
     return Notes(str(path), notes["image"], notes["text"], remarks)
 
 
-def _typed(cells: Sequence[str]) -> list[Value | None]:
-    """The values of a column; None where there are none. Digits with zeros in front are no number but a code."""
-    plain = [cell.strip() for cell in cells]
-    values = [cell for cell in plain if cell.lower() not in _NOTHING]
-    for form, kind in _KINDS:
-        if values and all(_is(form, kind, cell) for cell in values):
-            return [kind(cell) if cell.lower() not in _NOTHING else None for cell in plain]
-    return [cell if stripped else None for cell, stripped in zip(cells, plain, strict=True)]
+def column_values(cells: Sequence[str]) -> tuple[dict[int, Value], int | None]:
+    """The values of a column by row, and the first cell that makes texts of a column most of whose values are numbers.
 
-
-def _is(form: re.Pattern[str], kind: Callable[[str], Value], cell: str) -> bool:
-    """Whether a cell has a kind's form, and Milvus keeps the value: whole numbers of 64 bits."""
-    if not form.fullmatch(cell):
-        return False
-    value = kind(cell)
-    return not isinstance(value, int) or -(2**63) <= value < 2**63
-
-
-def _odd_one(values: Sequence[Value | None], cells: Sequence[str]) -> int | None:
-    """The first cell that makes texts of a column most of whose values are numbers; None where none does.
-
-    Zeros in front make a column of codes, in which nothing is odd.
+    None where no cell does; codes with zeros in front are meant.
     """
-    if not any(isinstance(value, str) for value in values):
-        return None
-    odd = [
-        at
-        for at, cell in enumerate(map(str.strip, cells))
-        if cell.lower() not in _NOTHING and not any(_is(form, kind, cell) for form, kind in _KINDS[:2])
-    ]
-    filled = sum(cell.strip().lower() not in _NOTHING for cell in cells)
-    if any(re.fullmatch(r"0\d+", cells[at].strip()) for at in odd):
-        return None
-    return odd[0] if odd and len(odd) <= filled / 2 else None
+    import pandas
+
+    texts = pandas.Series(cells, dtype="string")
+    plain = texts.str.strip()
+    given = plain[~plain.str.lower().isin(_NOTHING)]
+    if given.empty:
+        return texts[plain != ""].to_dict(), None
+    whole = given.map(_is_whole).astype(bool)
+    number = given.str.fullmatch(_NUMBER)
+    truth = given.str.lower()
+    if whole.all():
+        return given.astype("int64").to_dict(), None
+    if number.all():
+        return given.astype("float64").to_dict(), None
+    if truth.isin(("true", "false")).all():
+        return (truth == "true").to_dict(), None
+    odd = given[~whole & ~number]
+    meant = 0 < len(odd) <= len(given) / 2 and not odd.str.fullmatch("0[0-9]+").any()
+    return texts[plain != ""].to_dict(), int(odd.index[0]) if meant else None
+
+
+def _is_whole(cell: str) -> bool:
+    """Whether Milvus keeps a cell as a whole number, of 64 bits."""
+    return bool(re.fullmatch(_WHOLE, cell)) and -(2**63) <= int(cell) < 2**63

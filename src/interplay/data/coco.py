@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 from interplay.data.benchmarks import Benchmark, picture_column, with_settings
 from interplay.data.checks import OnBadRow, checked
 from interplay.data.formats import Raw
-from interplay.data.records import parsed_json
+from interplay.data.records import decoded_json
 from interplay.data.schema import PairTable
 from interplay.data.splits import Split, unit_hash
 from interplay.errors import InterplayError, unknown
@@ -315,7 +315,7 @@ def _read(file: Path) -> Mapping[str, Any]:
         return cells
 
     try:
-        stored = parsed_json(file.read_text(encoding="utf-8"), object_hook=without_outline)
+        stored = decoded_json(file.read_text(encoding="utf-8"), object_hook=without_outline)
     except FileNotFoundError:
         raise InterplayError(
             f"There is no file {file}: COCO's captions and instances of one set belong together. Both are in its "

@@ -14,7 +14,7 @@ from typing import Any
 from interplay.data.benchmarks import Benchmark, picture_column, split_source
 from interplay.data.checks import OnBadRow, checked
 from interplay.data.formats import Raw
-from interplay.data.records import parsed_json
+from interplay.data.records import decoded_json
 from interplay.data.schema import PairTable
 from interplay.data.splits import Split
 from interplay.errors import InterplayError
@@ -131,7 +131,7 @@ def _notes(others: Mapping[str, int], without: list[str]) -> list[str]:
 def _read_splits(file: Path) -> dict[Split, list[str]]:
     """The film numbers of each split."""
     try:
-        stored = parsed_json(file.read_text(encoding="utf-8"))
+        stored = decoded_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as problem:
         raise InterplayError(f"{file} cannot be read as JSON ({problem}). Unpack it again.") from None
     if not isinstance(stored, dict) or not all(
@@ -152,7 +152,7 @@ def _film(folder: Path, number: str, split: Split, at: int, others: Counter[str]
     file = folder / "dataset" / f"{number}.json"
     film = _Film(number, split, (str(file), 1))
     try:
-        stored: Any = parsed_json(file.read_text(encoding="utf-8"))
+        stored: Any = decoded_json(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         listed = (f"{folder / 'split.json'} ({split})", at)
         return replace(film, origin=listed, fault=f"there is no file {file}")

@@ -118,7 +118,7 @@ class _Unparsed(Exception):
     """Why a text is no JSON."""
 
 
-def parsed_json(
+def decoded_json(
     text: str,
     object_hook: Callable[[dict[str, Any]], Any] | None = None,
     object_pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None,
@@ -139,7 +139,7 @@ def parsed_json(
 
 def _parsed(text: str) -> Any:
     try:
-        return parsed_json(text, object_pairs_hook=_object)
+        return decoded_json(text, object_pairs_hook=_object)
     except ValueError as problem:
         raise _Unparsed(f"it is not valid JSON ({problem})") from None
 

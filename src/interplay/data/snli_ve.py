@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 from interplay.data.benchmarks import Benchmark, broken_pictures, picture_column, with_settings
 from interplay.data.checks import OnBadRow, checked
 from interplay.data.formats import Raw
-from interplay.data.records import parsed_json
+from interplay.data.records import decoded_json
 from interplay.data.schema import PairTable
 from interplay.data.splits import Split
 from interplay.errors import InterplayError, unknown
@@ -114,7 +114,7 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
 def _parsed(line: str, settings: SnliVeSettings) -> tuple[dict[str, str], str]:
     """Picture, id, text and label of a line, and why it cannot be used."""
     try:
-        stored = parsed_json(line)
+        stored = decoded_json(line)
     except ValueError as problem:
         return {}, f"it is not valid JSON ({problem})"
     if not isinstance(stored, dict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal
 
 from interplay.errors import InterplayError, unknown, wrong_type
 from interplay.methods.settings import make_settings
@@ -88,10 +88,6 @@ class TrainSettings:
                 raise InterplayError(f"{name} cannot be {value}.")
         if not 0 <= self.warmup <= 1:
             raise InterplayError(f"warmup is a share of all steps, from 0 to 1, not {self.warmup}.")
-        hints = get_type_hints(TrainSettings)
-        for name in ("optimizer", "schedule", "precision"):
-            if getattr(self, name) not in get_args(hints[name]):
-                raise unknown(name, getattr(self, name), get_args(hints[name]))
         for name in self.loggers:
             if name not in LOGGERS:
                 raise unknown("logger", name, LOGGERS)
