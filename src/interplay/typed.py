@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 def fits(value: Any, kind: Any) -> bool:
     """Whether a value is of a type as annotations spell it; whole numbers have at most 63 bits, and are numbers too."""
-    if type(value) is kind and kind is not int:
-        return True
+    if type(value) is kind and (kind is not int or -LARGEST <= value <= LARGEST):
+        return True  # without the cost of importing what checks the rest
     from pydantic import ValidationError
 
     try:

@@ -6,9 +6,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal, Self, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args, overload
 
-import pandas
 import torch
 from torch import Tensor
 
@@ -35,6 +34,9 @@ from interplay.towers.backbone import Backbone, as_backbone
 from interplay.training.report import FitReport
 from interplay.training.settings import TrainSettings, training_settings
 from interplay.typed import expect, fits
+
+if TYPE_CHECKING:
+    import pandas
 
 Part = Split | Literal["all"]
 """A split of a table, or all its rows."""
@@ -355,6 +357,8 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
         found = model.probabilities(predict(model, self.backbone, table, batch_size))
         if not frame:
             return found
+        import pandas
+
         return pandas.DataFrame(found.numpy(), index=list(pairs.ids), columns=list(self.labels or ()))
 
     def predict(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import pandas
 from torch import Tensor
 
 from interplay.metrics.classification import Kind, classification_metrics, confusion_matrix, per_class
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class Report:
 
 def report(labels: Sequence[str], probabilities: Tensor, targets: Tensor, kind: Kind) -> Report:
     """The report of probabilities (N, K) on targets, (N,) or (N, K), of the K classes `labels`."""
+    import pandas
+
     names = list(labels)
     confusion = None
     if kind == "single":

@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
-
-import datasets
 
 from interplay.data.images import fault
 from interplay.data.picture_sources import Unusable, encodable, regular_file
 from interplay.errors import InterplayError, unknown
+
+if TYPE_CHECKING:
+    import datasets
 
 _READERS = 4  # threads that open pictures
 
@@ -114,6 +115,8 @@ def with_settings(source: str, name: str, cls: type[Any], numbers: Sequence[str]
 
 def picture_column(paths: Sequence[str]) -> datasets.Dataset:
     """One undecoded picture a row, by its path; none where the path is no Unicode, so no file can be meant."""
+    import datasets
+
     features = datasets.Features({"image": datasets.Image(decode=False)})
     return datasets.Dataset.from_dict(
         {"image": [{"path": path, "bytes": None} if encodable(path) else None for path in paths]},

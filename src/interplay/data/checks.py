@@ -6,11 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import datasets
 import numpy as np
-from datasets.utils import tqdm
 
 from interplay.data.formats import Raw, canonical_split
 from interplay.data.images import fault
@@ -19,6 +17,9 @@ from interplay.data.picture_sources import Unusable, encodable, regular_file
 from interplay.data.schema import BadRow, Kind, PairTable
 from interplay.data.splits import SHARES, SPLITS, Shares, hash_split
 from interplay.errors import InterplayError, unknown
+
+if TYPE_CHECKING:
+    import datasets
 
 OnBadRow = Literal["error", "skip"]
 
@@ -50,6 +51,8 @@ def checked(
     Raises:
         InterplayError: a row cannot be used (`on_bad_row="error"`), or none can.
     """
+    import datasets
+
     if not labelled:
         kept = {column: values for column, values in raw.cells.items() if column not in _OF_LEARNING}
         raw = replace(raw, cells=kept, classes=(), to_split=None)
@@ -228,6 +231,7 @@ def _bad_text(text: Any) -> str:
 
 def _bad_images(images: datasets.Dataset, rows: Sequence[int], verify: bool) -> dict[int, str]:
     """Why pictures cannot be used, by row: whether they exist, and with `verify` whether they decode."""
+    from datasets.utils import tqdm
 
     def look(row: int) -> str | None:
         source = images[row]["image"] or {}

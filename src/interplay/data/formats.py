@@ -6,9 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
-
-import datasets
+from typing import TYPE_CHECKING, Any
 
 from interplay.data.class_folders import NO_TEXT, PICTURES, class_folders, class_records
 from interplay.data.paths import cache_folder
@@ -17,6 +15,9 @@ from interplay.data.picture_sources import Unusable
 from interplay.data.records import LINES, Record, file_records
 from interplay.data.splits import SPLITS, Split
 from interplay.errors import InterplayError, unknown
+
+if TYPE_CHECKING:
+    import datasets
 
 COLUMNS = ("image", "text", "label", "labels", "task", "split", "id")
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.tsv", "metadata.json")
@@ -100,6 +101,8 @@ def read_local(path: Path, columns: Mapping[str, str]) -> Raw:
 
 
 def _read_folder(path: Path, columns: Mapping[str, str]) -> Raw:
+    import datasets
+
     if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
         try:
             saved = datasets.load_from_disk(str(path))
@@ -151,6 +154,8 @@ def from_datasets(
     Raises:
         InterplayError: a column is missing, or a split has a name that is none of ours.
     """
+    import datasets
+
     if isinstance(found, datasets.Dataset):
         return _from_dataset(found.with_format(None), name, folder, columns)
     found = found.with_format(None)
@@ -186,6 +191,8 @@ def joined(main: Raw, name: str, others: Mapping[Split, Raw]) -> Raw:
         InterplayError: the sources have different columns, or one of them has no rows of its split, or the main one has
             rows of another's.
     """
+    import datasets
+
     rows = len(main.origins)
     own = main.cells.get("split", [])
     for split in others:
@@ -336,6 +343,8 @@ def from_records(records: Iterator[Record], source: str, root: Path, columns: Ma
 
 
 def _from_dataset(rows: datasets.Dataset, source: str, folder: Path, columns: Mapping[str, str]) -> Raw:
+    import datasets
+
     found = _columns_of(rows.column_names, source, columns)
     cells = {ours: list(rows[theirs]) for ours, theirs in found.other()}
     if CAPTIONS in columns:
@@ -378,6 +387,8 @@ def _from_dataset(rows: datasets.Dataset, source: str, folder: Path, columns: Ma
 
 
 def _read_parquet(path: Path) -> datasets.Dataset:
+    import datasets
+
     try:
         return datasets.Dataset.from_parquet(str(path), cache_dir=str(cache_folder() / "parquet"))
     except Exception as problem:  # the builder wraps Arrow's errors in its own

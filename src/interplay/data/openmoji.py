@@ -10,8 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import datasets
-
 from interplay.data.emoji import Emoji, all_emoji, words
 from interplay.data.pictures import openmoji_pictures
 from interplay.data.schema import Kind, PairTable
@@ -51,6 +49,8 @@ def load_openmoji(name: str) -> PairTable:
     Raises:
         InterplayError: there is no such task, or the cache folder for the pictures cannot be written.
     """
+    import datasets
+
     if name not in _TASKS:
         raise unknown("data set", name, _TASKS)
     kind, make = _TASKS[name]

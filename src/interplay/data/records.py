@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
-
-import datasets
-import pandas
+from typing import TYPE_CHECKING, Any
 
 from interplay.errors import InterplayError
+
+if TYPE_CHECKING:
+    import pandas
 
 SEPARATED = {".csv": ",", ".tsv": "\t"}
 """Files of cells, with what stands between two of them."""
@@ -169,6 +169,8 @@ def memory_records(source: Any, name: str) -> Iterator[Record]:
     Raises:
         InterplayError: a column is there twice or shorter than the others, or a row is no mapping of columns.
     """
+    import pandas
+
     separated = isinstance(source, pandas.DataFrame)
     rows = _of_columns(source, name) if isinstance(source, (pandas.DataFrame, Mapping)) else source
     for number, row in enumerate(rows, start=1):
@@ -202,6 +204,9 @@ def _of_columns(source: pandas.DataFrame | Mapping[str, Any], name: str) -> Iter
 
 def memory_name(source: Any) -> str:
     """What messages call data that a program has in memory."""
+    import datasets
+    import pandas
+
     if isinstance(source, pandas.DataFrame):
         return "the DataFrame"
     known = (datasets.Dataset, datasets.DatasetDict, datasets.IterableDataset)

@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import datasets
 import numpy as np
 import torch
 from PIL import Image
@@ -17,6 +16,9 @@ from interplay.data.images import decode
 from interplay.data.splits import SPLITS, Split
 from interplay.errors import InterplayError, unknown
 from interplay.typed import fits
+
+if TYPE_CHECKING:
+    import datasets
 
 __all__ = ["SPLITS", "BadRow", "Kind", "PairTable", "Split"]
 
@@ -127,6 +129,8 @@ class PairTable:
         Raises:
             InterplayError: `share` is not in (0, 1], or there are no training rows.
         """
+        import datasets
+
         if share == 1:
             return self
         parts = [self.split("train").fraction(share, seed)]

@@ -6,12 +6,13 @@ import hashlib
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
-
-import datasets
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from interplay.data.schema import PairTable, Split
 from interplay.errors import InterplayError, unknown
+
+if TYPE_CHECKING:
+    import datasets
 
 FEWEST_PICTURES = 2
 """A contrastive loss needs another picture to tell a picture from; captions of one picture are no negatives."""
@@ -22,8 +23,6 @@ MERGED = " + "
 """Stands between the names of tasks that were made one."""
 _SHOWN = 5  # tasks that a message names
 
-_TEXT = datasets.Value("string")
-_CAPTIONS = datasets.Features({"text": datasets.List(_TEXT)})
 _Key = TypeVar("_Key", bound=Hashable)
 _PART = 5000  # rows that are copied at a time
 _PICTURES = 256  # pictures that are held at a time
@@ -167,16 +166,25 @@ def joint(sessions: Sequence[Session]) -> Session:
     return Session("joint", _together([session.table for session in sessions]))
 
 
+def _captions() -> datasets.Features:
+    """The column of texts where every row has a list of them."""
+    import datasets
+
+    return datasets.Features({"text": datasets.List(datasets.Value("string"))})
+
+
 def alike(sessions: Sequence[Session]) -> list[Session]:
     """Sessions from different tables with the columns that all retrieval needs, so that they go together.
 
     Every row has a list of captions; ids, labels and other columns are left behind.
     """
+    import datasets
+
     found = []
     for session in sessions:
         table = session.table
         kept = [name for name in ("image", "split") if name in table.rows.column_names]
-        captions = datasets.Dataset.from_dict({"text": table.captions()}, features=_CAPTIONS)
+        captions = datasets.Dataset.from_dict({"text": table.captions()}, features=_captions())
         rows = datasets.concatenate_datasets([table.rows.select_columns(kept), captions], axis=1)
         found.append(Session(session.name, replace(table, kind="pairs", classes=(), rows=rows)))
     return found
@@ -232,7 +240,7 @@ def by_picture(table: PairTable, within: Sequence[Hashable] | None = None) -> tu
         return table, first
     captions = table.captions()
     texts = [[text for row in rows for text in captions[row]] for rows in pictures]
-    return _remade(table, first, {"text": texts}, _CAPTIONS), first
+    return _remade(table, first, {"text": texts}, _captions()), first
 
 
 def explode(table: PairTable) -> tuple[PairTable, list[int]]:
@@ -244,6 +252,8 @@ def explode(table: PairTable) -> tuple[PairTable, list[int]]:
     Returns:
         The table, whose texts are strings, and for each of its rows the number of the row of `table` it is from.
     """
+    import datasets
+
     if not len(table):
         return table, []
     captions = table.captions()
@@ -256,7 +266,9 @@ def explode(table: PairTable) -> tuple[PairTable, list[int]]:
             ids[row] if place == 1 else f"{ids[row]} (caption {place})"
             for row, place in zip(owner, number, strict=True)
         ]
-    return _remade(table, owner, columns, datasets.Features(dict.fromkeys(columns, _TEXT))), owner
+    return _remade(
+        table, owner, columns, datasets.Features(dict.fromkeys(columns, datasets.Value("string")))
+    ), owner
 
 
 def _grouped(keys: Iterable[_Key]) -> dict[_Key, list[int]]:
@@ -282,6 +294,8 @@ def _remade(
     table: PairTable, rows: Sequence[int], columns: dict[str, list[Any]], features: datasets.Features
 ) -> PairTable:
     """Some rows of a table, repeats allowed, with some of its columns replaced."""
+    import datasets
+
     others = table.rows.remove_columns(list(columns))
     stored = others.with_format("arrow")
     parts = [stored[rows[begin : begin + _PART]].combine_chunks() for begin in range(0, len(rows), _PART)]
@@ -308,6 +322,8 @@ def _permutation(name: str, order: list[str], tasks: list[str]) -> list[str]:
 
 def _together(tables: Sequence[PairTable]) -> PairTable:
     """The rows of the tables of one stream, one after the other."""
+    import datasets
+
     if not tables:
         raise InterplayError("A stream without sessions has no rows.")
     first = tables[0]

@@ -21,7 +21,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from datasets.utils import tqdm
 from torch import Tensor
 
 from interplay.data.paths import cache_folder
@@ -149,6 +148,8 @@ class PrefixCache:
     def _side(
         self, table: EncodedTable, backbone: Backbone, side: Side, layer: int, fill: bool, progress: bool
     ) -> _PrefixedSide:
+        from datasets.utils import tqdm
+
         self.folder.mkdir(parents=True, exist_ok=True)
         shelf = _Shelf(self.folder / f"{_identity(backbone, side)}-{layer}", backbone.shape.side(side).width)
         keys: list[bytes] = []

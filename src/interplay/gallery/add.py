@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
-from datasets.utils import tqdm
-
 from interplay.errors import InterplayError
 from interplay.gallery.entry import Entry
 from interplay.gallery.items import (
@@ -94,6 +92,8 @@ def add(
         on_bad: `raise` at an item that cannot be used, or `skip` it.
         progress: show a bar.
     """
+    from datasets.utils import tqdm
+
     check_size(batch_size)
     if on_bad not in ("raise", "skip"):
         raise InterplayError(f"on_bad must be raise or skip, not '{on_bad}'.")

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from datasets.utils import tqdm
 
 from interplay.gallery.entry import Entry
 from interplay.gallery.items import Encodes, array, batches, check_size, content_of, is_gone
@@ -43,6 +42,8 @@ def refresh(retriever: Encodes, store: Store, *, batch_size: int, progress: bool
         batch_size: how many are written at a time.
         progress: show a bar.
     """
+    from datasets.utils import tqdm
+
     check_size(batch_size)
     began = time.monotonic()
     state, work = retriever.state(), _Stale(retriever)

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import datasets
 import torch
 
 from interplay.classification.classifier import Classifier
@@ -326,6 +325,8 @@ def _timed(
 
 def _without_test(table: PairTable) -> PairTable:
     """The rows to train and to choose on, alone."""
+    import datasets
+
     if table.kind == "pairs":
         raise InterplayError(f"{table.name} has no labels: the search is for classifiers.")
     parts = [table.split("train").rows, table.split("validation").rows]
