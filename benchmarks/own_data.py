@@ -13,12 +13,15 @@ on the test splits of all. Icons come from npm packages that are fetched once in
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from pathlib import Path
 
+import torch
+
 from benchmarks.small_data.catalogue import sets, streams
 from benchmarks.small_data.cells import Cell, Record, planned, run
-from benchmarks.small_data.figures import read_all, sets_report, streams_report
+from benchmarks.small_data.figures import read_all, sets_report, streams_report, validation_report
 from benchmarks.small_data.folders import described, folder, stream, table
 
 __all__ = ["described", "folder", "sets", "stream", "streams", "table"]
@@ -50,7 +53,10 @@ def listed() -> str:
 
 
 def told(cell: Cell, record: Record) -> None:
-    """One line a finished cell."""
+    """One line a cell."""
+    if "problem" in record:
+        print(f"{cell.data} {cell.row} #{cell.seed}: {record['problem']}", flush=True)
+        return
     value = f"{record['test']:.3f}" if "metric" in record else ""
     print(
         f"{time.strftime('%H:%M:%S')} {cell.data} {cell.row} #{cell.seed} {value} {record['seconds']:.0f} s",
@@ -58,10 +64,12 @@ def told(cell: Cell, record: Record) -> None:
     )
 
 
-def report(out: Path) -> str:
-    """Both tables of a folder's cells."""
+def report(out: Path, *, validation: bool = False) -> str:
+    """The tables of a folder's cells: of the test splits, or of validation where defaults may be chosen."""
     groups = read_all(out)
     halves = [{name: one.half for name, one in some.items()} for some in (sets(), streams())]
+    if validation:
+        return validation_report(groups, halves[0])
     return f"## Sets\n\n{sets_report(groups, halves[0])}\n\n## Streams: R@10\n\n{streams_report(groups, halves[1])}"
 
 
@@ -81,19 +89,25 @@ def main() -> None:
     )
     running.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2, 3, 4])
     running.add_argument("--minutes", type=float, default=float("inf"), help="no cell begins after them")
+    running.add_argument("--threads", type=int, default=1, help="of this process and of the commands it runs")
     reporting = commands.add_parser("report", help="the tables of what there is")
     reporting.add_argument("folder", type=Path)
+    reporting.add_argument(
+        "--validation", action="store_true", help="development sets, for choosing defaults"
+    )
     arguments = parser.parse_args()
     if arguments.what == "sets":
         print(listed())
     elif arguments.what == "folder":
         print(folder(arguments.name))
     elif arguments.what == "run":
+        os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
+        torch.set_num_threads(arguments.threads)
         cells = list(planned(arguments.sets, arguments.rows, arguments.seeds))
         left = run(cells, arguments.out, 60 * arguments.minutes, told)
         print(f"{left} of {len(cells)} cells are missing.")
     else:
-        print(report(arguments.folder))
+        print(report(arguments.folder, validation=arguments.validation))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import own_data
+from benchmarks.small_data import cells as cells_module
 from benchmarks.small_data.catalogue import sets, streams
 from benchmarks.small_data.cells import PROBES, ROWS, Cell, planned, read, run
 from benchmarks.small_data.figures import (
@@ -33,7 +34,14 @@ def record(data: str, row: str, right: float, seed: int = 0, pairs: int = 200) -
     hits = round(right * pairs)
     predicted = [label if at < hits else 1 - label for at, label in enumerate(truth)]
     facts = {"data": data, "row": row, "seed": seed, "kind": "single", "classes": 2, "metric": "accuracy"}
-    return facts | {"test": hits / pairs, "seconds": 1.0, "predicted": predicted, "truth": truth}
+    validation = {"linear_probe-pair": 0.6, "default": 0.7}.get(row, 0.0)
+    return facts | {
+        "test": hits / pairs,
+        "validation": validation,
+        "seconds": 1.0,
+        "predicted": predicted,
+        "truth": truth,
+    }
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -129,6 +137,9 @@ def test_the_report_is_of_the_cells_that_are_there(tmp_path: Path) -> None:
     text = streams_report(groups, {name: one.half for name, one in streams().items()})
     assert "below the bare backbone beyond noise on 0 of 1, 3 points above it on 1" in text
     assert own_data.report(tmp_path).count("| emoji-stream |") == 1
+    table = own_data.report(tmp_path, validation=True)
+    assert "| default | 1 | 0.0 | 1.0 |" in table, "of reviews alone: logos are held out"
+    assert "| linear_probe-pair | 1 | 10.0 | 2.0 |" in table
 
 
 def test_what_is_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,6 +176,23 @@ def test_a_cell_is_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert found["test"] > 0.4
     assert len(found["truth"]) == 105
     assert found["chosen"]["method"] == "image_probe"
+
+
+def test_a_cell_that_fails_is_told_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(cell: Cell) -> dict[str, Any]:
+        if cell.seed == 0:
+            raise InterplayError("The loss is not finite.")
+        return {"what": {"command": [], "method": "", "head": {}, "training": {}}}
+
+    monkeypatch.setattr(cells_module, "_set_cell", fails)
+    told: dict[int, dict[str, Any]] = {}
+    cells = [Cell("reviews", "default", seed) for seed in (0, 1)]
+    assert run(cells, tmp_path, 600, lambda cell, found: told.setdefault(cell.seed, found) and None) == 1
+    assert told[0] == {"problem": "The loss is not finite."}
+    assert read(tmp_path, cells[0]) is None
+    assert read(tmp_path, cells[1]) == told[1]
 
 
 @pytest.mark.slow

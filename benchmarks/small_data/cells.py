@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import interplay
 from benchmarks.small_data.catalogue import sets, streams
 from benchmarks.small_data.folders import folder, stream, table
 from benchmarks.small_data.ranking import measured_stream
@@ -68,7 +70,11 @@ ROWS: dict[str, Row] = {
 """Of sets. `default` is what a user types; methods by their name are at the library's defaults, and `from the probe`
 under the one head and schedule of `interplay experiment`, which stays as it is when defaults change."""
 
-STREAM_ROWS: dict[str, Row] = {"default": Row(()), "lpi-m": Row(("--method", "lpi-m"))}
+STREAM_ROWS: dict[str, Row] = {
+    "default": Row(()),
+    "lpi-m": Row(("--method", "lpi-m")),
+    "lpi-p": Row(("--method", "lpi-p")),
+}
 """Of streams; the bare backbone, and the true task given, are measured beside each."""
 
 
@@ -117,6 +123,8 @@ def run(cells: Sequence[Cell], out: Path, seconds: float, report: Callable[[Cell
 
     Args:
         seconds: no cell begins after them.
+        report: called with each cell as it is finished; one that fails holds a `problem`, one sentence, and is not
+            kept.
 
     Returns:
         How many are still missing.
@@ -126,13 +134,19 @@ def run(cells: Sequence[Cell], out: Path, seconds: float, report: Callable[[Cell
     """
     begun = time.monotonic()
     missing = [cell for cell in cells if read(out, cell) is None]
-    for number, cell in enumerate(missing):
+    left = len(missing)
+    for cell in missing:
         if time.monotonic() - begun > seconds:
-            return len(missing) - number
-        record = _stream_cell(cell) if cell.data in streams() else _set_cell(cell)
+            break
+        try:
+            record = _stream_cell(cell) if cell.data in streams() else _set_cell(cell)
+        except InterplayError as problem:
+            report(cell, {"problem": str(problem)})
+            continue
         write_text(out / cell.file, json.dumps(record) + "\n")
         report(cell, record)
-    return 0
+        left -= 1
+    return left
 
 
 def read(out: Path, cell: Cell) -> Record | None:
@@ -212,6 +226,7 @@ def _facts(cell: Cell, seconds: float, backbone: Backbone) -> Record:
         "seconds": round(seconds, 1),
         "threads": os.environ.get("OMP_NUM_THREADS", "all"),
         "backbone_digest": backbone.digest,
+        "code": _code(),
     }
 
 
@@ -248,6 +263,14 @@ def _plain(row: Row) -> Record:
 
 def _pictures(name: str) -> int:
     return len(list((folder(name) / "pictures").iterdir()))
+
+
+@cache
+def _code() -> str:
+    """A fingerprint of the library's code: what a default is, is only known of one state of it."""
+    root = Path(interplay.__file__).parent
+    files = sorted(root.rglob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
 
 @cache

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,9 +51,11 @@ def read_all(out: Path) -> Groups:
     return groups
 
 
-def values(rows: Mapping[str, Sequence[Record]], key: str = "test") -> dict[str, float]:
+def values(
+    rows: Mapping[str, Sequence[Record]], split: Literal["validation", "test"] = "test"
+) -> dict[str, float]:
     """The metric of each row, mean over its seeds."""
-    return {row: fmean(record[key] for record in records) for row, records in rows.items()}
+    return {row: fmean(record[split] for record in records) for row, records in rows.items()}
 
 
 def regrets(table: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
@@ -140,6 +142,19 @@ def sets_report(groups: Groups, halves: Mapping[str, str]) -> str:
         table = {name: values(groups[name]) for name in names}
         parts.append(f"### {title}: {len(names)} sets\n\n{_rows_table(groups, table)}")
     return "\n\n".join([*parts, f"### The default on each set\n\n{_each_set(groups, halves)}"])
+
+
+def validation_report(groups: Groups, halves: Mapping[str, str]) -> str:
+    """Markdown: regret and rank on the validation splits of the half `development`, by which defaults may be chosen."""
+    table = {
+        name: values(rows, "validation") for name, rows in groups.items() if halves.get(name) == "development"
+    }
+    lost, ranks = regrets(table), mean_ranks(table)
+    lines = ["| row | sets | mean regret | mean rank |", "|---" * 4 + "|"]
+    for row in sorted(lost, key=lost.__getitem__):
+        count = sum(row in rows for rows in table.values())
+        lines.append(f"| {row} | {count} | {100 * lost[row]:.1f} | {ranks[row]:.1f} |")
+    return "\n".join(lines)
 
 
 def _rows_table(groups: Groups, table: Mapping[str, Mapping[str, float]]) -> str:
