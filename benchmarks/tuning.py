@@ -22,8 +22,9 @@ import torch
 import yaml
 
 from interplay import Backbone, PairTable, TrainSettings, load, load_backbone
-from interplay.comparison.grid import Cell, Grid, make_grid, slug
-from interplay.comparison.run import classifier_of, load_record, training_of
+from interplay.comparison.engine import load_record
+from interplay.comparison.grid import Grid, GridCell, make_grid, slug
+from interplay.comparison.run import classifier_of, training_of
 from interplay.errors import InterplayError
 from interplay.methods.registry import choose
 from interplay.training.settings import SMALLER_IS_BETTER
@@ -44,7 +45,7 @@ TRIALS: dict[str, tuple[int | None, float]] = {
 Record = dict[str, Any]
 
 
-def measured(cell: Cell, trial: str, backbone: Backbone, table: PairTable) -> Record:
+def measured(cell: GridCell, trial: str, backbone: Backbone, table: PairTable) -> Record:
     """One trial; the default schedule is read from its cell where that was run and keeps what validation said."""
     plan = TrainSettings(**cell.training)
     epochs, factor = TRIALS[trial]
@@ -67,7 +68,7 @@ def measured(cell: Cell, trial: str, backbone: Backbone, table: PairTable) -> Re
     }
 
 
-def _finished_cell(cell: Cell) -> Record | None:
+def _finished_cell(cell: GridCell) -> Record | None:
     try:
         record = load_record(CELLS, cell)
     except InterplayError:  # of another schedule
@@ -84,7 +85,7 @@ def untuned() -> Grid:
     return make_grid(values, str(RECIPE))
 
 
-def tunable(cell: Cell) -> bool:
+def tunable(cell: GridCell) -> bool:
     """Whether a cell has a schedule."""
     return choose(cell.method).method.traits.solver.by_gradient
 
@@ -106,7 +107,7 @@ def merit(record: Record) -> tuple[float, bool, float]:
     return value, record["trial"] == "as it is", -record["loss"]
 
 
-def run(cells: list[Cell], trials: list[str]) -> None:
+def run(cells: list[GridCell], trials: list[str]) -> None:
     """The missing trials of some cells."""
     backbones, tables = functools.cache(load_backbone), functools.cache(load)
     for cell in cells:
@@ -119,13 +120,13 @@ def run(cells: list[Cell], trials: list[str]) -> None:
                     file.write(json.dumps(record) + "\n")
 
 
-def best(cell: Cell) -> Record | None:
+def best(cell: GridCell) -> Record | None:
     """The trial that won; None while some are missing."""
     found = [record for record in finished(cell.data) if record["row"] == cell.row]
     return max(found, key=merit) if len(found) == len(TRIALS) else None
 
 
-def markdown(cells: list[Cell]) -> str:
+def markdown(cells: list[GridCell]) -> str:
     """Markdown: rows × trials of each data set."""
     lines = []
     for data in dict.fromkeys(cell.data for cell in cells):

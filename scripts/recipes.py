@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from interplay.comparison import lpi_tables, mitp_tables
+from interplay.comparison.papers.catalogue import tables
 from interplay.files import write_text
 
 FOLDER = Path(__file__).parents[1] / "recipes"
@@ -12,8 +12,7 @@ FOLDER = Path(__file__).parents[1] / "recipes"
 
 def main() -> None:
     """Write every file anew, and take away those of cells that are no more."""
-    known = [*mitp_tables.tables().values(), *lpi_tables.tables().values()]
-    wanted = {FOLDER / recipe.file: recipe.text() for cells in known for recipe in cells}
+    wanted = {FOLDER / recipe.file: recipe.text() for cells in tables().values() for recipe in cells}
     for path in FOLDER.glob("*/*/*.yaml"):
         if path not in wanted:
             path.unlink()

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from interplay.comparison.engine import load_record
 from interplay.comparison.grid import read_grid
 from interplay.comparison.pages import NOTE, markdown, overview
-from interplay.comparison.run import load_record
 from interplay.comparison.tables import data_tables
 from interplay.files import write_text
 

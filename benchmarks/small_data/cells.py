@@ -20,7 +20,7 @@ from benchmarks.small_data.catalogue import sets, streams
 from benchmarks.small_data.folders import folder, stream, table
 from benchmarks.small_data.ranking import measured_stream
 from interplay import Classifier, TrainSettings, load_backbone
-from interplay.comparison.experiments import HEAD, TRAINING
+from interplay.comparison.papers.experiments import HEAD, TRAINING
 from interplay.comparison.run import class_numbers
 from interplay.comparison.tables import HEADLINE
 from interplay.errors import InterplayError, unknown

@@ -16,10 +16,10 @@ import yaml
 from interplay.cli.commands import COMMANDS, Command, demo_retrieval
 from interplay.cli.commands import demo as demo_command
 from interplay.cli.commands.data_list import EMBEDDED
-from interplay.cli.key_value import assignments, spelled
 from interplay.cli.parsing import CommandLine
 from interplay.cli.result import Result
 from interplay.data.openmoji import OPENMOJI
+from interplay.key_value import assignments, spelled
 from interplay.methods.mitp import MitpSettings
 from interplay.methods.registry import choices
 from interplay.parts.heads import HeadSettings

@@ -6,7 +6,6 @@ import json
 import runpy
 import shlex
 import statistics
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,18 +13,17 @@ import pytest
 import yaml
 
 from interplay.classification.classifier import Classifier
-from interplay.cli import cells
-from interplay.cli.cells import Cell, kept, measured, training_of
 from interplay.cli.commands import COMMANDS
-from interplay.cli.key_value import assignments
 from interplay.cli.parsing import CommandLine
-from interplay.comparison import lpi_tables
-from interplay.comparison.mitp_tables import tables
-from interplay.comparison.recipes import Recipe, chosen
-from interplay.data import PairTable, load
+from interplay.comparison.engine import Record
+from interplay.comparison.loader import Loader
+from interplay.comparison.papers import lpi
+from interplay.comparison.papers.cells import RecipeCell, RunRecipe, training_of
+from interplay.comparison.papers.mitp import tables
+from interplay.comparison.papers.recipes import Recipe, chosen
+from interplay.key_value import assignments
 from interplay.methods.registry import choices, choose
 from interplay.parts.heads import HeadSettings
-from interplay.towers.backbone import Backbone, load_backbone
 from interplay.towers.presets import PRESETS
 from tests.published import write_all
 
@@ -33,7 +31,7 @@ from .conftest import Run
 
 ROOT = Path(__file__).parents[2]
 RECIPES = [recipe for table in tables().values() for recipe in table]
-STREAMS = lpi_tables.tables()["lpi-table1"]
+STREAMS = lpi.tables()["lpi-table1"]
 PRESENT = [recipe for recipe in RECIPES if recipe.method in choices()]
 QUICK = {"epochs": 1, "batch_size": 4, "backbone": "tiny", "progress": False, "seed": 0}
 """Two or three steps each on the miniature benchmarks."""
@@ -44,8 +42,9 @@ def named(recipe: Recipe) -> str:
 
 
 def representatives() -> list[Recipe]:
-    """One recipe for each method and data set."""
-    return [*{(recipe.method, recipe.dataset): recipe for recipe in reversed(PRESENT)}.values()]
+    """One recipe for each method and data set, data set after data set."""
+    found = {(recipe.method, recipe.dataset): recipe for recipe in reversed(PRESENT)}
+    return sorted(found.values(), key=lambda recipe: recipe.dataset)
 
 
 @pytest.fixture(scope="module")
@@ -54,19 +53,18 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def backbone() -> Backbone:
-    return load_backbone("tiny")
+def loader() -> Loader:
+    return Loader()
 
 
 @pytest.fixture(scope="module")
-def miniature(root: Path) -> Callable[[str], PairTable]:
-    """The tables, read once; Food101 with a validation split that its few rows can fill."""
-    tables = {
-        "food101": load(f"food101:{root}/food101?validation=0.3"),
-        "mm_imdb": load(f"mm_imdb:{root}/mm_imdb"),
-        "snli_ve": load(f"snli_ve:{root}/snli_ve"),
+def sources(root: Path) -> dict[str, str]:
+    """The data by name; Food101 with a validation split that its few rows can fill."""
+    return {
+        "food101": f"food101:{root}/food101?validation=0.3",
+        "mm_imdb": f"mm_imdb:{root}/mm_imdb",
+        "snli_ve": f"snli_ve:{root}/snli_ve",
     }
-    return tables.__getitem__
 
 
 def test_the_committed_recipes_are_those_of_the_code() -> None:
@@ -145,30 +143,28 @@ def test_published_averages_are_those_of_the_paper() -> None:
         assert statistics.mean(parts) == pytest.approx(average, abs=0.011), method
 
 
-def smoke(recipe: Recipe, table: PairTable, backbone: Backbone, out: Path) -> None:
-    """Train, measure and keep one cell."""
-    cell = Cell(recipe, recipe.options() | QUICK)
-    result = measured(cell, backbone, table, out)
+def smoke(recipe: Recipe, sources: dict[str, str], loader: Loader, out: Path) -> None:
+    """Train and measure one cell."""
+    cell = RecipeCell(recipe, recipe.options() | QUICK | {"data": sources[recipe.dataset]})
+    result = RunRecipe(cell, out).run(loader)
     assert set(recipe.published) <= set(result["metrics"])
     assert all(0 <= value <= 1 for name, value in result["metrics"].items() if name != "map")
-    assert kept(cell, out) == json.loads(json.dumps(result))
+    assert cell.recorded(json.loads(json.dumps(result))) == cell.plain()
     if recipe.options()["share"] < 1:
-        assert result["pairs"]["train"] < table.splits()["train"]
+        assert result["pairs"]["train"] < loader.table(sources[recipe.dataset], "skip").splits()["train"]
 
 
 @pytest.mark.parametrize("recipe", representatives(), ids=named)
 def test_a_recipe_of_every_method_and_data_set_runs(
-    recipe: Recipe, miniature: Callable[[str], PairTable], backbone: Backbone, tmp_path: Path
+    recipe: Recipe, sources: dict[str, str], loader: Loader, tmp_path: Path
 ) -> None:
-    smoke(recipe, miniature(recipe.dataset), backbone, tmp_path)
+    smoke(recipe, sources, loader, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", PRESENT, ids=named)
-def test_every_recipe_runs(
-    recipe: Recipe, miniature: Callable[[str], PairTable], backbone: Backbone, tmp_path: Path
-) -> None:
-    smoke(recipe, miniature(recipe.dataset), backbone, tmp_path)
+def test_every_recipe_runs(recipe: Recipe, sources: dict[str, str], loader: Loader, tmp_path: Path) -> None:
+    smoke(recipe, sources, loader, tmp_path)
 
 
 def words_of(root: Path, out: Path, *more: object) -> list[object]:
@@ -180,20 +176,20 @@ def test_a_table_is_measured_over_seeds_and_goes_on_where_it_was(
     run: Run, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained: list[str] = []
-    train = cells.measured
+    train = RunRecipe.run
 
-    def watched(cell: Cell, *rest: object) -> dict[str, object]:
-        trained.append(f"{cell.recipe.title} {cell.seed}")
+    def watched(work: RunRecipe, loader: Loader) -> Record:
+        trained.append(work.cell.name)
         if len(trained) == 2:
             raise KeyboardInterrupt
-        return train(cell, *rest)  # type: ignore[arg-type]
+        return train(work, loader)
 
-    monkeypatch.setattr("interplay.cli.commands.reproduce.measured", watched)
+    monkeypatch.setattr(RunRecipe, "run", watched)
     words = words_of(root, tmp_path, "--only", "mitp-small,mm_imdb", "--seeds", 2, "--json")
     assert run(*words).code == 130
     assert len([*tmp_path.glob("cells/*.json")]) == 1
     outcome = run(*words)
-    assert (outcome.code, trained[2:]) == (0, ["mm_imdb-mitp-small 1"])
+    assert (outcome.code, trained[2:]) == (0, ["mm_imdb-mitp-small, seed 1"])
     rows = {row["metric"]: row for row in outcome.json["rows"]}
     assert list(rows) == ["f1_micro", "f1_macro"]
     stored = [json.loads(Path(path).read_text()) for path in outcome.json["cells"]]
@@ -207,13 +203,10 @@ def test_a_table_is_measured_over_seeds_and_goes_on_where_it_was(
 
 
 def test_a_cell_that_was_stopped_goes_on_in_its_run_folder(
-    miniature: Callable[[str], PairTable],
-    backbone: Backbone,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    sources: dict[str, str], loader: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = next(recipe for recipe in tables()["table1"] if recipe.title == "snli_ve-mitp")
-    cell = Cell(recipe, recipe.options() | QUICK)
+    cell = RecipeCell(recipe, recipe.options() | QUICK | {"data": sources["snli_ve"]})
 
     def stopped(*_: object) -> dict[str, float]:
         raise KeyboardInterrupt
@@ -221,14 +214,19 @@ def test_a_cell_that_was_stopped_goes_on_in_its_run_folder(
     with monkeypatch.context() as patch:
         patch.setattr(Classifier, "evaluate", stopped)
         with pytest.raises(KeyboardInterrupt):
-            measured(cell, backbone, miniature("snli_ve"), tmp_path / "one")
-    assert kept(cell, tmp_path / "one") is None
-    log = tmp_path / "one" / "runs" / cell.key / "metrics.jsonl"
+            RunRecipe(cell, tmp_path / "one").run(loader)
+    log = tmp_path / "one" / cell.key / "metrics.jsonl"
     before = log.read_text()
-    resumed = measured(cell, backbone, miniature("snli_ve"), tmp_path / "one")
+    resumed = RunRecipe(cell, tmp_path / "one").run(loader)
     assert log.read_text() == before  # the finished epoch was not trained again
-    whole = measured(cell, backbone, miniature("snli_ve"), tmp_path / "two")
+    whole = RunRecipe(cell, tmp_path / "two").run(loader)
     assert resumed["metrics"] == whole["metrics"]
+
+
+def test_a_cell_that_cannot_be_trained_ends_the_command(run: Run, root: Path, tmp_path: Path) -> None:
+    outcome = run(*words_of(root, tmp_path, "--only", "snli_ve-mitp", "--learning-rate", "1e30"))
+    assert (outcome.code, outcome.out) == (2, "")
+    assert not [*tmp_path.glob("cells/*.json")]
 
 
 def test_equal_cells_of_two_tables_are_trained_once() -> None:
@@ -236,11 +234,13 @@ def test_equal_cells_of_two_tables_are_trained_once() -> None:
         next(recipe for recipe in tables()[table] if recipe.title == title)
         for table, title in (("table1", "food101-mitp"), ("table2", "food101-model-1"))
     )
-    assert Cell(one, one.options() | QUICK).key == Cell(two, two.options() | QUICK).key
+    assert RecipeCell(one, one.options() | QUICK).key == RecipeCell(two, two.options() | QUICK).key
     changed = replace(one, config={**one.config, "epochs": 11})
     options = {key: value for key, value in QUICK.items() if key != "epochs"}
-    assert Cell(one, one.options() | options).key != Cell(changed, changed.options() | options).key
-    assert Cell(one, one.options("elsewhere") | QUICK).key != Cell(one, one.options() | QUICK).key
+    assert (
+        RecipeCell(one, one.options() | options).key != RecipeCell(changed, changed.options() | options).key
+    )
+    assert RecipeCell(one, one.options("elsewhere") | QUICK).key != RecipeCell(one, one.options() | QUICK).key
 
 
 def test_without_data_it_says_what_is_missing_and_where_it_is_from(
@@ -307,7 +307,7 @@ def test_mistakes_are_named(run: Run, root: Path, tmp_path: Path, words: list[st
 def test_a_broken_result_is_named(run: Run, root: Path, tmp_path: Path) -> None:
     recipe = next(recipe for recipe in tables()["table1"] if recipe.title == "food101-linear_probe")
     options = recipe.options(str(root)) | {"backbone": "tiny", "seed": 0}
-    path = Cell(recipe, options).file(tmp_path)
+    path = tmp_path / RecipeCell(recipe, options).file
     path.parent.mkdir(parents=True)
     for text in ("{", "[]"):
         path.write_text(text)

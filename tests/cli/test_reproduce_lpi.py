@@ -8,16 +8,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from interplay.cli.cells import Cell, kept, measured, training_of
 from interplay.cli.commands import COMMANDS
-from interplay.cli.key_value import assignments
 from interplay.cli.parsing import CommandLine
-from interplay.comparison.lpi_tables import tables
-from interplay.comparison.recipes import Recipe, chosen
-from interplay.data import PairTable, load
+from interplay.comparison.loader import Loader
+from interplay.comparison.papers.cells import RecipeCell, RunRecipe, training_of
+from interplay.comparison.papers.lpi import tables
+from interplay.comparison.papers.recipes import Recipe, chosen
+from interplay.key_value import assignments
 from interplay.methods.registry import choose
 from interplay.retrieval.retriever import RETRIEVAL_TRAINING
-from interplay.towers.backbone import Backbone, load_backbone
 from interplay.towers.presets import PRESETS
 from tests.published import write_coco
 
@@ -38,13 +37,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def backbone() -> Backbone:
-    return load_backbone("tiny")
-
-
-@pytest.fixture(scope="module")
-def table(root: Path) -> PairTable:
-    return load(f"coco:{root}/coco")
+def loader() -> Loader:
+    return Loader()
 
 
 @pytest.mark.parametrize("recipe", ROWS, ids=lambda recipe: recipe.name)
@@ -104,17 +98,17 @@ def test_without_data_it_says_where_they_are_from(run: Run, tmp_path: Path) -> N
     "recipe",
     [pytest.param(r, marks=() if r.name in ("clip", "lpi-m") else pytest.mark.slow, id=r.name) for r in ROWS],
 )
-def test_every_row_runs(recipe: Recipe, table: PairTable, backbone: Backbone, tmp_path: Path) -> None:
-    options = recipe.options() | QUICK
+def test_every_row_runs(recipe: Recipe, root: Path, loader: Loader, tmp_path: Path) -> None:
+    options = recipe.options(str(root)) | QUICK
     options["set"] = [word for word in options["set"] if word not in SHORT]
     if recipe.method == "s_prompts":
         options["set"] = ["image_length=2", "text_length=2"]
-    cell = Cell(recipe, options)
-    result = measured(cell, backbone, table, tmp_path)
+    cell = RecipeCell(recipe, options)
+    result = RunRecipe(cell, tmp_path).run(loader)
     assert tuple(result["metrics"]) == recipe.metrics
     assert all(-1 <= value <= 1 for value in result["metrics"].values())
     assert result["tasks"] == ["appliance", "vehicle", "animal"]
-    assert kept(cell, tmp_path) == json.loads(json.dumps(result))
+    assert cell.recorded(json.loads(json.dumps(result))) == cell.plain()
     average = result["summary"]["task_average"]["image_to_text"]["5"]
     assert result["metrics"]["image_to_text_recall_5"] == average
     assert (result["trained_parameters"] > 0) == (recipe.name != "clip")

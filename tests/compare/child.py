@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from interplay.comparison.grid import Grid, make_grid
-from interplay.comparison.run import Resources, run_grid
+from interplay.comparison.run import Conduct, run_grid
 from tests.forking import serve
 
 
@@ -29,7 +29,7 @@ def small_grid(data: Path) -> Grid:
 
 def work(data: Path, folder: Path) -> None:
     """The whole grid."""
-    run_grid(small_grid(data), folder, Resources(memory=False))
+    run_grid(small_grid(data), folder, Conduct(memory=False))
 
 
 if __name__ == "__main__":

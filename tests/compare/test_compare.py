@@ -6,14 +6,17 @@ import json
 import random
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from interplay.comparison.engine import Place, attempt, load_record
 from interplay.comparison.grid import Grid
-from interplay.comparison.run import Resources, load_record, run_cell, run_grid
+from interplay.comparison.loader import Loader
+from interplay.comparison.run import Conduct, TrainClassifier, run_grid
 from interplay.comparison.tables import data_tables
 from interplay.errors import InterplayError
 from tests.cli.conftest import Run, run, write_toy  # noqa: F401
@@ -32,7 +35,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an undisturbed grid."""
     folder = tmp_path_factory.mktemp("whole")
-    run_grid(small_grid(data), folder, Resources(memory=False))
+    run_grid(small_grid(data), folder, Conduct(memory=False))
     return folder
 
 
@@ -97,7 +100,9 @@ def test_a_cluster_of_two_nodes_gives_the_same_cells(whole: Path, data: Path, tm
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
         try:
             cluster.add_node(num_cpus=1)
-            records = run_grid(small_grid(data), tmp_path, Resources(memory=False), ray=cluster.address)
+            records = run_grid(
+                small_grid(data), tmp_path, Conduct(memory=False), Place(1, ray=cluster.address)
+            )
         finally:
             ray.shutdown()
             cluster.shutdown()
@@ -110,20 +115,18 @@ def test_no_cluster_at_that_address(data: Path, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with pytest.raises(InterplayError, match="No Ray cluster answers at 'auto'"):
-            run_grid(grid, tmp_path, Resources(memory=False), ray="auto")
+            run_grid(grid, tmp_path, Conduct(memory=False), Place(ray="auto"))
 
 
 def test_finished_cells_are_not_run_again(whole: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: object, **__: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr("interplay.comparison.run.run_cell", never)
-    assert len(run_grid(small_grid(data), whole, Resources(memory=False))) == 5
+    monkeypatch.setattr(TrainClassifier, "run", never)
+    assert len(run_grid(small_grid(data), whole, Conduct(memory=False))) == 5
 
 
 def test_a_finished_cell_of_other_settings_is_refused(whole: Path, data: Path) -> None:
-    from dataclasses import replace
-
     cell = small_grid(data).cells[1]
     with pytest.raises(InterplayError, match=r"training = .*'epochs': 1.* now it is .*'epochs': 2"):
         load_record(whole, replace(cell, training={**cell.training, "epochs": 2}))
@@ -140,7 +143,7 @@ def test_a_broken_cell_file_is_named(data: Path, tmp_path: Path) -> None:
 
 def test_a_cell_that_cannot_be_trained_leaves_a_sentence(tmp_path: Path) -> None:
     cell = small_grid(tmp_path / "absent.csv").cells[0]
-    record = run_cell(cell.plain(), Resources(), measure_memory=False)
+    record = attempt(TrainClassifier(cell), Loader())
     assert "absent.csv" in record["problem"]
 
 
@@ -154,14 +157,14 @@ def test_options_of_the_machine_are_no_part_of_a_cell(
     records = run_grid(
         Grid((cell,)),
         tmp_path,
-        Resources(memory=False, training={"accelerator": "cpu", "cache_prefix": False}),
+        Conduct(memory=False, training={"accelerator": "cpu", "cache_prefix": False}),
     )
     assert records[0]["metrics"] == json.loads((whole / cell.file).read_text())["metrics"]
     assert records[0]["cell"] == cell.plain()
     with pytest.raises(InterplayError, match="epochs: this belongs to the cells"):
-        Resources(training={"epochs": 1})
+        Conduct(training={"epochs": 1})
     with pytest.raises(InterplayError, match="'tensorboard' writes into the folder"):
-        Resources(training={"loggers": ("wandb", "tensorboard")})
+        Conduct(training={"loggers": ("wandb", "tensorboard")})
     words = ("--out", tmp_path, "--only", "#0", "--no-progress", "--accelerator", "cpu", "--dry-run")
     assert run("compare", "--grid", "recipes/openmoji.yaml", *words).code == 0
 
@@ -200,11 +203,11 @@ def test_what_ends_a_cell_leaves_a_sentence(
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr("interplay.classification.classifier.Classifier.fit", full)
-    assert "memory of the GPU" in run_cell(cell.plain(), Resources(), measure_memory=False)["problem"]
+    assert "memory of the GPU" in attempt(TrainClassifier(cell), Loader())["problem"]
     untested = tmp_path / "untested.csv"
     lines = data.read_text().splitlines()
     untested.write_text("\n".join(line for line in lines if ",test" not in line) + "\n")
-    record = run_cell({**cell.plain(), "data": str(untested)}, Resources(), measure_memory=False)
+    record = attempt(TrainClassifier(replace(cell, data=str(untested))), Loader())
     assert "test" in record["problem"]  # before fit, which would say something else
 
 

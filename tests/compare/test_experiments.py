@@ -9,7 +9,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from interplay.comparison.experiments import (
+from interplay.comparison.engine import load_record
+from interplay.comparison.grid import Grid, make_grid
+from interplay.comparison.papers.experiments import (
     ABLATION,
     HEAD,
     LAYERS,
@@ -19,8 +21,6 @@ from interplay.comparison.experiments import (
     TRAINING,
     values_of,
 )
-from interplay.comparison.grid import Grid, make_grid
-from interplay.comparison.run import load_record
 from interplay.comparison.tables import data_tables
 from interplay.methods.registry import choose
 from interplay.plotting.comparisons import PICTURES

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from interplay.comparison.grid import Cell, make_grid, read_grid, slug
+from interplay.comparison.grid import GridCell, make_grid, read_grid, slug
 from interplay.errors import InterplayError
 
 VALUES = {
@@ -25,7 +25,7 @@ VALUES = {
 }
 
 
-def find(name: str) -> Cell:
+def find(name: str) -> GridCell:
     return next(cell for cell in make_grid(VALUES, "test").cells if cell.name == name)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from interplay.comparison.grid import Cell
+from interplay.comparison.grid import GridCell
 from interplay.comparison.pages import cells_of_row, header_of, markdown, page, shown
 from interplay.comparison.tables import bootstrap, data_tables, headline, outcome
 from interplay.metrics.classification import classification_metrics
@@ -33,7 +33,7 @@ def record(
         truths = [np.flatnonzero(line).tolist() for line in mask]
         probabilities, targets = torch.tensor(guess).float(), torch.tensor(mask).float()
     return {
-        "cell": Cell(row, "mitp", "toy", seed).plain(),
+        "cell": GridCell(row, "mitp", "toy", seed).plain(),
         "metrics": classification_metrics(probabilities, targets, kind),  # type: ignore[arg-type]
         "kind": kind,
         "classes": classes,
@@ -88,7 +88,7 @@ def test_the_best_row_is_bold_and_every_seed_is_a_link() -> None:
     records = [
         record(row, seed, "single", skill) for row, skill in (("a", 0.5), ("b", 0.9)) for seed in (0, 1)
     ]
-    records.append({"cell": Cell("c", "mitp", "toy", 0).plain(), "problem": "It broke."})
+    records.append({"cell": GridCell("c", "mitp", "toy", 0).plain(), "problem": "It broke."})
     (table,) = data_tables(records)
     assert table.best.name == "b"
     assert [row.name for row in table.rows] == ["a", "b"]
@@ -124,6 +124,6 @@ def test_macro_figures_stand_beside_the_headline(kind: str, header: str, second:
 
 def test_shares_stand_in_tables_of_their_own() -> None:
     records = [record("a", 0, "single", 0.5), record("a", 0, "single", 0.9)]
-    records[1]["cell"] = Cell("a", "mitp", "toy", 0, share=0.1).plain()
+    records[1]["cell"] = GridCell("a", "mitp", "toy", 0, share=0.1).plain()
     tables = data_tables(records)
     assert [table.title for table in tables] == ["toy", "toy, 10 % of the training data"]

@@ -8,7 +8,7 @@ import pytest
 from interplay.data import load
 from interplay.data import sessions as stream
 from interplay.data.schema import PairTable
-from interplay.data.sessions import Session, by_picture, explode, joint, seen, sessions_of
+from interplay.data.sessions import Session, by_caption, by_picture, joint, seen, sessions_of
 from interplay.data.splits import SPLITS
 from interplay.errors import InterplayError
 
@@ -145,7 +145,7 @@ def test_tables_that_do_not_fit_together() -> None:
 def test_explode_gives_every_caption_a_row(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "_PART", part)
     table = table_of(ROWS[:3], [["x", "y"], ["z"], ["u", "v", "w"]])
-    rows, owner = explode(table)
+    rows, owner = by_caption(table)
     assert owner == [0, 0, 1, 2, 2, 2]
     assert rows.rows["text"][:] == ["x", "y", "z", "u", "v", "w"]
     assert rows.ids() == ["0", "0 (caption 2)", "1", "2", "2 (caption 2)", "2 (caption 3)"]
@@ -157,13 +157,13 @@ def test_explode_gives_every_caption_a_row(part: int, monkeypatch: pytest.Monkey
 
 def test_explode_of_one_text_a_row_and_of_a_part_of_a_table() -> None:
     table = table_of(ROWS).split("test")
-    rows, owner = explode(table)
+    rows, owner = by_caption(table)
     assert owner == [0, 1, 2]
     assert (rows.texts(), rows.ids()) == (table.texts(), table.ids())
     assert rows.sources([2]) == table.sources([2])
-    assert explode(table.select([]))[1] == explode(table.select([]))[0].texts() == []
+    assert by_caption(table.select([]))[1] == by_caption(table.select([]))[0].texts() == []
     nameless = PairTable("x", "pairs", (), table_of(ROWS[:1], [["p", "q"]]).rows.remove_columns(["id"]))
-    assert explode(nameless)[0].texts() == ["p", "q"]
+    assert by_caption(nameless)[0].texts() == ["p", "q"]
 
 
 def paths(*names: str) -> list[dict[str, object]]:

@@ -6,8 +6,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from interplay.cli.key_value import spelled
 from interplay.cli.parsing import CommandLine, options_of
+from interplay.key_value import spelled
 
 _WIDTH = 118
 _INDENT = 24

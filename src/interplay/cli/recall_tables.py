@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from interplay.cli.result import columns
+from interplay.retrieval.averages import average, averages
 
 if TYPE_CHECKING:
     from interplay.metrics.recall import Direction, Recall
@@ -27,20 +28,6 @@ _FIGURES = {
     "backward_transfer": "backward transfer",
     "forward_transfer": "forward transfer",
 }
-
-
-def average(recalls: Sequence[Recall]) -> float:
-    """Mean over tasks, directions and k."""
-    return fmean(share for recall in recalls for by_k in recall.values() for share in by_k.values())
-
-
-def averages(recalls: Sequence[Recall]) -> dict[str, Any]:
-    """Mean over tasks, as `ScoreMatrix.summary` gives a figure."""
-    found: dict[str, Any] = {
-        direction: {str(k): fmean(recall[direction][k] for recall in recalls) for k in recalls[0][direction]}
-        for direction in ARROWS
-    }
-    return found | {"mean": average(recalls)}
 
 
 def stream_report(

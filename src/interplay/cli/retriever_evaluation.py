@@ -111,10 +111,3 @@ def _tasks_of(table: PairTable) -> list[Session]:
     if "task" not in table.rows.column_names:
         return [Session(table.name, table)]
     return [Session(name, rows_of(table, name)) for name in dict.fromkeys(table.tasks())]
-
-
-def trained_parameters(retriever: Retriever) -> int:
-    """How many parameters one session trains."""
-    if not retriever.method.traits.solver.by_gradient:
-        return 0
-    return sum(parameter.numel() for parameter in retriever.method.parameters() if parameter.requires_grad)

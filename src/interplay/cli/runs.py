@@ -1,26 +1,17 @@
-"""The run folder's record of itself, `config.yaml` and `env.json`, and how a finished run is opened again."""
+"""How commands open what they are given: backbones, data, and the folders of finished runs."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import platform
 import re
-from collections.abc import Iterator, Mapping
-from importlib.metadata import version
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-
-import yaml
 
 from interplay.cli.data_options import Reading
 from interplay.cli.result import note
 from interplay.errors import InterplayError
-from interplay.files import read_yaml, write_text
 from interplay.locks import writing
-from interplay.ranks import follows
-from interplay.training.settings import EXECUTION
 
 if TYPE_CHECKING:
     from interplay.artifacts import Task
@@ -29,18 +20,6 @@ if TYPE_CHECKING:
     from interplay.retrieval.retriever import Retriever
     from interplay.towers.backbone import Backbone
 
-CONFIG = "config.yaml"
-ENVIRONMENT = "env.json"
-_LIBRARIES = (
-    "interplay",
-    "torch",
-    "transformers",
-    "lightning",
-    "datasets",
-    "scikit-learn",
-    "numpy",
-    "pillow",
-)
 _NO_FOLDER = (
     "There is no folder '{}': give the one that 'interplay train --out' or 'interplay continual --out' wrote."
 )
@@ -81,7 +60,7 @@ def open_table(
     if not data.strip():
         raise InterplayError("--data is empty: name a file, a folder or a data set.")
     table = load(data, on_bad_row=on_bad_row, **(reading or Reading()).options())
-    for sentence in (*table.notes, *(f"Left out: {row}." for row in table.skipped)):
+    for sentence in table.remarks():
         note(sentence)
     return table
 
@@ -157,56 +136,6 @@ def _check_task(folder: str, task: Task) -> None:
         raise InterplayError(f"{folder} holds {holds}, which this command has no use for: {usable}.")
 
 
-def begin_run(folder: Path, config: Mapping[str, Any], *, resume: bool) -> None:
-    """Write what is about to run, before it runs.
-
-    Args:
-        config: options of the command and their values; `--config` reads the file again.
-
-    Raises:
-        InterplayError: the folder holds a run and it is not to go on, or it began with other options.
-    """
-    path = folder / CONFIG
-    begun = _begun(folder)
-    if begun and not resume:
-        raise InterplayError(
-            f"{folder} holds a training run already: go on with it by --resume, or choose another folder for --out."
-        )
-    mine = next((name for name in ("README.md", "config.json") if (folder / name).exists()), None)
-    if mine and not begun and not path.exists():
-        raise InterplayError(
-            f"{folder} holds a {mine} that no training run wrote, which would be replaced: choose another folder for "
-            "--out."
-        )
-    if begun and path.exists():
-        _same_run(path, config)
-    write_text(path, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
-    write_text(folder / ENVIRONMENT, json.dumps(environment(), indent=2) + "\n")
-
-
-@contextlib.contextmanager
-def recorded_run(folder: Path, config: Mapping[str, Any], *, resume: bool) -> Iterator[None]:
-    """`begin_run`, and the folder held; what is refused before anything was learned leaves no record there.
-
-    The further processes of a training on several devices leave all that to the first one.
-
-    Raises:
-        InterplayError: as `begin_run`; another process writes into the folder.
-    """
-    if follows(config.get("devices", 1)):
-        yield
-        return
-    with writing(folder):
-        begin_run(folder, config, resume=resume)
-        try:
-            yield
-        except InterplayError:
-            if not _begun(folder):
-                for name in (CONFIG, ENVIRONMENT):
-                    (folder / name).unlink(missing_ok=True)
-            raise
-
-
 def changing(run: str) -> contextlib.AbstractContextManager[None]:
     """A run's folder, held while a command changes what is in it; waits for another writer, and says so.
 
@@ -216,46 +145,3 @@ def changing(run: str) -> contextlib.AbstractContextManager[None]:
     if not Path(run).is_dir():
         raise InterplayError(_NO_FOLDER.format(run))
     return writing(Path(run), waiting=note)
-
-
-def _begun(folder: Path) -> bool:
-    """Whether anything was learned in a folder."""
-    from interplay.artifacts import WEIGHTS
-    from interplay.retrieval.run_folder import SESSIONS
-    from interplay.training.report import LAST
-
-    return any((folder / name).exists() for name in (WEIGHTS, LAST, SESSIONS))
-
-
-def _same_run(path: Path, config: Mapping[str, Any]) -> None:
-    """Refuse to go on with other options than a run began with."""
-    try:
-        before = read_yaml(path)
-    except InterplayError:
-        before = None
-    if not isinstance(before, dict):
-        raise InterplayError(
-            f"{path} cannot be read, so the run cannot go on: choose another folder for --out."
-        )
-    for key in dict.fromkeys([*before, *config]):
-        if key not in (*EXECUTION, "on_bad_row") and before.get(key) != config.get(key):
-            raise InterplayError(
-                f"{path} says {key} = {before.get(key)}, now it is {config.get(key)}: a run goes on only as it began. "
-                f"Use --config {path} --out {path.parent} --resume, or another folder for --out."
-            )
-
-
-def environment() -> dict[str, Any]:
-    """Versions and facts of the machine that results may depend on; no names, no paths."""
-    import torch
-
-    cuda = torch.cuda.is_available()
-    return {
-        "python": platform.python_version(),
-        "libraries": {library: version(library) for library in _LIBRARIES},
-        "system": platform.system(),
-        "processor": platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if cuda else [],
-    }

@@ -16,6 +16,7 @@ from interplay.classification.model import MultiLoss
 from interplay.comparison.selection import narrowed
 from interplay.errors import InterplayError, unknown
 from interplay.files import read_yaml
+from interplay.key_value import assignments
 from interplay.methods.registry import choose
 from interplay.methods.settings import make_settings
 from interplay.parts.heads import HeadSettings
@@ -29,7 +30,7 @@ _GRID = (*_DATA, "backbone", "random_weights", "data", "seeds", "shares")
 
 
 @dataclass(frozen=True)
-class Cell:
+class GridCell:
     """One training and its measurement on the test split.
 
     Attributes:
@@ -55,6 +56,11 @@ class Cell:
     random_weights: bool = False
 
     @property
+    def indent(self) -> None:
+        """A record is one line: it holds the class of every test pair."""
+        return None
+
+    @property
     def name(self) -> str:
         """`row@data#seed`, with the share where it is not 1: how `only` and messages call it."""
         share = "" if self.share == 1 else f"@{100 * self.share:g}%"
@@ -62,7 +68,7 @@ class Cell:
 
     @property
     def file(self) -> Path:
-        """Where its result is kept below the grid's folder."""
+        """Where its record is kept below the grid's folder."""
         share = "" if self.share == 1 else f"-share{100 * self.share:g}"
         return Path("cells") / slug(self.data) / f"{slug(self.row)}{share}-{self.seed}.json"
 
@@ -70,6 +76,10 @@ class Cell:
         """As JSON holds it; the same for cells that come to the same."""
         values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return values
+
+    def recorded(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """The same, as a record says it."""
+        return {**record["cell"]}
 
     def check(self) -> None:
         """Whether it can be built: names and settings, before anything runs.
@@ -105,10 +115,10 @@ class Grid:
         cells: in the order in which they run: seed by seed, so that every row is there early.
     """
 
-    cells: tuple[Cell, ...]
+    cells: tuple[GridCell, ...]
 
     def __post_init__(self) -> None:
-        seen: dict[Path, Cell] = {}
+        seen: dict[Path, GridCell] = {}
         for cell in self.cells:
             cell.check()
             if seen.setdefault(cell.file, cell) is not cell:
@@ -134,7 +144,7 @@ class Grid:
         )
 
 
-def cells_of(rows: Mapping[str, Values], data: Mapping[str, Values], shared: Values) -> Iterator[Cell]:
+def cells_of(rows: Mapping[str, Values], data: Mapping[str, Values], shared: Values) -> Iterator[GridCell]:
     """The cells of rows × data × shares × seeds, more special values over more general ones.
 
     Args:
@@ -158,7 +168,7 @@ def cells_of(rows: Mapping[str, Values], data: Mapping[str, Values], shared: Val
                     if seed != seeds[0] and not by_gradient and share == 1:
                         continue  # nothing of it depends on the seed
                     losses = [layer["multi_loss"] for layer in layers if "multi_loss" in layer]
-                    yield Cell(
+                    yield GridCell(
                         row=name,
                         method=method,
                         data=source,
@@ -204,6 +214,29 @@ def make_grid(values: Values, source: str) -> Grid:
                 raise unknown(f"row in {source}", row_name, rows)
             _only_known(row, (*_MERGED, "multi_loss"), f"{source}, data '{name}', row '{row_name}'")
     return Grid(tuple(cells_of(rows, data, values)))
+
+
+def typed_rows(lines: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Rows from lines such as `mitp layers=4,5,6`: a method, and changes to its settings.
+
+    Returns:
+        By the name of each row its `method` and `settings`.
+
+    Raises:
+        InterplayError: an unknown method or setting, an empty line, or a row twice.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    for line in lines:
+        if not line.split():
+            raise InterplayError("--methods takes the name of a method for every row, not an empty text.")
+        method, *changes = line.split()
+        choice = choose(method)
+        settings = assignments(changes, choice.method.Settings, f"the row '{line}'")
+        name = " ".join([choice.name, *changes])
+        if name in rows:
+            raise InterplayError(f"--methods names the row '{name}' twice.")
+        rows[name] = {"method": choice.name, "settings": settings}
+    return rows
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # the package has no types

@@ -5,8 +5,10 @@ from __future__ import annotations
 import html
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
 
 from interplay.comparison.tables import METRIC_WORDS, RESAMPLES, DataTable, Row
+from interplay.files import write_text
 
 _BEHIND = (
     "to the best [95 %]",
@@ -145,3 +147,16 @@ NOTE = (
     "libraries."
 )
 """What the columns mean, for the page and the Markdown."""
+
+
+def write_pages(tables: Sequence[DataTable], folder: Path, title: str) -> dict[str, str]:
+    """Write the tables of a grid beside its cells, where there are any.
+
+    Returns:
+        The paths of the pages: `markdown` and `html`.
+    """
+    files = {"markdown": folder / "table.md", "html": folder / "table.html"}
+    if tables:
+        write_text(files["markdown"], f"# {title}\n\n{NOTE}\n\n{markdown(tables)}")
+        write_text(files["html"], page(tables, title, NOTE))
+    return {kind: str(path) for kind, path in files.items()}

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from interplay.comparison.grid import Cell
+from interplay.comparison.grid import GridCell
 from interplay.errors import InterplayError
 
 Record = Mapping[str, Any]
@@ -99,6 +100,18 @@ class DataTable:
         """The row with the highest mean; the first of equals."""
         return max(self.rows, key=lambda row: row.mean)
 
+    def plain(self) -> dict[str, Any]:
+        """As JSON holds it, each row with its mean and deviation."""
+        rows = [
+            asdict(row)
+            | {"mean": row.mean, "deviation": row.deviation}
+            | {"beside": dict(zip(self.beside, row.beside, strict=True))}
+            for row in self.rows
+        ]
+        found = {"data": self.data, "share": self.share, "metric": self.metric, "rows": rows}
+        values: dict[str, Any] = json.loads(json.dumps(found, default=str))
+        return values
+
 
 def outcome(record: Record, classes: int) -> NDArray[np.float64]:
     """What a bootstrap adds up: for each test pair its part in the metric.
@@ -172,9 +185,10 @@ def data_tables(records: Sequence[Record]) -> list[DataTable]:
 def _check_pairs(best: Record, records: Sequence[Record], data: str) -> None:
     for record in records:
         if None not in (best["predicted"], record["predicted"]) and record["truth"] != best["truth"]:
+            files = [GridCell(**one["cell"]).file for one in (record, best)]
             raise InterplayError(
-                f"{Cell(**record['cell']).file} and {Cell(**best['cell']).file} were measured on different test pairs: "
-                f"{data} has changed between them. Remove the older one, and it is run again."
+                f"{files[0]} and {files[1]} were measured on different test pairs: {data} has changed between them. "
+                "Remove the older one, and it is run again."
             )
 
 
@@ -194,7 +208,7 @@ def _data_table(data: str, share: float, groups: Mapping[str, Sequence[Record]])
                 name,
                 tuple(r["metrics"][metric] for r in records),
                 tuple(tuple(r["metrics"][other] for r in records) for other in beside),
-                tuple(Cell(**r["cell"]).file for r in records),
+                tuple(GridCell(**r["cell"]).file for r in records),
                 behind,
                 low,
                 high,

@@ -77,6 +77,10 @@ class PairTable:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def remarks(self) -> list[str]:
+        """What its reader decided by itself and left out, one sentence each."""
+        return [*self.notes, *(f"Left out: {row}." for row in self.skipped)]
+
     def splits(self) -> dict[str, int]:
         """The number of rows in each split that is not empty; empty for a table without a `split` column."""
         if "split" not in self.rows.column_names:

@@ -243,7 +243,7 @@ def by_picture(table: PairTable, within: Sequence[Hashable] | None = None) -> tu
     return _remade(table, first, {"text": texts}, _captions()), first
 
 
-def explode(table: PairTable) -> tuple[PairTable, list[int]]:
+def by_caption(table: PairTable) -> tuple[PairTable, list[int]]:
     """One row for each (image, caption), for a table with several captions a row.
 
     Of a row with the id `a` the captions have the ids `a`, `a (caption 2)`, …; the other columns are repeated, also

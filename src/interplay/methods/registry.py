@@ -105,4 +105,8 @@ def choose(name: str) -> MethodChoice:
     Raises:
         InterplayError: there is none; names the nearest.
     """
-    return choices()[known_name(name)]
+    expect("method", name, str)
+    found = choices()
+    return found[
+        name if name in found else known_name(name)
+    ]  # files are read for a name that is not there alone

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
-from interplay.comparison.experiments import LAST, LAYERS, SIMILARITIES, interaction_row
+from interplay.comparison.papers.experiments import LAST, LAYERS, SIMILARITIES, interaction_row
 from interplay.comparison.tables import METRIC_WORDS, DataTable, Row
 from interplay.plotting.figures import COLOURS, GRID, INK, MARKERS, PALE, quieten, save, spread
 

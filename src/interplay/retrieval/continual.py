@@ -10,17 +10,18 @@ from torch import Tensor
 
 from interplay import artifacts
 from interplay.data.schema import PairTable, Split
-from interplay.data.sessions import Session, check_sessions, explode, joint, seen
+from interplay.data.sessions import Session, by_caption, check_sessions, joint, seen
 from interplay.encoding.embedding import SideInputs, embed, table_inputs
 from interplay.encoding.inputs import encode_table
 from interplay.errors import InterplayError
 from interplay.locks import writing
 from interplay.metrics.recall import Recall, RetrievalRanks, retrieval_ranks
 from interplay.retrieval.retriever import Retriever
-from interplay.retrieval.run_folder import MATRIX, SESSIONS, tidy
+from interplay.retrieval.run_folder import MATRIX, tidy
 from interplay.retrieval.score_matrix import ScoreMatrix, Stage
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import SIDES, Side, other
+from interplay.training.report import SESSIONS
 from interplay.training.settings import TrainSettings
 
 RERANKED = 10
@@ -44,7 +45,7 @@ class StreamEvaluation:
     ) -> None:
         self._names = [session.name for session in sessions]
         table, tasks = seen(sessions, len(sessions) - 1, split)
-        captions, owners = explode(table)
+        captions, owners = by_caption(table)
         self._owners = torch.tensor(owners)
         self._tasks: dict[Side, Tensor] = {"image": torch.tensor(tasks)}
         self._tasks["text"] = self._tasks["image"][self._owners]

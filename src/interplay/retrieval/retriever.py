@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -17,22 +16,19 @@ from torch.nn import functional as F
 from interplay import artifacts
 from interplay.data.picture_sources import Images, Words
 from interplay.data.readers import Source, as_table
-from interplay.data.schema import PairTable, Split
-from interplay.data.sessions import FEWEST_PICTURES, Session, by_picture, check_sessions, explode, seed_of
-from interplay.encoding.batches import EncodedTable
-from interplay.encoding.embedding import BATCH, SideInputs, embed, image_inputs, table_inputs, text_inputs
-from interplay.encoding.inputs import encode_table
+from interplay.data.schema import Split
+from interplay.data.sessions import FEWEST_PICTURES, Session, check_sessions
+from interplay.encoding.embedding import BATCH, SideInputs, embed, image_inputs, text_inputs
 from interplay.errors import InterplayError
 from interplay.locks import writing
 from interplay.methods.base import Method
 from interplay.methods.registry import choose
 from interplay.retrieval import run_folder
 from interplay.retrieval.card import RetrieverCard, fingerprint, model_card, read_card
-from interplay.retrieval.model import PairRetriever
 from interplay.seeds import check_seed
 from interplay.towers.backbone import Backbone, as_backbone
-from interplay.towers.tokens import SIDES, Side
-from interplay.towers.walk import Keys, Routes, encode_pair
+from interplay.towers.tokens import Side
+from interplay.towers.walk import Routes, encode_pair
 from interplay.training.report import FitReport
 from interplay.training.settings import RETRIEVAL_TRAINING, TrainSettings
 from interplay.typed import expect
@@ -162,50 +158,15 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
                 "told from the others of its batch."
             )
         check_sessions([Session(name, table)], self.needs, "Add some, or merge the task with another.")
-        train = self._encoded(table, "train")
-        keys = self._keys_of(train)
-        method = copy.deepcopy(self.method)
-        meaning = self._meaning(name)
-        with torch.random.fork_rng():
-            torch.manual_seed(seed_of(self.seed, name))
-            method.sessions.begin(name, meaning)
-        report, held_out = None, None
-        if method.sessions.reads_held_out and "validation" in table.splits():
-            held_out = self._keys_of(self._encoded(table, "validation"))
-        if method.traits.solver.by_gradient:
-            validation = self._encoded(table, "validation")
-            if method.traits.reads_keys:
-                train = replace(train, keys=keys)
-                validation = replace(validation, keys=self._keys_of(validation))
-            from interplay.training.train import fit
+        from interplay.retrieval.learning import learned
 
-            model = PairRetriever(method, self.joint, self.backbone.scale)
-            with tempfile.TemporaryDirectory() as scratch:
-                folder = Path(run) if run is not None else Path(scratch)
-                with run_folder.session(folder, name):
-                    report = fit(model, self.backbone, train, validation, settings, folder, resume=resume)
-        method.sessions.end(keys, held_out)
-        self.method = method.eval()
+        self.method, report = learned(
+            self.method, self.backbone, Session(name, table), settings, seed=self.seed, run=run, resume=resume
+        )
         self._data.append(table.name)
         self._training = asdict(settings)
         self._forgotten.discard(name)
         return report
-
-    def _encoded(self, table: PairTable, split: Split) -> EncodedTable:
-        """One row a caption, with the number of its image as target."""
-        pictures, _ = by_picture(table.split(split))
-        rows, owners = explode(pictures)
-        encoded = encode_table(rows, self.backbone, reserve=self.method.traits.reserve)
-        return replace(encoded, targets=torch.tensor(owners))
-
-    def _keys_of(self, table: EncodedTable) -> Keys:
-        """The keys of all pairs."""
-        return Keys(*(embed(table_inputs(table, side), self.backbone) for side in SIDES))
-
-    def _meaning(self, name: str) -> Tensor:
-        """The bare text tower's vector of a task's name: (joint,)."""
-        words = name.replace("-", " ").replace("_", " ")
-        return embed(text_inputs([words], self.backbone), self.backbone)[0]
 
     def forget(self, name: str) -> None:
         """Remove a task: its prompts, its keys, and with them every route to it.

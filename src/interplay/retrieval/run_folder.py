@@ -18,20 +18,16 @@ from interplay import artifacts
 from interplay.errors import InterplayError
 from interplay.files import delete, leftovers, write_text
 from interplay.locks import writing
-from interplay.training.report import BEST, LAST
+from interplay.training.report import BEST, LAST, OPTIONS, SESSIONS
 
-SESSIONS = "sessions"
-"""Folder for checkpoints and logs of a stream's sessions."""
 LEARNED = "learned"
-"""The same for sessions that were learned later."""
+"""Folder for checkpoints and logs of sessions that were learned later than a stream."""
 TASK = "task.json"
 """In the folder of a session: whose it is. Runs of older versions have none."""
 MATRIX = "matrix.json"
 BARE = "bare.json"
 """The matrix of the bare backbone, beside that of the run."""
 SUMMARY = "summary.json"
-OPTIONS = "config.yaml"
-"""What `interplay continual` ran with."""
 _RECORDS = (MATRIX, BARE, SUMMARY)
 _OWN = (artifacts.WEIGHTS, artifacts.CONFIG, "README.md", "env.json", OPTIONS, *_RECORDS)
 """Files that only those write who hold the folder."""

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from interplay.cli.key_value import assignments
 from interplay.cli.output_paths import out_folder
 from interplay.cli.result import Result, columns, note
 from interplay.errors import InterplayError
+from interplay.key_value import assignments
 
 if TYPE_CHECKING:
-    from interplay.comparison.grid import Cell, Grid
-    from interplay.comparison.run import Record, Resources
-    from interplay.comparison.tables import DataTable, Row
+    from interplay.comparison.engine import Record
+    from interplay.comparison.grid import Grid, GridCell
 
 
 _SHARED = {"backbone": "tiny", "random_weights": False, "multi_loss": "bce"}
@@ -77,39 +74,29 @@ def compare(
         no_memory: leave the peak memory of a training step unmeasured; it takes some seconds a row and data set.
         dry_run: list the cells, and which of them are finished, without running any.
     """
-    from interplay.comparison.run import Resources, load_record
+    from interplay.comparison.engine import Place, load_record
+    from interplay.comparison.run import Conduct, run_part
     from interplay.training.settings import split_execution
 
     folder = out_folder(out)
     training, free = split_execution(settings or {})
-    whole = _grid(
-        methods,
-        data,
-        grid,
-        seeds,
-        shares,
-        training,
-        head,
-        {
-            "backbone": backbone,
-            "random_weights": random_weights,
-            "multi_loss": multi_loss,
-        },
-    )
+    shared = {"backbone": backbone, "random_weights": random_weights, "multi_loss": multi_loss}
+    whole = _grid(methods, data, grid, seeds, shares, training, head, shared)
     wanted = whole.only(only)
-    resources = Resources(cpus, gpus, memory=not no_memory, training=free, on_bad_row=on_bad_row)
+    conduct, place = Conduct(not no_memory, free, on_bad_row), Place(cpus, gpus, ray)
     if dry_run:
-        done = [load_record(folder, cell) is not None for cell in wanted.cells]
+        found = [load_record(folder, cell) for cell in wanted.cells]
         rows = [
-            (cell.name, "finished" if there else "to run")
-            for cell, there in zip(wanted.cells, done, strict=True)
+            (cell.name, "to run" if record is None else "finished")
+            for cell, record in zip(wanted.cells, found, strict=True)
         ]
         return Result(
             [{"cell": name, "state": state} for name, state in rows], columns(("cell", "state"), rows)
         )
     if any(cell.random_weights for cell in wanted.cells):
         note("WARNING: with random weights the scores mean nothing; times and memory do.")
-    return write_tables(run_part(whole, wanted, folder, resources, ray), folder, "Comparison")
+    records = run_part(whole, wanted, folder, conduct, place, report=report_cell)
+    return compared(records, folder, "Comparison")
 
 
 def _grid(
@@ -123,7 +110,7 @@ def _grid(
     shared: Mapping[str, Any],
 ) -> Grid:
     """The grid of a file, or of what was typed."""
-    from interplay.comparison.grid import make_grid, read_grid
+    from interplay.comparison.grid import make_grid, read_grid, typed_rows
     from interplay.parts.heads import HeadSettings
 
     if file is not None:
@@ -144,51 +131,13 @@ def _grid(
         "shares": list(shares) or [1.0],
         "head": assignments(head, HeadSettings, "--head"),
         "training": {key: value for key, value in training.items() if key != "seed"},
-        "rows": _rows(methods),
+        "rows": typed_rows(methods),
         "data": list(data),
     }
     return make_grid(values, "interplay compare")
 
 
-def _rows(methods: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """What was typed for each row, by its name."""
-    rows: dict[str, dict[str, Any]] = {}
-    for words in methods:
-        name, row = _row(words)
-        if name in rows:
-            raise InterplayError(f"--methods names the row '{name}' twice.")
-        rows[name] = row
-    return rows
-
-
-def _row(words: str) -> tuple[str, dict[str, Any]]:
-    """`mitp layers=4,5,6` as a row of that name."""
-    from interplay.methods.registry import choose
-
-    if not words.split():
-        raise InterplayError("--methods takes the name of a method for every row, not an empty text.")
-    method, *changes = words.split()
-    choice = choose(method)
-    values = assignments(changes, choice.method.Settings, f"the row '{words}'")
-    return " ".join([choice.name, *changes]), {"method": choice.name, "settings": values}
-
-
-def run_part(whole: Grid, part: Grid, folder: Path, resources: Resources, ray: str | None) -> list[Record]:
-    """Run a part of a grid; the records of it and of all other cells that were finished before, in the grid's order.
-
-    Raises:
-        InterplayError: as `run_grid`; a finished cell of other settings anywhere in the grid, before anything runs.
-    """
-    from interplay.comparison.run import load_record, run_grid
-
-    names = {cell.name for cell in part.cells}
-    found = {cell.name: load_record(folder, cell) for cell in whole.cells if cell.name not in names}
-    records = run_grid(part, folder, resources, ray=ray, report=reported)
-    found |= {cell.name: record for cell, record in zip(part.cells, records, strict=True)}
-    return [record for cell in whole.cells if (record := found[cell.name]) is not None]
-
-
-def reported(cell: Cell, record: Record) -> None:
+def report_cell(cell: GridCell, record: Record) -> None:
     """Say what a cell came to."""
     from interplay.comparison.tables import HEADLINE
 
@@ -202,56 +151,31 @@ def reported(cell: Cell, record: Record) -> None:
         )
 
 
-def write_tables(records: Sequence[Record], folder: Path, title: str) -> Result:
+def compared(records: Sequence[Record], folder: Path, title: str) -> Result:
     """Write table.md and table.html beside the cells, and say what is in them.
 
     Raises:
         InterplayError: a cell could not be trained; the tables of the others are written all the same.
     """
-    from interplay.comparison.pages import NOTE, cells_of_row, header_of, markdown, page
+    from interplay.comparison.pages import NOTE, cells_of_row, header_of, write_pages
     from interplay.comparison.tables import data_tables
-    from interplay.files import write_text
 
     tables = data_tables(records)
-    problems = [record for record in records if "problem" in record]
-    files = {"markdown": str(folder / "table.md"), "html": str(folder / "table.html")}
-    if tables:
-        write_text(Path(files["markdown"]), f"# {title}\n\n{NOTE}\n\n{markdown(tables)}")
-        write_text(Path(files["html"]), page(tables, title, NOTE))
+    problems = [record["problem"] for record in records if "problem" in record]
+    files = write_pages(tables, folder, title)
     if problems:
         where = f" The others are in {files['markdown']}." if tables else ""
-        where += (
+        kept = (
             " The finished ones are kept: the same command goes on." if len(problems) < len(records) else ""
         )
         raise InterplayError(
-            f"{len(problems)} of {len(records)} cells could not be trained; the first one: {problems[0]['problem']}"
-            f"{where}"
+            f"{len(problems)} of {len(records)} cells could not be trained; the first one: {problems[0]}{where}{kept}"
         )
     text = "\n\n".join(
-        f"{table.title}\n\n"
-        + columns(
-            header_of(table),
-            [cells_of_row(row, table) for row in table.rows],
-        )
+        f"{table.title}\n\n{columns(header_of(table), [cells_of_row(row, table) for row in table.rows])}"
         for table in tables
     )
-    plain = [
-        {
-            "data": table.data,
-            "share": table.share,
-            "metric": table.metric,
-            "rows": [_plain(row, table) for row in table.rows],
-        }
-        for table in tables
-    ]
     return Result(
-        {"tables": plain, "files": files},
+        {"tables": [table.plain() for table in tables], "files": files},
         f"{text}\n\n{NOTE}\n\nThe tables are in {files['markdown']} and {files['html']}.",
     )
-
-
-def _plain(row: Row, table: DataTable) -> dict[str, Any]:
-    values = asdict(row) | {"mean": row.mean, "deviation": row.deviation}
-    values["beside"] = dict(zip(table.beside, row.beside, strict=True))
-    plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
-    return plain

@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from interplay.cli.data_options import Reading
-from interplay.cli.key_value import assignments, given, spelled
 from interplay.cli.output_paths import out_folder
-from interplay.cli.recall_tables import average, joint_report, stream_report
+from interplay.cli.recall_tables import joint_report, stream_report
 from interplay.cli.result import Result, note, task_count
-from interplay.cli.retriever_evaluation import OnBadRow, SplitName, trained_parameters
+from interplay.cli.retriever_evaluation import OnBadRow, SplitName
 from interplay.cli.runs import (
     note_depth,
     open_backbone,
     open_table,
-    recorded_run,
 )
 from interplay.errors import InterplayError
 from interplay.files import write_text
+from interplay.key_value import assignments, given, spelled
+from interplay.retrieval.averages import average
 from interplay.training.settings import RETRIEVAL_TRAINING
 
 if TYPE_CHECKING:
@@ -97,8 +97,10 @@ def continual(
     from interplay.methods.registry import choose
     from interplay.methods.settings import make_settings
     from interplay.retrieval.continual import StreamEvaluation
+    from interplay.retrieval.learning import trained_parameters
     from interplay.retrieval.retriever import Retriever
     from interplay.retrieval.run_folder import SUMMARY
+    from interplay.training.run_record import recorded_run
     from interplay.training.settings import TrainSettings
 
     folder, reading = out_folder(out), Reading.of(columns)
@@ -142,7 +144,7 @@ def continual(
         "split": split,
         "seed": training.seed,
         "order": [session.name for session in sessions],
-        "trained_parameters": trained_parameters(retriever),
+        "trained_parameters": trained_parameters(retriever.method),
     }
     evaluation = StreamEvaluation(loaded, sessions, split, reserve=retriever.method.traits.reserve)
     facts["counts"] = evaluation.counts()

@@ -10,10 +10,11 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from interplay.cli.output_paths import out_folder
-from interplay.cli.recall_tables import ARROWS, COUNTED, Counts, average
+from interplay.cli.recall_tables import ARROWS, COUNTED, Counts
 from interplay.cli.result import Result, columns, note
 from interplay.cli.runs import open_backbone
 from interplay.errors import InterplayError
+from interplay.retrieval.averages import average
 from interplay.seeds import check_seed
 
 if TYPE_CHECKING:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from interplay.cli.commands.compare import run_part, write_tables
-from interplay.cli.key_value import assignments
+from interplay.cli.commands.compare import compared, report_cell
 from interplay.cli.output_paths import out_folder
 from interplay.cli.result import Result
-from interplay.comparison.experiments import Experiment
+from interplay.comparison.papers.experiments import Experiment
 from interplay.errors import InterplayError
+from interplay.key_value import assignments
 
 
 def experiment(
@@ -59,9 +59,10 @@ def experiment(
         on_bad_row: what to do with a row that cannot be used: `error` stops and names it, `skip` leaves it out and
             says how many.
     """
-    from interplay.comparison.experiments import OPENMOJI, values_of
+    from interplay.comparison.engine import Place
     from interplay.comparison.grid import make_grid
-    from interplay.comparison.run import Resources
+    from interplay.comparison.papers.experiments import OPENMOJI, changed, values_of
+    from interplay.comparison.run import Conduct, run_part
     from interplay.comparison.tables import data_tables
     from interplay.parts.heads import HeadSettings
     from interplay.plotting.comparisons import PICTURES
@@ -76,21 +77,12 @@ def experiment(
         "training": training,
         **({"multi_loss": multi_loss} if multi_loss else {}),
     }
-    special = {source: _over(OPENMOJI.get(source, {}), changes) for source in data or OPENMOJI}
+    special = {source: changed(OPENMOJI.get(source, {}), changes) for source in data or OPENMOJI}
     values = values_of(name, special) | {"seeds": list(range(seeds)), "backbone": backbone}
     grid = make_grid(values, f"interplay experiment {name}")
-    resources = Resources(cpus, memory=name == "cost", training=free, on_bad_row=on_bad_row)
-    records = run_part(grid, grid.only(only), folder, resources, ray)
-    result = write_tables(records, folder, f"Experiment: {name}")
+    conduct, place = Conduct(name == "cost", free, on_bad_row), Place(cpus, ray=ray)
+    records = run_part(grid, grid.only(only), folder, conduct, place, report=report_cell)
+    result = compared(records, folder, f"Experiment: {name}")
     picture = PICTURES[name](data_tables(records), folder / f"{name}.png")
     files = result.data["files"] | {"picture": str(picture)}
     return Result(result.data | {"files": files}, f"{result.text} The picture is in {picture}.")
-
-
-def _over(special: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """What a user changes, over what is special to a data set."""
-    merged = {
-        key: {**special.get(key, {}), **value} if isinstance(value, dict) else value
-        for key, value in changes.items()
-    }
-    return {**special, **merged}

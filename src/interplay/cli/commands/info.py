@@ -47,7 +47,7 @@ def info(
             random weights.
         batch_size: pairs of the step that is measured.
     """
-    from interplay.cli.key_value import assignments
+    from interplay.key_value import assignments
     from interplay.methods.catalogue import known_name
 
     known_name(method)  # refused before torch is imported

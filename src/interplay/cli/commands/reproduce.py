@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from interplay.cli.cells import Cell, kept, measured, training_of
 from interplay.cli.output_paths import out_folder
 from interplay.cli.result import Result, columns, note
-from interplay.cli.runs import open_backbone, open_table
-from interplay.comparison.recipes import DATA, Recipe, chosen
+from interplay.comparison.papers.recipes import DATA, Recipe, chosen
 from interplay.errors import InterplayError, unknown
 
 if TYPE_CHECKING:
-    from interplay.data.schema import PairTable
+    from interplay.comparison.engine import Record
+    from interplay.comparison.papers.cells import RecipeCell
 
 
 def reproduce(
@@ -28,6 +26,9 @@ def reproduce(
     backbone: str | None = None,
     on_bad_row: Literal["error", "skip"] | None = None,
     list: bool = False,
+    ray: str | None = None,
+    cpus: int | None = None,
+    gpus: float = 0.0,
     settings: Mapping[str, Any] | None = None,
 ) -> Result:
     """Train and test the cells of a published table, and set them beside the published values.
@@ -58,31 +59,57 @@ def reproduce(
         on_bad_row: what to do with a row that cannot be used: `error` stops and names it, `skip` leaves it out and
             lists it; by default as the recipes say.
         list: only list the cells with published values, estimated costs and commands.
+        ray: address of a Ray cluster (auto, local or ray://HOST:PORT); by default one cell runs after the other here.
+        cpus: threads of a cell; on a cluster, processors that it reserves. By default as many threads as there are, and
+            one processor.
+        gpus: graphics processors that a cell reserves on a cluster.
     """
     if seeds < 1:
         raise InterplayError(f"--seeds must be at least 1, not {seeds}.")
     folder = out_folder(out)
-    from interplay.comparison import lpi_tables, mitp_tables
+    from interplay.comparison.papers.catalogue import tables
 
-    known = mitp_tables.tables() | lpi_tables.tables()
+    known = tables()
     if table not in known:
         raise unknown("table", table, known)
     recipes = chosen(known[table], [word.strip() for word in only.split(",") if word.strip()])
     if list:
         return _listed(recipes, root)
+    from interplay.comparison.engine import Place, run_cells
+    from interplay.comparison.papers.cells import RecipeCell, RunRecipe, training_of
+
     changes = dict(settings or {})
     changes |= {} if backbone is None else {"backbone": backbone}
     changes |= {} if on_bad_row is None else {"on_bad_row": on_bad_row}
     first = int(changes.get("seed", 0))
+    place = Place(cpus, gpus, ray)
     _require(recipes, root)
     cells = [
-        Cell(recipe, recipe.options(root) | changes | {"seed": first + number})
+        RecipeCell(recipe, recipe.options(root) | changes | {"seed": first + number})
         for recipe in recipes
         for number in range(seeds)
     ]
     training_of(changes)  # contradictions come out before anything is loaded
-    results = _run(cells, folder)
-    return _compared(cells, results, out)
+    runs = folder.resolve() / "runs"
+    number_of = {cell.file: number for number, cell in reversed([*enumerate(cells, start=1)])}
+
+    def announce(cell: RecipeCell, finished: bool) -> None:
+        end = ": finished before" if finished else ""
+        note(f"[{number_of[cell.file]}/{len(cells)}] {cell.name}{end}")
+
+    jobs = [(cell, RunRecipe(cell, runs)) for cell in cells]
+    records = run_cells(jobs, folder, place, announce=announce, report=_check, tell=note)
+    return _compared(cells, records, out)
+
+
+def _check(_cell: RecipeCell, record: Record) -> None:
+    """A cell that cannot be trained ends the command; those before it are kept.
+
+    Raises:
+        InterplayError: it could not be trained.
+    """
+    if "problem" in record:
+        raise InterplayError(record["problem"])
 
 
 def _listed(recipes: Sequence[Recipe], root: str) -> Result:
@@ -115,20 +142,14 @@ def _require(recipes: Sequence[Recipe], root: str) -> None:
     Raises:
         InterplayError: for each data set what is missing, where it is from and where it goes.
     """
-    from interplay.data.coco import MS_COCO
-    from interplay.data.readers import BENCHMARKS
+    from interplay.comparison.papers.catalogue import missing_data
 
-    needed = dict.fromkeys(recipe.dataset for recipe in recipes)
-    absent = {
-        benchmark.name: sentence
-        for benchmark in (*(known for known, _ in BENCHMARKS), MS_COCO)
-        if benchmark.name in needed and (sentence := benchmark.missing(Path(root) / benchmark.name))
-    }
+    absent = missing_data(recipes, root)
     if not absent:
         return
     for sentence in absent.values():
         note(sentence)
-    present = [name for name in needed if name not in absent]
+    present = [name for name in dict.fromkeys(recipe.dataset for recipe in recipes) if name not in absent]
     hint = f" What is there can be run with --only {','.join(present)}." if present else ""
     raise InterplayError(
         f"There is no {' and no '.join(absent)} in '{root}', as is said above.{hint} '--list' shows cells, published "
@@ -136,70 +157,31 @@ def _require(recipes: Sequence[Recipe], root: str) -> None:
     )
 
 
-def _run(cells: Sequence[Cell], out: Path) -> dict[str, dict[str, Any]]:
-    """The results by key; what is finished is read, each data set and the backbone are loaded at most once."""
-    results: dict[str, dict[str, Any]] = {}
-    opened: dict[str, PairTable] = {}
-    backbone = None
-    for number, cell in enumerate(cells, start=1):
-        what = f"[{number}/{len(cells)}] {cell.recipe.title}, seed {cell.seed}"
-        if cell.key in results:
-            continue
-        if found := kept(cell, out):
-            note(f"{what}: finished before")
-            results[cell.key] = found
-            continue
-        note(what)
-        backbone = backbone or open_backbone(cell.options["backbone"])
-        source = cell.options["data"]
-        if source not in opened:
-            opened = {source: open_table(source, cell.options.get("on_bad_row", "error"))}  # one at a time
-        results[cell.key] = measured(cell, backbone, opened[source], out)
-    return results
-
-
-def _compared(cells: Sequence[Cell], results: Mapping[str, dict[str, Any]], out: str) -> Result:
+def _compared(cells: Sequence[RecipeCell], records: Sequence[Record], out: str) -> Result:
     """Published and measured values side by side, in percent."""
-    by_recipe: dict[str, list[Cell]] = {}
-    for cell in cells:
-        by_recipe.setdefault(cell.recipe.title, []).append(cell)
-    data: list[dict[str, Any]] = []
-    rows = []
-    for title, group in by_recipe.items():
-        found = [results[cell.key]["metrics"] for cell in group]
-        recipe = group[0].recipe
-        for metric in recipe.metrics:
-            values = [100 * metrics[metric] for metrics in found]
-            mean = statistics.mean(values)
-            deviation = statistics.stdev(values) if len(values) > 1 else None
-            published = recipe.published.get(metric)
-            difference = None if published is None else mean - published
-            data.append(
-                {
-                    "cell": title,
-                    "metric": metric,
-                    "published": published,
-                    "values": values,
-                    "mean": mean,
-                    "deviation": deviation,
-                    "difference": difference,
-                }
-            )
-            shown = f"{mean:.2f}" if deviation is None else f"{mean:.2f} ± {deviation:.2f}"
-            rows.append(
-                (
-                    title,
-                    metric,
-                    "-" if published is None else f"{published:.2f}",
-                    shown,
-                    "-" if difference is None else f"{difference:+.2f}",
-                    len(values),
-                )
-            )
+    from interplay.comparison.papers.cells import SPLIT, outcomes
+
+    found = outcomes(cells, records)
+    rows = [
+        (
+            one.recipe.title,
+            one.metric,
+            "-" if one.published is None else f"{one.published:.2f}",
+            f"{one.mean:.2f}" if one.deviation is None else f"{one.mean:.2f} ± {one.deviation:.2f}",
+            "-" if one.difference is None else f"{one.difference:+.2f}",
+            len(one.values),
+        )
+        for one in found
+    ]
     text = columns(("cell", "metric", "published", "measured", "difference", "seeds"), rows)
-    files = [str(cell.file(Path(out))) for cell in cells]
+    files = [str(Path(out) / cell.file) for cell in cells]
     backbone = cells[0].options["backbone"]
     return Result(
-        {"backbone": backbone, "split": "test", "rows": data, "cells": [*dict.fromkeys(files)]},
-        f"{text}\n\nPercent on test, backbone {backbone}; the deviation is over seeds. Every run is in {out}/cells.",
+        {
+            "backbone": backbone,
+            "split": SPLIT,
+            "rows": [one.plain() for one in found],
+            "cells": [*dict.fromkeys(files)],
+        },
+        f"{text}\n\nPercent on {SPLIT}, backbone {backbone}; the deviation is over seeds. Every run is in {out}/cells.",
     )

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from interplay.cli.data_options import Reading
-from interplay.cli.key_value import assignments, given, spelled
 from interplay.cli.output_paths import out_folder
 from interplay.cli.result import Result
 from interplay.cli.result import columns as aligned
-from interplay.cli.runs import note_depth, open_backbone, open_table, recorded_run
+from interplay.cli.runs import note_depth, open_backbone, open_table
 from interplay.errors import InterplayError
+from interplay.key_value import assignments, given, spelled
 
 if TYPE_CHECKING:
     from interplay.data.schema import PairTable
@@ -82,6 +82,7 @@ def train(
     from interplay.methods.registry import choose
     from interplay.methods.settings import make_settings
     from interplay.parts.heads import HeadSettings
+    from interplay.training.run_record import recorded_run
     from interplay.training.settings import TrainSettings
 
     if seeds < 1:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from interplay.cli.data_options import Reading
-from interplay.cli.key_value import assignments, given, spelled
 from interplay.cli.output_paths import out_folder
 from interplay.cli.result import Result, note
 from interplay.cli.result import columns as aligned
 from interplay.cli.runs import open_backbone, open_table
 from interplay.errors import InterplayError
 from interplay.files import write_text
+from interplay.key_value import assignments, given, spelled
 
 if TYPE_CHECKING:
     from interplay.tuning.search import SearchReport

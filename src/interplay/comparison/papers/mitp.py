@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from interplay.comparison.recipes import Paper, Recipe
+from interplay.comparison.papers.recipes import Paper, Recipe
 
 MITP = Paper("mitp", "the MITP paper (Yu et al.)", prefix="", command="train")
 BACKBONE = "clip-vit-large-patch14"

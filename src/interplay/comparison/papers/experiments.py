@@ -92,3 +92,12 @@ def values_of(experiment: Experiment, data: Mapping[str, Values]) -> dict[str, A
     }
     shares = SHARES if experiment == "shares" else (1.0,)
     return {"rows": rows[experiment], "data": data, "shares": shares, "head": HEAD, "training": TRAINING}
+
+
+def changed(special: Values, changes: Values) -> dict[str, Any]:
+    """What is special to a data set, with what a user changes over it."""
+    merged = {
+        key: {**special.get(key, {}), **value} if isinstance(value, dict) else value
+        for key, value in changes.items()
+    }
+    return {**special, **merged}

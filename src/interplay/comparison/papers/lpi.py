@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from interplay.comparison.recipes import Paper, Recipe
+from interplay.comparison.papers.recipes import Paper, Recipe
 from interplay.metrics.recall import DIRECTIONS, KS
 
 LPI = Paper("lpi", "the LPI paper (Yan et al., 2024)", prefix="lpi-", command="continual")

@@ -1,0 +1,97 @@
+"""How a retriever learns one more session: new prompts, their keys, and the training of both."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from interplay.data.schema import PairTable, Split
+from interplay.data.sessions import Session, by_caption, by_picture, seed_of
+from interplay.encoding.batches import EncodedTable
+from interplay.encoding.embedding import embed, table_inputs, text_inputs
+from interplay.encoding.inputs import encode_table
+from interplay.methods.base import Method
+from interplay.retrieval import run_folder
+from interplay.retrieval.model import PairRetriever
+from interplay.towers.backbone import Backbone
+from interplay.towers.tokens import SIDES
+from interplay.towers.walk import Keys
+from interplay.training.report import FitReport
+from interplay.training.settings import TrainSettings
+from interplay.training.train import fit
+
+
+def learned(
+    method: Method,
+    backbone: Backbone,
+    session: Session,
+    settings: TrainSettings,
+    *,
+    seed: int,
+    run: str | Path | None = None,
+    resume: bool = False,
+) -> tuple[Method, FitReport | None]:
+    """A method that has learned one more session, and what came out of the training; the one that is given stays.
+
+    Args:
+        method: as it stands after the sessions before.
+        session: with the splits `train` and, for what is trained by gradient, `validation`.
+        seed: of the retriever.
+        settings, run, resume: as `Retriever.learn` takes them.
+
+    Raises:
+        InterplayError: as `Retriever.learn`.
+    """
+    reserve = method.traits.reserve
+    train = _encoded(session.table, "train", backbone, reserve)
+    keys = _keys_of(train, backbone)
+    method = copy.deepcopy(method)
+    meaning = _meaning(session.name, backbone)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_of(seed, session.name))
+        method.sessions.begin(session.name, meaning)
+    report, held_out = None, None
+    if method.sessions.reads_held_out and "validation" in session.table.splits():
+        held_out = _keys_of(_encoded(session.table, "validation", backbone, reserve), backbone)
+    if method.traits.solver.by_gradient:
+        validation = _encoded(session.table, "validation", backbone, reserve)
+        if method.traits.reads_keys:
+            train = replace(train, keys=keys)
+            validation = replace(validation, keys=_keys_of(validation, backbone))
+        model = PairRetriever(method, backbone.shape.joint, backbone.scale)
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(run) if run is not None else Path(scratch)
+            with run_folder.session(folder, session.name):
+                report = fit(model, backbone, train, validation, settings, folder, resume=resume)
+    method.sessions.end(keys, held_out)
+    return method.eval(), report
+
+
+def trained_parameters(method: Method) -> int:
+    """How many parameters one session trains."""
+    if not method.traits.solver.by_gradient:
+        return 0
+    return sum(parameter.numel() for parameter in method.parameters() if parameter.requires_grad)
+
+
+def _encoded(table: PairTable, split: Split, backbone: Backbone, reserve: int) -> EncodedTable:
+    """One row a caption, with the number of its image as target."""
+    pictures, _ = by_picture(table.split(split))
+    rows, owners = by_caption(pictures)
+    return replace(encode_table(rows, backbone, reserve=reserve), targets=torch.tensor(owners))
+
+
+def _keys_of(table: EncodedTable, backbone: Backbone) -> Keys:
+    """The keys of all pairs."""
+    return Keys(*(embed(table_inputs(table, side), backbone) for side in SIDES))
+
+
+def _meaning(name: str, backbone: Backbone) -> Tensor:
+    """The bare text tower's vector of a task's name: (joint,)."""
+    words = name.replace("-", " ").replace("_", " ")
+    return embed(text_inputs([words], backbone), backbone)[0]
