@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from interplay.data.schema import PairTable, Split
-from interplay.data.sessions import explode, seen, sessions_of
+from interplay.data.sessions import by_caption, seen, sessions_of
 from interplay.encoding.embedding import SideInputs, table_inputs
 from interplay.encoding.inputs import encode_table
 from interplay.metrics.recall import retrieval_ranks
@@ -31,7 +31,7 @@ def measured_stream(retriever: Retriever, table: PairTable, split: Split) -> dic
     """
     sessions = sessions_of(table)
     pictures, tasks = seen(sessions, len(sessions) - 1, split)
-    captions, owners = explode(pictures)
+    captions, owners = by_caption(pictures)
     owner = torch.tensor(owners)
     tables: dict[Side, PairTable] = {"image": pictures, "text": captions}
     reserve = retriever.method.traits.reserve

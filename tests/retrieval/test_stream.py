@@ -142,7 +142,7 @@ def test_tables_that_do_not_fit_together() -> None:
 
 
 @pytest.mark.parametrize("part", [1, 4, 5000])
-def test_explode_gives_every_caption_a_row(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_by_caption_gives_every_caption_a_row(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "_PART", part)
     table = table_of(ROWS[:3], [["x", "y"], ["z"], ["u", "v", "w"]])
     rows, owner = by_caption(table)
@@ -155,7 +155,7 @@ def test_explode_gives_every_caption_a_row(part: int, monkeypatch: pytest.Monkey
     assert (rows.name, rows.kind) == ("things", "pairs")
 
 
-def test_explode_of_one_text_a_row_and_of_a_part_of_a_table() -> None:
+def test_by_caption_of_one_text_a_row_and_of_a_part_of_a_table() -> None:
     table = table_of(ROWS).split("test")
     rows, owner = by_caption(table)
     assert owner == [0, 1, 2]
