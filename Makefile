@@ -7,7 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-all test-bits footprint check lint format clean
+.PHONY: demo test test-all test-bits footprint docs check lint format clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -39,6 +39,11 @@ test-bits: $(INSTALLED)
 footprint: $(INSTALLED)
 	$(BIN)/python -m benchmarks.footprint
 
+# The documentation site, in site/: any warning is an error, links to places that are not there included.
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+	$(BIN)/python -m scripts.site.offline site
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check src tests benchmarks scripts
 	$(BIN)/ruff format --check src tests benchmarks scripts
@@ -51,4 +56,4 @@ format: $(INSTALLED)
 check: lint test
 
 clean:
-	rm -rf $(VENV) build dist demo-out .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist site demo-out .pytest_cache .mypy_cache .ruff_cache

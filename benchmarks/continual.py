@@ -3,7 +3,7 @@
     python benchmarks/continual.py run   --recipe recipes/openmoji-continual.yaml   # the cells that are missing
     python benchmarks/continual.py table --recipe recipes/openmoji-continual.yaml   # Markdown, mean ± deviation
     python benchmarks/continual.py run   --ray auto  # the same, a task a cell on a Ray cluster
-    python benchmarks/continual.py page      # the tables of docs/continual-results.md, made anew from the cells
+    python benchmarks/continual.py page      # the tables of docs/evidence/continual.md, made anew from the cells
     python benchmarks/continual.py tune  --rows maple --rates 0.0005 0.002          # one run a rate, on validation
 
 Every finished cell is a JSON file under `results/`, so a grid that was stopped goes on where it was. All gradient
@@ -30,7 +30,7 @@ from interplay.files import write_text
 from interplay.retrieval.score_matrix import ScoreMatrix
 
 Rows = dict[str, list[StreamCell]]
-PAGE = Path("docs/continual-results.md")
+PAGE = Path("docs/evidence/continual.md")
 HERE = Path()
 """Results lie where the recipes say, below this folder."""
 

@@ -1,4 +1,4 @@
-"""How far a method stands from its released form, on the same weights: the figures of docs/baselines.md.
+"""How far a method stands from its released form, on the same weights: the figures of docs/methods/index.md.
 
     python -m benchmarks.released
 

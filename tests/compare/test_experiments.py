@@ -70,7 +70,7 @@ def test_the_rows_of_the_ablation_differ_in_nothing_but_what_they_ablate() -> No
 
 
 def test_the_committed_cells_of_the_ablation_are_those_of_the_experiment() -> None:
-    """Every one opens with today's settings; means as docs/compare.md has them, in per cent."""
+    """Every one opens with today's settings; means as docs/evidence/experiments.md has them, in per cent."""
     grid = make_grid(values_of("ablation", OPENMOJI) | {"seeds": [0, 1, 2]}, "test")
     found: dict[str, dict[str, list[float]]] = {}
     for cell in grid.cells:

@@ -25,9 +25,9 @@ def script(path: str) -> ModuleType:
 
 
 def test_the_page_is_that_of_the_cells() -> None:
-    text = (ROOT / "docs" / "benchmarks.md").read_text("utf-8")
+    text = (ROOT / "docs" / "evidence" / "benchmarks.md").read_text("utf-8")
     assert text == script("scripts/results_page.py").page(), "run python scripts/results_page.py"
-    links = re.findall(r"\]\(\.\./(results/[^)]+)\)", text)
+    links = re.findall(r"\]\(\.\./\.\./(results/[^)]+)\)", text)
     assert len(links) > 50
     assert all((ROOT / link).exists() for link in links)
 
@@ -49,6 +49,6 @@ def test_the_recipe_takes_the_schedules_that_won(monkeypatch: pytest.MonkeyPatch
 
 def test_the_continual_tables_are_those_of_the_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    text = Path("docs/continual-results.md").read_text("utf-8")
+    text = Path("docs/evidence/continual.md").read_text("utf-8")
     assert text.count("<!-- recipes/") == 3
     assert text == script("benchmarks/continual.py").page(text), "run python benchmarks/continual.py page"

@@ -166,7 +166,7 @@ def annotations(coco: Path, kind: str, split: str = "train2017") -> Path:
 
 
 def test_missing_files_and_folders(coco: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    with pytest.raises(InterplayError, match=r"There is no captions_\*\.json in .*docs/data\.md"):
+    with pytest.raises(InterplayError, match=r"There is no captions_\*\.json in .*docs/guides/data\.md"):
         load(f"coco:{tmp_path_factory.mktemp('empty')}")
     (coco / "val2017").rename(coco / "pictures")
     with pytest.raises(InterplayError, match=r"pictures of val2017: neither .*val2017 nor .*images/val2017"):

@@ -210,7 +210,7 @@ def test_what_is_missing_is_said_in_one_sentence(name: str, gone: str, tmp_path:
     sentence = str(raised.value)
     assert gone in sentence
     assert "https://" in sentence
-    assert f"docs/data/{name}.md" in sentence
+    assert f"docs/guides/data/{name}.md" in sentence
     assert str(tmp_path) in sentence
 
 

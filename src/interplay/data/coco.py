@@ -29,7 +29,7 @@ MS_COCO = Benchmark(
         ("train2014", "train2017", "images"),
         ("val2014", "val2017", "images"),
     ),
-    page="docs/data.md",
+    page="docs/guides/data.md",
 )
 PREFIX = MS_COCO.prefix
 
@@ -159,7 +159,7 @@ def _sets(folder: Path, settings: CocoSettings) -> dict[str, Literal["train", "t
     if not present:
         raise InterplayError(
             f"There is no captions_*.json in {_annotations(folder)}. Unpack COCO's annotations_trainval2017.zip (or "
-            "2014) and the pictures there; docs/data.md says what goes where."
+            "2014) and the pictures there; docs/guides/data.md says what goes where."
         )
     chosen: dict[str, Literal["train", "test"]] = {}
     roles: tuple[tuple[Literal["train", "test"], str, str], ...] = (

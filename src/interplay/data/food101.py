@@ -31,7 +31,7 @@ FOOD101 = Benchmark(
         ("texts/train_titles.csv", "texts_txt"),
         ("texts/test_titles.csv", "texts_txt"),
     ),
-    page="docs/data/food101.md",
+    page="docs/guides/data/food101.md",
 )
 
 TITLE_LENGTH = 300

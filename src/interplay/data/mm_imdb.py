@@ -24,7 +24,7 @@ MM_IMDB = Benchmark(
     title="MM-IMDB",
     origin="https://archive.org/details/mmimdb (mmimdb.tar.gz, 8 GB)",
     layout=(("split.json",), ("dataset",)),
-    page="docs/data/mm_imdb.md",
+    page="docs/guides/data/mm_imdb.md",
 )
 
 GENRES = (

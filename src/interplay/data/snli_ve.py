@@ -32,7 +32,7 @@ SNLI_VE = Benchmark(
         ("snli_ve_test.jsonl",),
         PICTURES,
     ),
-    page="docs/data/snli_ve.md",
+    page="docs/guides/data/snli_ve.md",
 )
 
 LABELS = ("entailment", "neutral", "contradiction")

@@ -123,7 +123,7 @@ class Dcp(Method):
     prompts, averaged over a batch of images and over all classes: that would make an embedding depend on its batch
     mates, and retrieval encodes one side without the other. (The released code computes a text stream and never injects
     it.) So `exchange = released` is the released exchange at the released layers, and not the released model;
-    docs/baselines.md says how far apart they are.
+    docs/methods/index.md says how far apart they are.
 
     Raises:
         InterplayError: with `exchange = first`, a width that the heads do not divide.

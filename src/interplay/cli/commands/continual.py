@@ -63,10 +63,10 @@ def continual(
 
     The data need a column `task`. Each session learns from the `train` rows of its task and looks on its `validation`
     rows whether that helps; no sample of an older task is kept. By default it takes no training steps: linear maps
-    behind the towers are solved in closed form (docs/retrieval.md). The folder gets the retriever (method.safetensors,
-    config.json, README.md), config.yaml (what ran; --config reads it again), matrix.json (recall of every task after
-    every session; bare.json: of the bare backbone), summary.json, env.json, and a folder a session with checkpoints
-    and logs. With --joint there is one session of all data, so there are no matrices.
+    after the towers are solved in closed form (docs/guides/retrieval.md). The folder gets the retriever
+    (method.safetensors, config.json, README.md), config.yaml (what ran; --config reads it again), matrix.json (recall
+    of every task after every session; bare.json: of the bare backbone), summary.json, env.json, and a folder a
+    session with checkpoints and logs. With --joint there is one session of all data, so there are no matrices.
 
     Args:
         data: an embedded data set ('interplay data list'), a file, a folder, or a hub id.
