@@ -130,8 +130,8 @@ def test_the_report_is_of_the_cells_that_are_there(tmp_path: Path) -> None:
         "emoji-stream": {"default"},
     }
     text = sets_report(groups, {name: one.half for name, one in sets().items()})
-    assert "| default | 2 | 15.0 | 1.5 | 1 / 2 | 1 / 2 |" in text
-    assert "| linear_probe-pair | 2 | 20.0 | 1.5 | – | – |" in text
+    assert "| default | 2 | 15.0 | 1.5 | 1 / 2 | 1 / 2 | 1 |" in text
+    assert "| linear_probe-pair | 2 | 20.0 | 1.5 | – | – | 1 |" in text
     assert "### Development: 1 sets" in text
     assert "-30.0 [" in text
     text = streams_report(groups, {name: one.half for name, one in streams().items()})

@@ -241,7 +241,7 @@ _ALL = (
         "held out",
         "single",
         "text",
-        "a letter of 50 words and an emoji → the department; long texts",
+        "a letter of 50 words, more than tiny reads, and an emoji → the department",
         ruled.complaints,
     ),
     SmallSet(

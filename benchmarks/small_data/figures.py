@@ -160,8 +160,8 @@ def validation_report(groups: Groups, halves: Mapping[str, str]) -> str:
 def _rows_table(groups: Groups, table: Mapping[str, Mapping[str, float]]) -> str:
     lost, ranks = regrets(table), mean_ranks(table)
     lines = [
-        "| row | sets | mean regret | mean rank | below its best probe | above it by 2 points |",
-        "|---" * 6 + "|",
+        "| row | sets | mean regret | mean rank | below its best probe | above it by 2 points | mean seconds |",
+        "|---" * 7 + "|",
     ]
     for row in sorted(lost, key=lost.__getitem__):
         names = [name for name in table if row in table[name]]
@@ -172,8 +172,10 @@ def _rows_table(groups: Groups, table: Mapping[str, Mapping[str, float]]) -> str
         ]
         below = f"{sum(one.below for one in compared)} / {len(compared)}" if compared else "–"
         above = f"{sum(one.mean >= POINTS for one in compared)} / {len(compared)}" if compared else "–"
+        taken = [record for name in names for record in groups[name][row]]
         lines.append(
-            f"| {row} | {len(names)} | {100 * lost[row]:.1f} | {ranks[row]:.1f} | {below} | {above} |"
+            f"| {row} | {len(names)} | {100 * lost[row]:.1f} | {ranks[row]:.1f} | {below} | {above} | "
+            f"{_seconds(taken)} |"
         )
     return "\n".join(lines)
 
