@@ -77,3 +77,7 @@ def few(names: Sequence[str]) -> str:
     return ", ".join(f"{name:.30}" for name in names[:10]) + (
         f" … ({len(names):,})" if len(names) > 10 else ""
     )
+
+
+class Diverged(InterplayError):
+    """Training came to numbers that are none."""

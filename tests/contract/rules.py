@@ -21,7 +21,7 @@ from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.methods.settings import NoSettings
 from interplay.methods.solvers import Probe, Solver
-from interplay.parts.heads import PairFeatures
+from interplay.parts.features import PairFeatures
 from interplay.parts.prompt_bank import PromptBank
 from interplay.towers.presets import PRESETS
 from interplay.towers.tokens import SIDES, Tower

@@ -65,7 +65,7 @@ class PairClassifier(Trainable):
                 image.
         """
         settings: HeadSettings = self.head.settings
-        if settings.kind != "class_text":
+        if settings.kind not in ("auto", "class_text"):
             return
         prompts = [settings.template.replace("{}", text) for text in class_texts]
         if settings.class_text == "joint":
@@ -104,7 +104,7 @@ class PairClassifier(Trainable):
         Where all that crosses is the route, it is the image's (`Traits.crosses_into`).
         """
         settings: HeadSettings = self.head.settings
-        asked = self.head.features if settings.kind in ("pair", "linear") else settings.query
+        asked = self.head.features if settings.reads_features else settings.query
         if asked not in SIDES or self.method.traits.crosses_into(asked) or self.suffix is not None:
             return SIDES
         return (asked,)

@@ -18,7 +18,7 @@ from interplay.encoding.batches import BatchLoader, EncodedTable, OrderedSampler
 from interplay.encoding.predict import predict
 from interplay.errors import InterplayError
 from interplay.metrics.classification import accuracy, f1
-from interplay.parts.heads import pair_features
+from interplay.parts.features import pair_features
 from interplay.towers.backbone import Backbone
 from interplay.towers.walk import encode_pair
 

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from interplay.classification.evaluation import evaluate
+from interplay.classification.from_start import fit_from_start
 from interplay.classification.model import PairClassifier
 from interplay.classification.probe import fit_probe, fit_threshold
 from interplay.encoding.batches import EncodedTable
@@ -36,6 +37,8 @@ def solve(
     """
     if not model.method.traits.solver.by_gradient:
         return _closed(model, backbone, train, validation)
+    if model.head.settings.kind in ("auto", "kernel"):
+        return fit_from_start(model, backbone, train, validation, settings, folder, resume=resume)
     if model.head.settings.start == "probe":
         penalty = model.head.settings.start_penalty
         fit_probe(model, backbone, train, validation, inverse_penalty=penalty)

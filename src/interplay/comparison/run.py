@@ -17,8 +17,9 @@ from interplay.data.checks import OnBadRow
 from interplay.errors import InterplayError
 from interplay.methods.registry import choose
 from interplay.methods.settings import make_settings
+from interplay.parts.heads import FORMER_HEAD
 from interplay.towers.tokens import SIDES, Shape
-from interplay.training.settings import EXECUTION, TrainSettings
+from interplay.training.settings import EXECUTION, FORMER, TrainSettings
 
 if TYPE_CHECKING:
     from interplay.classification.classifier import Classifier
@@ -95,7 +96,7 @@ def classifier_of(cell: GridCell, backbone: Backbone) -> Classifier:
         backbone,
         cell.method,
         settings=cell.settings,
-        head=cell.head,
+        head={**FORMER_HEAD, **cell.head},
         multi_loss=cell.multi_loss,  # type: ignore[arg-type]
         seed=cell.seed,
     )
@@ -107,7 +108,7 @@ def training_of(cell: GridCell, shape: Shape, changes: Mapping[str, Any]) -> Tra
     Args:
         changes: over the cell's own settings.
     """
-    given = {"progress": False, "loggers": (), **cell.training, "seed": cell.seed, **changes}
+    given = {"progress": False, "loggers": (), **FORMER, **cell.training, "seed": cell.seed, **changes}
     if "cache_prefix" not in given:  # exact, so it changes the time and no result
         method = choose(cell.method).build(shape, cell.settings)
         given["cache_prefix"] = any(method.first_layer(side) > 0 for side in SIDES)

@@ -13,7 +13,7 @@ from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.methods.settings import MethodSettings
 from interplay.methods.traits import Traits
-from interplay.parts.heads import feature_width, pair_features
+from interplay.parts.features import feature_width, pair_features
 from interplay.parts.perceptron import perceptron, perceptron_count
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import Shape

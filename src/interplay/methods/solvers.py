@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from interplay.parts.heads import PairFeatures
+from interplay.parts.features import PairFeatures
 
 
 class Solver(ABC):

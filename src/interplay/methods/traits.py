@@ -25,6 +25,7 @@ class Traits:
         order: how the layers of unequally deep towers are paired, or which tower runs first (`steps`).
         starts_frozen: a fresh method gives the frozen model's vectors, but for their lengths.
         solver: how it is trained.
+        learning_rate: the highest one that suits what it trains, where nobody says another.
     """
 
     coupling: Coupling = "apart"
@@ -36,6 +37,7 @@ class Traits:
     order: Order = "index"
     starts_frozen: bool = False
     solver: Solver = GRADIENT
+    learning_rate: float = 2e-3
 
     @property
     def coupled(self) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,46 +13,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from interplay.errors import InterplayError
+from interplay.parts.features import PairFeatures, feature_width, pair_features
+from interplay.parts.kernel_map import KernelMap
 from interplay.towers.walk import Vectors
 
 Query = Literal["image", "text", "image+text"]
-PairFeatures = Literal["image", "text", "concat", "sum", "product", "pair"]
-
-
-def pair_features(
-    image: Float[Tensor, "batch joint"], text: Float[Tensor, "batch joint"], kind: PairFeatures
-) -> Float[Tensor, "batch features"]:
-    """Features of a pair from its two vectors, each normalised to length 1 first.
-
-    `concat` is [x, t], `sum` is x + t, `product` is x∘t, `pair` is [x, t, x∘t·√joint]: the product's entries are
-    smaller than those of x and t by about √joint, and one learning rate and one penalty serve all three.
-
-    Args:
-        image, text: (batch, joint).
-
-    Returns:
-        (batch, features).
-    """
-    x, t = F.normalize(image, dim=-1), F.normalize(text, dim=-1)
-    product = x * t * math.sqrt(x.shape[-1])
-    match kind:
-        case "image":
-            return x
-        case "text":
-            return t
-        case "concat":
-            return torch.cat([x, t], dim=-1)
-        case "sum":
-            return x + t
-        case "product":
-            return product
-        case "pair":
-            return torch.cat([x, t, product], dim=-1)
-
-
-def feature_width(joint: int, kind: PairFeatures) -> int:
-    """How many features `pair_features` gives for a joint space of width `joint`."""
-    return joint * {"concat": 2, "pair": 3}.get(kind, 1)
+Kind = Literal["auto", "class_text", "learned", "pair", "linear", "kernel"]
+FORMER_HEAD: Mapping[str, Any] = {"kind": "class_text"}
+"""What the head was by default before it was chosen by evidence; cells that do not say otherwise mean this."""
+LINEAR = ("pair", "linear")
 
 
 def query(vectors: Vectors, kind: Query) -> Float[Tensor, "batch joint"]:
@@ -72,16 +42,20 @@ class HeadSettings:
     """Where the class logits come from (MITP eq. 7, and `mitp.md` open points e, f, l).
 
     Attributes:
-        kind: `class_text`: cosine to the text tower's embedding of a prompt with the class name, over the
+        kind: `auto`: the best of the others by evidence, fitted in closed form before anything is trained
+            (`interplay.classification.starts`); until then, and where `query` or `class_text` are set, `class_text`.
+            `class_text`: cosine to the text tower's embedding of a prompt with the class name, over the
             pre-trained temperature; the head trains nothing. `learned`: cosine to trained class vectors.
-            `pair`: linear on [x, t, x∘t]. `linear`: linear on `features`.
+            `pair`: linear on [x, t, x∘t]. `linear`: linear on `features`. `kernel`: linear on how near the `features`
+            are to those of some training pairs (`KernelMap`); it is always fitted in closed form.
         query: for the cosine heads, which vector of the pair is compared with the classes.
         class_text: `separate`: each class prompt is encoded on its own, once. `joint`: it continues the
             sample's own text, and `query` must be `image`. `prompted`: each goes through the text tower with the
             method at work, anew in every training step; with `query = image` that is how CoOp, CoCoOp, MaPLe and deep
             prompt tuning were published. What does nothing to the text side makes it `separate`.
         template: the class prompt; `{}` stands for the class name.
-        features: for `linear`, which features of the pair.
+        features: for `linear` and `kernel`, which features of the pair.
+        landmarks: for `kernel`, how many pairs it compares with; set when it is fitted.
         start: where a linear head (`pair`, `linear`) starts: at `zero`, or at the logistic regression on the frozen
             features of the bare towers (`probe`; linear probing before fine-tuning, Kumar et al., 2022).
         start_penalty: C (the inverse of the L2 penalty) of that regression; by default the one with the best
@@ -89,22 +63,29 @@ class HeadSettings:
             learn from; a smaller C does.
     """
 
-    kind: Literal["class_text", "learned", "pair", "linear"] = "class_text"
+    kind: Kind = "auto"
     query: Query = "image+text"
     class_text: Literal["separate", "joint", "prompted"] = "separate"
     template: str = "a picture of {}"
     features: PairFeatures = "concat"
+    landmarks: int = field(default=0, repr=False)
     start: Literal["zero", "probe"] = "zero"
     start_penalty: float | None = None
 
     def __post_init__(self) -> None:
+        if self.kind == "auto" and (self.query != "image+text" or self.class_text != "separate"):
+            object.__setattr__(self, "kind", "class_text")  # they say something of no other head
+        if self.landmarks < 0 or (self.landmarks and self.kind != "kernel"):
+            raise InterplayError(
+                f"head.landmarks belongs to head.kind = kernel, whose fit counts them: got {self.landmarks}."
+            )
         if self.start_penalty is not None and (
             self.start != "probe" or not 0 < self.start_penalty < math.inf
         ):
             raise InterplayError(
                 f"head.start_penalty is a number above 0 and needs head.start = probe, got {self.start_penalty}."
             )
-        if self.start == "probe" and self.kind not in ("pair", "linear"):
+        if self.start == "probe" and self.kind not in LINEAR:
             raise InterplayError(
                 f"head.start = probe needs a linear head (pair or linear), not '{self.kind}'."
             )
@@ -120,6 +101,20 @@ class HeadSettings:
             raise InterplayError(
                 f"head.template needs one '{{}}', where the class name goes: got '{self.template}'."
             )
+
+    @property
+    def reads_features(self) -> bool:
+        """Whether weights and a bias a class are applied to features of the pair."""
+        return self.kind in (*LINEAR, "kernel")
+
+    @property
+    def read(self) -> PairFeatures:
+        """The features that a linear or a kernel head reads."""
+        return "pair" if self.kind == "pair" else self.features
+
+    def width(self, joint: int) -> int:
+        """How many numbers the weights of a linear or a kernel head are applied to."""
+        return self.landmarks if self.kind == "kernel" else feature_width(joint, self.read)
 
 
 class Head(nn.Module):
@@ -144,30 +139,35 @@ class Head(nn.Module):
         self.weight: nn.Parameter | None = None
         self.bias: nn.Parameter | None = None
         self.log_scale: nn.Parameter | None = None
-        cosine = settings.kind in ("class_text", "learned")
+        self.map: KernelMap | None = None
         if settings.kind == "learned":
             self.weight = nn.Parameter(torch.randn(classes, joint) / math.sqrt(joint))
             self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
-        if not cosine:
-            width = feature_width(joint, self.features)
-            self.weight = nn.Parameter(torch.zeros(classes, width))
-            self.bias = nn.Parameter(torch.zeros(classes))
-        elif bias:
+        if settings.kind == "kernel":
+            self.map = KernelMap(joint, settings.features, settings.landmarks)
+        if settings.reads_features:
+            self.weight = nn.Parameter(torch.zeros(classes, settings.width(joint)))
+        if bias or settings.reads_features:
             self.bias = nn.Parameter(torch.zeros(classes))
         self.register_buffer("class_vectors", None, persistent=False)
 
     @property
     def features(self) -> PairFeatures:
-        """The features that a linear head reads."""
-        return "pair" if self.settings.kind == "pair" else self.settings.features
+        """The features that a linear or a kernel head reads."""
+        return self.settings.read
 
     def forward(self, vectors: Vectors) -> Float[Tensor, "batch classes"]:
         """Vectors of a batch of pairs → logits (batch, classes)."""
-        kind = self.settings.kind
-        if kind in ("pair", "linear"):
+        if self.settings.reads_features:
             assert self.weight is not None
-            return F.linear(pair_features(vectors.image, vectors.text, self.features), self.weight, self.bias)
+            return F.linear(self.inputs(vectors.image, vectors.text), self.weight, self.bias)
         return self.compare(query(vectors, self.settings.query), vectors.classes)
+
+    def inputs(
+        self, image: Float[Tensor, "batch joint"], text: Float[Tensor, "batch joint"]
+    ) -> Float[Tensor, "batch inputs"]:
+        """What the weights of a linear or a kernel head are applied to, from the vectors of pairs."""
+        return pair_features(image, text, self.features) if self.map is None else self.map(image, text)
 
     def compare(
         self, x: Float[Tensor, "batch joint"], classes: Tensor | None = None
@@ -194,7 +194,6 @@ class Head(nn.Module):
     @staticmethod
     def parameter_count(settings: HeadSettings, joint: int, classes: int, *, bias: bool = False) -> int:
         """How many parameters a head trains, as a closed formula."""
-        if settings.kind in ("pair", "linear"):
-            features = "pair" if settings.kind == "pair" else settings.features
-            return classes * (feature_width(joint, features) + 1)
+        if settings.reads_features:
+            return classes * (settings.width(joint) + 1)
         return (classes * joint + 1 if settings.kind == "learned" else 0) + (classes if bias else 0)

@@ -21,7 +21,7 @@ from interplay.encoding.batches import (
 )
 from interplay.encoding.prefix_cache import PrefixCache, behind_front
 from interplay.encoding.trainable import PairBatch, Trainable
-from interplay.errors import InterplayError
+from interplay.errors import Diverged
 from interplay.towers.backbone import Backbone
 from interplay.training.settings import TrainSettings, learning_rate_factor
 
@@ -165,8 +165,8 @@ class PairTraining(LightningModule):
         total: Tensor = self.trainer.strategy.reduce(values, reduce_op="sum")
         return total
 
-    def _diverged(self, what: str) -> InterplayError:
-        return InterplayError(
+    def _diverged(self, what: str) -> Diverged:
+        return Diverged(
             f"{what}. The checkpoint of the last epoch that went well is kept. Lower learning_rate (it is "
             f"{self._settings.learning_rate:g}), set gradient_clip (1.0 is a usual value), or use a longer warmup; and "
             "if precision is not 32-true, try that."
@@ -175,6 +175,8 @@ class PairTraining(LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimizer, with the schedule step by step; the head has a learning rate of its own."""
         s = self._settings
+        assert s.epochs is not None
+        assert s.learning_rate is not None
         kind = torch.optim.Adam if s.optimizer == "adam" else torch.optim.AdamW
         owned = {id(parameter) for parameter in self.model.method.parameters()}
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 LAST = "last.ckpt"
 """Everything that a run needs to go on, written after every epoch."""
@@ -20,11 +21,29 @@ Epoch = dict[str, float | int]
 
 
 @dataclass(frozen=True)
+class Standing:
+    """What one answer to a task is worth.
+
+    Attributes:
+        name: of the answer.
+        value: of the monitored metric.
+        low, high: its 95 % interval.
+        rows: how many pairs it was measured on, none of which it was fitted on.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    rows: int
+
+
+@dataclass(frozen=True)
 class FitReport:
     """What came out of a training run.
 
     Attributes:
-        best_epoch: from 1; the model holds its weights.
+        best_epoch: from 1; the model holds its weights. 0: it holds the start, which training did not beat.
         best_value: its value of the monitored validation metric.
         monitor: which one.
         history: one record an epoch, as in `metrics.jsonl`.
@@ -32,6 +51,9 @@ class FitReport:
         seconds_per_epoch: on average.
         steps: optimizer steps.
         parameters: how many numbers were trained.
+        start: metrics and loss of the start, where one was fitted in closed form; on rows that it was not fitted on.
+        table: what the simplest answers and this run are worth, where a start was fitted.
+        notes: what there is to say of that, a sentence each.
     """
 
     best_epoch: int
@@ -42,10 +64,15 @@ class FitReport:
     seconds_per_epoch: float
     steps: int
     parameters: int
+    start: Mapping[str, float] = field(default_factory=dict)
+    table: tuple[Standing, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def validation(self) -> dict[str, float]:
         """Metrics and loss on validation at the best epoch; of what has no epochs, the monitored metric alone."""
+        if not self.best_epoch:
+            return dict(self.start)
         best = (
             self.history[self.best_epoch - 1]
             if self.history

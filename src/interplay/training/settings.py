@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from interplay.errors import InterplayError, unknown, wrong_type
@@ -13,6 +13,11 @@ from interplay.ranges import Choice, Ranges, Real, Whole
 from interplay.seeds import check_seed, shown
 from interplay.typed import check_fields
 
+Preset = Literal["fast", "auto"]
+UPDATES = 240
+"""Steps that training takes where nobody says how many."""
+_LEAST, _MOST = 3, 120
+"""Bounds on the epochs that these come to."""
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
 SMALLER_IS_BETTER = ("calibration_error", "loss")
@@ -31,9 +36,12 @@ class TrainSettings:
     """How a method is trained by gradient.
 
     Attributes:
-        epochs: times that all pairs are seen.
+        preset: how much may be tried where the head is chosen by evidence (`HeadSettings.kind`): `fast` fits it in
+            closed form and trains nothing, seconds; `auto` trains the method from there.
+        epochs: times that all pairs are seen; by default as many as come to about `UPDATES` steps, and at least 3.
         batch_size: pairs a step and device.
-        learning_rate: the highest one of the schedule.
+        learning_rate: the highest one of the schedule; by default what suits what the method trains
+            (`Traits.learning_rate`).
         head_learning_rate_factor: the head's learning rate over that of the method; 0 leaves the head as it starts.
         optimizer: `adam` (weight decay joins the gradient) or `adamw` (weight decay stands apart from it).
         weight_decay: factor.
@@ -51,9 +59,10 @@ class TrainSettings:
         progress: show progress bars, where stderr is a terminal.
     """
 
-    epochs: int = 20
+    preset: Preset = "auto"
+    epochs: int | None = None
     batch_size: int = 32
-    learning_rate: float = 2e-4
+    learning_rate: float | None = None
     head_learning_rate_factor: float = 1.0
     optimizer: Literal["adam", "adamw"] = "adam"
     weight_decay: float = 0.0
@@ -79,11 +88,13 @@ class TrainSettings:
             ("devices", 1),
             ("patience", 0),
         ):
-            if getattr(self, name) < smallest:
+            if getattr(self, name) is not None and getattr(self, name) < smallest:
                 raise InterplayError(f"{name} must be at least {smallest}, not {shown(getattr(self, name))}.")
         check_seed(self.seed)
         for name in ("learning_rate", "head_learning_rate_factor", "weight_decay", "gradient_clip"):
             value = getattr(self, name)
+            if value is None:
+                continue
             if not 0 <= value < math.inf or (name == "learning_rate" and value == 0):
                 raise InterplayError(f"{name} cannot be {value}.")
         if not 0 <= self.warmup <= 1:
@@ -92,6 +103,21 @@ class TrainSettings:
             if name not in LOGGERS:
                 raise unknown("logger", name, LOGGERS)
 
+    def settled(self, pairs: int, learning_rate: float) -> TrainSettings:
+        """The same with what nobody chose filled in.
+
+        Args:
+            pairs: to train on.
+            learning_rate: that suits the method.
+        """
+        steps = -(-pairs // (self.batch_size * self.devices))
+        epochs = min(max(-(-UPDATES // max(steps, 1)), _LEAST), _MOST)
+        rate = learning_rate if self.learning_rate is None else self.learning_rate
+        return replace(self, epochs=epochs if self.epochs is None else self.epochs, learning_rate=rate)
+
+
+FORMER = {"epochs": 20, "learning_rate": 2e-4}
+"""What training was by default before it was settled by the data; cells that do not say otherwise mean this."""
 
 RETRIEVAL_TRAINING = TrainSettings(epochs=5, batch_size=64, learning_rate=0.01, warmup=0.0)
 """LPI's own settings (§5.1): Adam, learning rate 0.01, 5 epochs, cosine without a warm-up; batch 64 from the released

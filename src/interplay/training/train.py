@@ -73,6 +73,7 @@ def fit(
             other settings than before, fewer validation pairs than devices, a loss that is no number, a full disk, a
             logger that is not installed, a device that is not there.
     """
+    settings = settings.settled(len(train), model.method.traits.learning_rate)
     parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     _check(model, train, validation, parameters)
     decisive = _decisive(model, backbone, train, validation, settings)
@@ -93,6 +94,7 @@ def fit(
             patience=settings.patience,
             csv_table="csv" in settings.loggers,
         )
+        assert settings.epochs is not None
         if len(history.epochs) < settings.epochs and not history.out_of_patience(settings.patience):
             _check_machine(settings, validation)
             store = (cache or PrefixCache()) if settings.cache_prefix else None

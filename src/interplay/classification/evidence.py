@@ -1,0 +1,128 @@
+"""What answers are worth on pairs that they were not fitted on: figures, intervals, and whether one beats another."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from interplay.classification.model import PairClassifier
+from interplay.metrics import classification as metrics
+from interplay.training.report import Standing
+from interplay.training.settings import SMALLER_IS_BETTER
+
+RESAMPLES = 400
+BEYOND_NOISE = 1.0
+"""Standard errors by which trained weights have to beat their start."""
+_CONFIDENT = 1.96
+
+Measure = Callable[[Tensor, Tensor], float]
+_MEASURES: dict[str, Measure] = {
+    "accuracy": metrics.accuracy,
+    "macro_accuracy": metrics.macro_accuracy,
+    "f1_macro": partial(metrics.f1, average="macro"),
+    "f1_micro": partial(metrics.f1, average="micro"),
+    "map": metrics.mean_average_precision,
+    "calibration_error": metrics.expected_calibration_error,
+}
+
+
+class Monitor:
+    """The validation figure that decides, of logits (rows, K) on targets, (rows,) or (rows, K).
+
+    Args:
+        model: whose loss and kind of labels are meant.
+        name: one of `PairClassifier.monitors`.
+    """
+
+    def __init__(self, model: PairClassifier, name: str) -> None:
+        self.name = name
+        self._model = model
+        self._multi = model.kind == "multi"
+
+    def value(self, logits: Tensor, targets: Tensor) -> float:
+        """The figure itself."""
+        if self.name == "loss":
+            return self._model.loss(logits, targets).item()
+        probabilities = logits.sigmoid() if self._multi else logits.softmax(dim=-1)
+        return _MEASURES[self.name](probabilities, targets)
+
+    def merit(self, value: float) -> float:
+        """The figure so that more is better."""
+        return -value if self.name in SMALLER_IS_BETTER else value
+
+    def loss(self, logits: Tensor, targets: Tensor) -> float:
+        """Negative log-likelihood, whatever the loss of training."""
+        return metrics.negative_log_likelihood(logits, targets)
+
+    def error(self, value: float, rows: int) -> float:
+        """About the standard error of a figure from so many rows, √(p·(1 − p)/n); 0 of those that are no share."""
+        if self.name in SMALLER_IS_BETTER:
+            return 0.0
+        share = min(max(value, 1 / (rows + 2)), 1 - 1 / (rows + 2))
+        return math.sqrt(share * (1 - share) / rows)
+
+    def threshold(self, outputs: Tensor, targets: Tensor) -> float:
+        """For several labels, the output above which a class is said with the best micro F1; else 0."""
+        if not self._multi:
+            return 0.0
+        ranked, order = outputs.flatten().sort(descending=True)
+        hits = targets.flatten().double()[order].cumsum(0)
+        found = 2 * hits / (torch.arange(1, len(ranked) + 1) + targets.sum())
+        found[:-1][ranked[1:] == ranked[:-1]] = -1  # no threshold stands between equal outputs
+        at = int(found.argmax())
+        below = ranked[at + 1] if at + 1 < len(ranked) else ranked[at] - 1
+        return float(ranked[at] + below) / 2
+
+    def scale(self, outputs: Tensor, targets: Tensor) -> float:
+        """The factor on outputs with the smallest negative log-likelihood, between 1 and 100, within 2 %."""
+        low, high = 0.0, math.log(100)
+        for _ in range(
+            12
+        ):  # the loss is convex in the factor, so what is left of one third is always the worse
+            first, second = low + (high - low) / 3, high - (high - low) / 3
+            if self.loss(math.exp(first) * outputs, targets) < self.loss(math.exp(second) * outputs, targets):
+                high = second
+            else:
+                low = first
+        return math.exp((low + high) / 2)
+
+    def standing(self, name: str, logits: Tensor, targets: Tensor) -> Standing:
+        """The figure with its 95 % interval: Wilson's for accuracy, else from resampled rows."""
+        value, rows = self.value(logits, targets), len(targets)
+        if self.name == "accuracy":
+            low, high = wilson(value, rows)
+        else:
+            found = torch.tensor([self.value(logits[r], targets[r]) for r in resampled(rows)])
+            low, high = (float(found.nanquantile(q)) for q in (0.025, 0.975))
+        return Standing(name, value, low, high, rows)
+
+    def gain(self, ours: Tensor, theirs: Tensor, targets: Tensor) -> tuple[float, float]:
+        """How much better one set of logits is than another on the same rows, and the standard error of that.
+
+        The error is the deviation of the difference over resampled rows, the same for both.
+        """
+
+        def apart(rows: Tensor | slice) -> float:
+            both = (self.value(logits[rows], targets[rows]) for logits in (ours, theirs))
+            first, second = (self.merit(value) for value in both)
+            return first - second
+
+        found = torch.tensor([apart(rows) for rows in resampled(len(targets))])
+        return apart(slice(None)), float(found.std())
+
+
+def wilson(share: float, rows: int) -> tuple[float, float]:
+    """The 95 % interval of a share of so many rows (Wilson, 1927)."""
+    z = _CONFIDENT**2 / rows
+    middle = (share + z / 2) / (1 + z)
+    half = math.sqrt(z * (share * (1 - share) + z / 4)) / (1 + z)
+    return min(middle - half, share), max(middle + half, share)  # they meet at 0 and 1, but for the last bits
+
+
+def resampled(rows: int) -> Tensor:
+    """(`RESAMPLES`, rows) row numbers drawn with replacement, always the same."""
+    return torch.randint(rows, (RESAMPLES, rows), generator=torch.Generator().manual_seed(0))

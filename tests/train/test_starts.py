@@ -1,0 +1,241 @@
+"""Heads in closed form: the formulas against plain ones, the choice, and what is kept where training does not help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.kernel_ridge import KernelRidge
+from sklearn.linear_model import Ridge as ScikitRidge
+
+from interplay.classification import from_start
+from interplay.classification.evaluation import evaluate
+from interplay.classification.evidence import Monitor, wilson
+from interplay.classification.model import PairClassifier
+from interplay.classification.ridge import Ridge
+from interplay.classification.solving import solve
+from interplay.classification.starts import Candidate, PairVectors, Starts, fill, vectors_of
+from interplay.comparison.grid import GridCell
+from interplay.comparison.run import classifier_of, training_of
+from interplay.encoding.batches import EncodedTable
+from interplay.encoding.predict import predict
+from interplay.errors import InterplayError
+from interplay.parts.heads import HeadSettings
+from interplay.parts.kernel_map import KernelMap
+from interplay.towers.backbone import Backbone
+from interplay.training.report import FitReport
+from interplay.training.settings import TrainSettings
+from tests.train.toy import toy_backbone, toy_model, toy_table
+
+Tables = tuple[EncodedTable, EncodedTable]
+QUICK: dict[str, Any] = {"epochs": 2, "batch_size": 16, "accelerator": "cpu", "progress": False}
+
+
+@pytest.fixture(scope="module")
+def towers() -> Backbone:
+    return toy_backbone()
+
+
+@pytest.fixture(scope="module")
+def tables(towers: Backbone) -> Tables:
+    return toy_table(towers, 40, 1), toy_table(towers, 20, 2)
+
+
+def drawn(rows: int, features: int, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
+    random = torch.Generator().manual_seed(0)
+    return (
+        torch.randn(rows, features, generator=random).double(),
+        torch.rand(rows, classes, generator=random).double(),
+    )
+
+
+@pytest.mark.parametrize(("rows", "features"), [(12, 5), (6, 30)])
+@pytest.mark.parametrize("penalty", [1e-2, 3.0])
+def test_ridge_is_the_one_of_scikit_learn_and_leaves_each_row_out(
+    rows: int, features: int, penalty: float
+) -> None:
+    x, y = drawn(rows, features, 3)
+    ridge = Ridge(x, y)
+    plain = ScikitRidge(alpha=penalty).fit(x.numpy(), y.numpy())
+    weight, bias = ridge.solution(penalty)
+    np.testing.assert_allclose(weight.numpy(), plain.coef_, atol=1e-8)
+    np.testing.assert_allclose(bias.numpy(), plain.intercept_, atol=1e-8)
+    for row in range(rows):
+        others = [i for i in range(rows) if i != row]
+        again = ScikitRidge(alpha=penalty).fit(x[others].numpy(), y[others].numpy())
+        expected = again.predict(x[row : row + 1].numpy())
+        np.testing.assert_allclose(ridge.left_out(penalty)[row : row + 1].numpy(), expected, atol=1e-6)
+
+
+def vectors(rows: int, seed: int) -> PairVectors:
+    random = torch.Generator().manual_seed(seed)
+    image, text = (torch.randn(rows, 8, generator=random) for _ in range(2))
+    return PairVectors(image, text, (image[:, 0] * text[:, 0] > 0).long())
+
+
+def test_a_kernel_map_is_its_formula_and_whole_with_a_landmark_a_pair() -> None:
+    pairs = vectors(9, 0)
+    kernel = KernelMap(8, "concat", 9)
+    fill(kernel, pairs, sharpness=0.5)
+    x, t = (side / side.norm(dim=1, keepdim=True) for side in (pairs.image, pairs.text))
+    x, t = x - x.mean(0), t - t.mean(0)
+    u = torch.cat([x / x.norm(dim=1, keepdim=True), t / t.norm(dim=1, keepdim=True)], dim=1)
+    apart = torch.tensor([[float(((a - b) ** 2).sum()) for b in u] for a in u])
+    middle = torch.stack([apart[i, j] for i in range(9) for j in range(i)]).median()
+    near = torch.exp(-apart * 0.5 / middle)
+    found = kernel(pairs.image, pairs.text)
+    torch.testing.assert_close(found @ found.T, near, atol=1e-4, rtol=1e-4)
+
+
+def test_a_kernel_head_is_kernel_ridge_regression(towers: Backbone, tables: Tables) -> None:
+    model = toy_model(towers, "head_only")
+    pairs = vectors_of(model, towers, tables[0])
+    starts = Starts(model, Monitor(model, "accuracy"))
+    candidate = Candidate(HeadSettings(kind="kernel", features="concat"), sharpness=1.0)
+    (answer,) = [a for a in starts.answers(candidate, pairs, None) if a.penalty == 1.0]
+    head = starts.fit(answer, pairs)
+    assert head.map is not None
+    near = head.map.near(head.map.moved(pairs.image, pairs.text)).double()
+    centred = near - near.mean(0) - near.mean(1, keepdim=True) + near.mean()
+    shares = torch.nn.functional.one_hot(pairs.targets, 3).double()
+    plain = KernelRidge(alpha=1.0, kernel="precomputed").fit(
+        centred.numpy(), (shares - shares.mean(0)).numpy()
+    )
+    expected = answer.scale * (torch.from_numpy(plain.predict(centred.numpy())) + shares.mean(0))
+    found = head.inputs(pairs.image, pairs.text) @ head.weight.T + head.bias  # type: ignore[union-attr]
+    torch.testing.assert_close(found.double(), expected, atol=2e-3, rtol=1e-3)
+
+
+def test_class_texts_beside_the_vectors_make_a_linear_head(towers: Backbone, tables: Tables) -> None:
+    model = toy_model(towers, "head_only")
+    pairs, held_out = (vectors_of(model, towers, table) for table in tables)
+    starts = Starts(model, Monitor(model, "accuracy"))
+    candidate = Candidate(HeadSettings(kind="linear", features="concat"), class_texts=True)
+    for answer in starts.answers(candidate, pairs, held_out):
+        head = starts.fit(answer, pairs)
+        found = head.inputs(held_out.image, held_out.text) @ head.weight.T + head.bias  # type: ignore[union-attr]
+        torch.testing.assert_close(found, answer.logits, atol=1e-3, rtol=1e-4)
+
+
+def start_from(
+    towers: Backbone, tables: Tables, run: Path, method: str = "lora", **changes: Any
+) -> tuple[PairClassifier, FitReport]:
+    model = toy_model(towers, method, kind=tables[0].kind)  # type: ignore[arg-type]
+    settings = TrainSettings(**(QUICK | changes))
+    return model, solve(model, towers, *tables, settings, run, resume=False)
+
+
+@pytest.mark.parametrize("kind", ["single", "multi"])
+def test_training_starts_exactly_at_the_head_in_closed_form(
+    kind: Any, towers: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = toy_table(towers, 40, 1, kind), toy_table(towers, 20, 2, kind)
+    started: list[torch.Tensor] = []
+
+    def caught(model: PairClassifier, backbone: Backbone, *_: Any, **__: Any) -> FitReport:
+        started.append(predict(model, backbone, tables[1]))
+        raise from_start.Diverged("caught")
+
+    monkeypatch.setattr(from_start, "fit", caught)
+    start_from(towers, tables, tmp_path)
+    monkeypatch.undo()
+    found = []
+    for method in ("lora", "head_only"):
+        model = toy_model(towers, method, kind=kind)
+        seen, held_out = (vectors_of(model, towers, table) for table in tables)
+        starts = Starts(model, Monitor(model, model.monitors[0]))
+        model.head = starts.fit(starts.choose(seen, held_out).best, seen)
+        found.append(predict(model, towers, tables[1]))
+    assert torch.equal(started[0], found[0])
+    torch.testing.assert_close(started[0], found[1], atol=1e-3, rtol=1e-4)  # the bare towers; logits up to 50
+
+
+def test_harmful_training_keeps_the_start(towers: Backbone, tables: Tables, tmp_path: Path) -> None:
+    start, untrained = start_from(towers, tables, tmp_path / "fast", preset="fast")
+    model, report = start_from(towers, tables, tmp_path / "harmed", learning_rate=10.0)
+    assert torch.equal(predict(model, towers, tables[1]), predict(start, towers, tables[1]))
+    assert report.best_epoch == untrained.best_epoch == 0
+    assert report.steps > 0 or "came to no numbers" in report.notes[-1]
+    assert "the start is kept" in report.notes[-1]
+    assert report.validation == untrained.validation
+    assert report.best_value == report.validation["accuracy"]
+
+
+def test_training_that_helps_is_kept(
+    towers: Backbone, tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(from_start.Monitor, "gain", lambda *_: (0.2, 0.1))
+    model, report = start_from(towers, tables, tmp_path, learning_rate=0.003)
+    assert report.best_epoch > 0
+    assert evaluate(model, towers, tables[1])["accuracy"] == pytest.approx(report.best_value)
+    assert report.table[-1].value == pytest.approx(report.best_value)
+    assert report.table[-1].rows == 20
+    assert "gained 0.200" in report.notes[-1]
+
+
+def test_the_table_says_what_simple_answers_are_worth(
+    towers: Backbone, tables: Tables, tmp_path: Path
+) -> None:
+    _, report = start_from(towers, tables, tmp_path, preset="fast")
+    assert [one.name for one in report.table] == [
+        "zero-shot",
+        "text alone",
+        "image alone",
+        "linear probe",
+        "start",
+        "this run",
+    ]
+    for one in report.table:
+        assert one.low <= one.value <= one.high
+        assert one.rows == 60
+    assert max(one.value for one in report.table) - report.table[-1].value < 0.05
+    assert "each of the 60 pairs" in report.notes[0]
+
+
+def test_many_validation_pairs_are_measured_by_a_fit_on_train(
+    towers: Backbone, tables: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("interplay.classification.starts.FEW", 20)
+    model = toy_model(towers, "head_only")
+    seen, held_out = (vectors_of(model, towers, table) for table in tables)
+    starts = Starts(model, Monitor(model, "accuracy"))
+    choice = starts.choose(seen, held_out)
+    assert not choice.left_out
+    model.head = starts.fit(choice.best, seen)
+    torch.testing.assert_close(predict(model, towers, tables[1]), choice.best.logits, atol=1e-3, rtol=1e-4)
+
+
+def test_the_number_of_updates_is_settled_by_the_pairs() -> None:
+    few, many = (TrainSettings().settled(pairs, 1e-3) for pairs in (60, 60_000))
+    assert few.epochs is not None
+    assert many.epochs is not None
+    assert few.epochs * 2 >= 200
+    assert many.epochs == 3
+    given = TrainSettings(epochs=5, learning_rate=0.1)
+    assert given.settled(60, 1e-3) == given
+
+
+def test_wilson_is_the_published_interval() -> None:
+    low, high = wilson(0.5, 10)
+    assert (low, high) == (pytest.approx(0.2366, abs=1e-3), pytest.approx(0.7634, abs=1e-3))
+    low, high = wilson(1.0, 10)
+    assert low == pytest.approx(0.7225, abs=1e-3)
+    assert high == pytest.approx(1.0)
+
+
+def test_cells_without_a_head_mean_what_they_meant(towers: Backbone) -> None:
+    cell = GridCell(row="lora", method="lora", data="openmoji/subgroup", seed=0)
+    assert classifier_of(cell, towers).head == {"kind": "class_text"}
+    training = training_of(cell, towers.shape, {})
+    assert (training.epochs, training.learning_rate) == (20, 2e-4)
+
+
+def test_a_head_that_reads_class_texts_is_no_other() -> None:
+    assert HeadSettings().kind == "auto"
+    assert HeadSettings(query="image").kind == "class_text"
+    assert HeadSettings(class_text="prompted").kind == "class_text"
+    with pytest.raises(InterplayError, match="landmarks"):
+        HeadSettings(kind="linear", landmarks=3)
