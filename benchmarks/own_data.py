@@ -13,16 +13,14 @@ on the test splits of all. Icons come from npm packages that are fetched once in
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from pathlib import Path
 
-import torch
-
 from benchmarks.small_data.catalogue import sets, streams
-from benchmarks.small_data.cells import Cell, Record, planned, run
+from benchmarks.small_data.cells import Cell, planned, run
 from benchmarks.small_data.figures import read_all, sets_report, streams_report, validation_report
 from benchmarks.small_data.folders import described, folder, stream, table
+from interplay.comparison.engine import Record
 
 __all__ = ["described", "folder", "sets", "stream", "streams", "table"]
 
@@ -89,7 +87,7 @@ def main() -> None:
     )
     running.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2, 3, 4])
     running.add_argument("--minutes", type=float, default=float("inf"), help="no cell begins after them")
-    running.add_argument("--threads", type=int, default=1, help="of this process and of the commands it runs")
+    running.add_argument("--threads", type=int, default=1, help="of a cell")
     reporting = commands.add_parser("report", help="the tables of what there is")
     reporting.add_argument("folder", type=Path)
     reporting.add_argument(
@@ -101,10 +99,8 @@ def main() -> None:
     elif arguments.what == "folder":
         print(folder(arguments.name))
     elif arguments.what == "run":
-        os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
-        torch.set_num_threads(arguments.threads)
         cells = list(planned(arguments.sets, arguments.rows, arguments.seeds))
-        left = run(cells, arguments.out, 60 * arguments.minutes, told)
+        left = run(cells, arguments.out, 60 * arguments.minutes, arguments.threads, told)
         print(f"{left} of {len(cells)} cells are missing.")
     else:
         print(report(arguments.folder, validation=arguments.validation))

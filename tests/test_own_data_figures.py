@@ -12,7 +12,7 @@ import pytest
 from benchmarks import own_data
 from benchmarks.small_data import cells as cells_module
 from benchmarks.small_data.catalogue import sets, streams
-from benchmarks.small_data.cells import PROBES, ROWS, Cell, planned, read, run
+from benchmarks.small_data.cells import PROBES, ROWS, Cell, planned, run
 from benchmarks.small_data.figures import (
     against,
     best_probe,
@@ -24,6 +24,7 @@ from benchmarks.small_data.figures import (
     sets_report,
     streams_report,
 )
+from interplay.comparison.engine import load_record
 from interplay.errors import InterplayError
 from interplay.files import write_text
 
@@ -155,10 +156,10 @@ def test_what_is_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(InterplayError, match="no row called 'linear'"):
         list(planned([], ["linear"], [0]))
     cell = Cell("glyph-scripts", "zero_shot", 0)
-    assert read(tmp_path, cell) is None
-    write_text(tmp_path / cell.file, json.dumps({"what": {"method": "mitp"}}))
+    other = cell.plain() | {"what": {"method": "mitp"}}
+    write_text(tmp_path / cell.file, json.dumps(other))
     with pytest.raises(InterplayError, match="choose another folder"):
-        read(tmp_path, cell)
+        load_record(tmp_path, cell)
 
 
 def test_a_cell_is_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,11 +168,12 @@ def test_a_cell_is_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     cells = list(planned(["glyph-scripts"], ["image_probe"], [0, 1]))
     told: list[str] = []
     out = tmp_path / "out"
-    assert run(cells, out, -1, lambda cell, _: told.append(cell.row)) == 1
+    assert run(cells, out, -1, 1, lambda cell, _: told.append(cell.row)) == 1
+    assert told == []
     for _ in range(2):
-        assert run(cells, out, 600, lambda cell, _: told.append(cell.row)) == 0
+        assert run(cells, out, 600, 1, lambda cell, _: told.append(cell.row)) == 0
     assert told == ["image_probe"]
-    found = read(out, cells[0])
+    found = load_record(out, cells[0])
     assert found is not None
     assert found["test"] > 0.4
     assert len(found["truth"]) == 105
@@ -181,18 +183,18 @@ def test_a_cell_is_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_cell_that_fails_is_told_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(cell: Cell) -> dict[str, Any]:
+    def fails(cell: Cell, *_: object) -> dict[str, Any]:
         if cell.seed == 0:
             raise InterplayError("The loss is not finite.")
-        return {"what": {"command": [], "method": "", "head": {}, "training": {}}}
+        return cell.plain()
 
     monkeypatch.setattr(cells_module, "_set_cell", fails)
     told: dict[int, dict[str, Any]] = {}
     cells = [Cell("reviews", "default", seed) for seed in (0, 1)]
-    assert run(cells, tmp_path, 600, lambda cell, found: told.setdefault(cell.seed, found) and None) == 1
+    assert run(cells, tmp_path, 600, 1, lambda cell, found: told.setdefault(cell.seed, found) and None) == 1
     assert told[0] == {"problem": "The loss is not finite."}
-    assert read(tmp_path, cells[0]) is None
-    assert read(tmp_path, cells[1]) == told[1]
+    assert load_record(tmp_path, cells[0]) is None
+    assert load_record(tmp_path, cells[1]) == told[1]
 
 
 @pytest.mark.slow
@@ -200,8 +202,10 @@ def test_what_a_user_types_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """The default of a set and of a stream, by the command line, and what is kept of them."""
     monkeypatch.setenv("INTERPLAY_CACHE", str(tmp_path / "cache"))
     cells = list(planned(["emoji-few", "emoji-small-stream"], ["default"], [0]))
-    assert run(cells, tmp_path / "out", 3600, lambda *_: None) == 0
-    stream, few = (read(tmp_path / "out", cell) for cell in sorted(cells, key=lambda cell: -len(cell.data)))
+    assert run(cells, tmp_path / "out", 3600, 1, lambda *_: None) == 0
+    stream, few = (
+        load_record(tmp_path / "out", cell) for cell in sorted(cells, key=lambda cell: -len(cell.data))
+    )
     assert few is not None
     assert stream is not None
     assert 0 <= few["test"] <= 1

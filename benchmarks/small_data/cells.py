@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -15,23 +16,24 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import interplay
 from benchmarks.small_data.catalogue import sets, streams
-from benchmarks.small_data.folders import folder, stream, table
+from benchmarks.small_data.folders import folder
 from benchmarks.small_data.ranking import measured_stream
-from interplay import Classifier, TrainSettings, load_backbone
+from interplay import Classifier, TrainSettings
+from interplay.comparison.engine import Place, Record, load_record, run_cells
+from interplay.comparison.loader import Loader
 from interplay.comparison.papers.experiments import HEAD, TRAINING
 from interplay.comparison.run import class_numbers
 from interplay.comparison.tables import HEADLINE
 from interplay.errors import InterplayError, unknown
-from interplay.files import read_json, write_text
 from interplay.methods.registry import choose
 from interplay.metrics.classification import classification_metrics
 from interplay.retrieval.retriever import Retriever
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import SIDES
-
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -80,16 +82,45 @@ STREAM_ROWS: dict[str, Row] = {
 
 @dataclass(frozen=True)
 class Cell:
-    """One training: a row on a set or stream with a seed."""
+    """One training: a row on a set or stream with a seed; for the engine the cell and its work."""
 
     data: str
     row: str
     seed: int
 
     @property
+    def name(self) -> str:
+        """How messages call it."""
+        return f"{self.row}@{self.data}#{self.seed}"
+
+    @property
     def file(self) -> Path:
         """Where it is kept below the bench's folder."""
         return Path("cells") / self.data / f"{self.row.replace(', ', '-').replace(' ', '-')}-{self.seed}.json"
+
+    @property
+    def indent(self) -> None:
+        """A record is one line."""
+        return None
+
+    @property
+    def what(self) -> Row:
+        """What its row is."""
+        return (STREAM_ROWS if self.data in streams() else ROWS)[self.row]
+
+    def plain(self) -> Record:
+        """As JSON holds it, with what its row is."""
+        values: Record = json.loads(json.dumps({**asdict(self), "what": asdict(self.what)}))
+        return values
+
+    def recorded(self, record: Record) -> Record:
+        """What a record says it was run with."""
+        return {key: record[key] for key in ("data", "row", "seed", "what")}
+
+    def run(self, loader: Loader) -> Record:
+        """Train, and measure on validation and test; `chosen` is what the training settled on."""
+        measured = _stream_cell if self.data in streams() else _set_cell
+        return measured(self, loader, loader.backbone("tiny"))
 
 
 def planned(names: Sequence[str], rows: Sequence[str], seeds: Sequence[int]) -> Iterator[Cell]:
@@ -118,13 +149,19 @@ def planned(names: Sequence[str], rows: Sequence[str], seeds: Sequence[int]) -> 
                     yield Cell(name, row, seed)
 
 
-def run(cells: Sequence[Cell], out: Path, seconds: float, report: Callable[[Cell, Record], None]) -> int:
-    """Run the cells that are missing, as long as there is time.
+class _TimeUp(Exception):
+    """No further cell begins."""
+
+
+def run(
+    cells: Sequence[Cell], out: Path, seconds: float, threads: int, report: Callable[[Cell, Record], None]
+) -> int:
+    """Run the cells that are missing, one after the other, as long as there is time.
 
     Args:
         seconds: no cell begins after them.
-        report: called with each cell as it is finished; one that fails holds a `problem`, one sentence, and is not
-            kept.
+        threads: of a cell.
+        report: called with each cell as it is finished; one that failed holds a `problem` and is not kept.
 
     Returns:
         How many are still missing.
@@ -132,42 +169,20 @@ def run(cells: Sequence[Cell], out: Path, seconds: float, report: Callable[[Cell
     Raises:
         InterplayError: a finished cell was another row; the folder cannot be written.
     """
-    begun = time.monotonic()
-    missing = [cell for cell in cells if read(out, cell) is None]
-    left = len(missing)
-    for cell in missing:
-        if time.monotonic() - begun > seconds:
-            break
-        try:
-            record = _stream_cell(cell) if cell.data in streams() else _set_cell(cell)
-        except InterplayError as problem:
-            report(cell, {"problem": str(problem)})
-            continue
-        write_text(out / cell.file, json.dumps(record) + "\n")
-        report(cell, record)
-        left -= 1
-    return left
+    end = time.monotonic() + seconds
+
+    def begins(_cell: Cell, finished: bool) -> None:
+        if not finished and time.monotonic() > end:
+            raise _TimeUp
+
+    with contextlib.suppress(_TimeUp):
+        jobs = [(cell, cell) for cell in cells]
+        run_cells(jobs, out, Place(cpus=threads), announce=begins, report=report)
+    return sum(load_record(out, cell) is None for cell in cells)
 
 
-def read(out: Path, cell: Cell) -> Record | None:
-    """A finished cell; None where it is not there.
-
-    Raises:
-        InterplayError: it was another row.
-    """
-    path = out / cell.file
-    if not path.exists():
-        return None
-    record: Record = read_json(path)
-    if record["what"] != (now := _plain(_row(cell))):
-        raise InterplayError(
-            f"{path} was run as {record['what']}, now '{cell.row}' is {now}: choose another folder."
-        )
-    return record
-
-
-def _set_cell(cell: Cell) -> Record:
-    data, row, backbone = table(cell.data), _row(cell), _backbone()
+def _set_cell(cell: Cell, loader: Loader, backbone: Backbone) -> Record:
+    data, row = loader.table(str(folder(cell.data))), cell.what
     with tempfile.TemporaryDirectory() as scratch:
         begun = time.perf_counter()
         if row.command is not None:
@@ -203,8 +218,8 @@ def _set_cell(cell: Cell) -> Record:
     }
 
 
-def _stream_cell(cell: Cell) -> Record:
-    row, backbone = _row(cell), _backbone()
+def _stream_cell(cell: Cell, loader: Loader, backbone: Backbone) -> Record:
+    data, row = loader.table(str(folder(cell.data))), cell.what
     assert row.command is not None
     with tempfile.TemporaryDirectory() as scratch:
         begun = time.perf_counter()
@@ -215,16 +230,15 @@ def _stream_cell(cell: Cell) -> Record:
     return {
         **_facts(cell, seconds, backbone),
         "chosen": {key: card[key] for key in ("method", "settings", "training", "sessions")},
-        **{split: measured_stream(retriever, stream(cell.data), split) for split in ("validation", "test")},
+        **{split: measured_stream(retriever, data, split) for split in ("validation", "test")},
     }
 
 
 def _facts(cell: Cell, seconds: float, backbone: Backbone) -> Record:
     return {
-        **asdict(cell),
-        "what": _plain(_row(cell)),
+        **cell.plain(),
         "seconds": round(seconds, 1),
-        "threads": os.environ.get("OMP_NUM_THREADS", "all"),
+        "threads": torch.get_num_threads(),
         "backbone_digest": backbone.digest,
         "code": _code(),
     }
@@ -238,7 +252,13 @@ def _interplay(command: str, cell: Cell, words: Sequence[str], out: Path) -> Non
     """
     typed = [command, "--data", str(folder(cell.data)), "--out", str(out), "--seed", str(cell.seed), *words]
     start = "import sys; from interplay.cli import main; sys.exit(main())"
-    done = subprocess.run([sys.executable, "-c", start, *typed], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", start, *typed],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
+    )
     if done.returncode:
         raise InterplayError(f"interplay {' '.join(typed)} failed: {done.stderr.strip()[-300:]}")
 
@@ -252,15 +272,6 @@ def _training(cell: Cell, row: Row, backbone: Backbone) -> TrainSettings:
     )
 
 
-def _row(cell: Cell) -> Row:
-    return (STREAM_ROWS if cell.data in streams() else ROWS)[cell.row]
-
-
-def _plain(row: Row) -> Record:
-    """As JSON holds it."""
-    return asdict(row) | {"command": None if row.command is None else list(row.command)}
-
-
 def _pictures(name: str) -> int:
     return len(list((folder(name) / "pictures").iterdir()))
 
@@ -271,8 +282,3 @@ def _code() -> str:
     root = Path(interplay.__file__).parent
     files = sorted(root.rglob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
-
-
-@cache
-def _backbone() -> Backbone:
-    return load_backbone("tiny")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -105,7 +105,7 @@ def letter_hints(name: str) -> Made:
 
 def digit_questions(name: str) -> Made:
     """A handwritten digit and a question → yes or no; of each picture every question and its opposite are asked."""
-    questions = {
+    questions: dict[str, Callable[[int], bool]] = {
         "is it an even number": lambda value: value % 2 == 0,
         "is it an odd number": lambda value: value % 2 == 1,
         "is it greater than four": lambda value: value > 4,
@@ -346,7 +346,7 @@ def _letters(font: str, categories: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(
             letter
             for letter in letters
-            if unicodedata.category(letter).startswith(categories) and unicodedata.name(letter, "")
+            if unicodedata.category(letter).startswith(categories) and unicodedata.name(letter, "") != ""
         )
 
 
