@@ -47,7 +47,7 @@ def test_the_contract_is_small() -> None:
 
 def test_the_guide_names_every_member() -> None:
     guide = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text("utf-8")
-    table = guide.split("What a method may say")[1].split("\n\n")[1]
+    table = guide.split("A method may define these names")[1].split("\n\n")[1]
     named = {name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1])}
     assert named == members() - {"name"}
 
