@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 import random
 import signal
+import struct
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,6 +59,25 @@ def test_kept_pictures_are_right_and_not_decoded_again(
     assert len(again) == 6
     np.testing.assert_array_equal(again.get_many(pairs, rows), first)
     assert again.get_many(pairs, []).shape == (0, 3, SIZE, SIZE)
+
+
+def test_a_cache_from_before_there_was_a_storage_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its records had a slot of 64 bits, where the storage has the first unit and how many more there are."""
+    folder = tmp_path / f"{SIZE}-v1"
+    folder.mkdir()
+    index, pixels = b"", expected(3)
+    for slot in range(3):
+        digest = hashlib.sha256(encoded(picture(slot))).digest()
+        record = struct.pack("<32sQI", digest, slot, zlib.crc32(pixels[slot].tobytes()))
+        index += record + zlib.crc32(record).to_bytes(4, "little")
+    (folder / "000000.index").write_bytes(index)
+    (folder / "000000.pixels").write_bytes(pixels.tobytes())
+    no_decoding(monkeypatch)
+    np.testing.assert_array_equal(
+        ImageCache(tmp_path, SIZE).get_many(in_memory(3), [2, 0, 1]), pixels[[2, 0, 1]]
+    )
 
 
 def test_sizes_do_not_mix(tmp_path: Path) -> None:

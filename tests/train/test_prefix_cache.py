@@ -142,7 +142,7 @@ def test_other_pixel_statistics_share_nothing(towers: Backbone, tmp_path: Path) 
     assert len(list(tmp_path.glob("image-*"))) == 2
 
 
-@pytest.mark.parametrize("name", ["index", "000000.tokens"])
+@pytest.mark.parametrize("name", ["000000.index", "000000.tokens"])
 @pytest.mark.parametrize("damage", ["torn", "flipped"])
 def test_torn_and_damaged_files_are_mended(name: str, damage: str, towers: Backbone, tmp_path: Path) -> None:
     expected = opened(towers, tmp_path).collate(ROWS)

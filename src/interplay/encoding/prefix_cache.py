@@ -9,14 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import struct
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import filelock
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -27,17 +23,17 @@ from interplay.data.paths import cache_folder
 from interplay.encoding.batches import EncodedTable, Integers
 from interplay.encoding.trainable import PairBatch, Trainable
 from interplay.errors import InterplayError
+from interplay.storage import Storage
 from interplay.towers.backbone import Backbone
 from interplay.towers.clip import ImageTower, TextTower
 from interplay.towers.tokens import SIDES, Side, Tokens
 from interplay.towers.walk import Start, front
 
-_LAYOUT = "v2"  # counts up when the files, the blocks or the last bits of the layers change
+_LAYOUT = "v3"  # counts up when the files, the blocks or the last bits of the layers change
 _ROWS = 8  # inputs in a block
 _POSITIONS = 8  # the texts of a block are padded to a multiple of this
 _SHARD = 2**30  # a shard that has so many bytes is full
 _CHUNK = 64  # inputs between two flushes to disk
-_RECORD = struct.Struct("<32sIQII")  # key of the input, shard, first row, rows, CRC-32 of the rows
 _log = logging.getLogger(__name__)
 
 Floats = npt.NDArray[np.float32]
@@ -95,10 +91,8 @@ def behind_front(model: Trainable, backbone: Backbone, batch: PairBatch) -> Pair
 class PrefixCache:
     """Tokens that wait behind frozen front layers, on disk, for every later epoch, seed, method and process.
 
-    Content-addressed by the backbone's weights and geometry, the side, the layer and the preprocessed input.
-    Tokens (fp32) are appended to shards and flushed to disk before the record that points to them is written, and
-    both carry checksums, so a process that is killed at any moment leaves at worst some unused space. Read
-    through memory maps; several processes may read and write at once.
+    Content-addressed by the backbone's weights and geometry, the side, the layer and the preprocessed input. Tokens
+    (fp32) lie in a `Storage` for each backbone, side and layer; several processes may read and write at once.
 
     Args:
         folder: where it lies; by default `prefix/` in the program's cache folder.
@@ -150,24 +144,24 @@ class PrefixCache:
     ) -> _PrefixedSide:
         from datasets.utils import tqdm
 
-        self.folder.mkdir(parents=True, exist_ok=True)
-        shelf = _Shelf(self.folder / f"{_identity(backbone, side)}-{layer}", backbone.shape.side(side).width)
+        width = backbone.shape.side(side).width
+        folder, lock = self.folder / f"{_identity(backbone, side)}-{layer}", self.folder / "lock"
+        storage = Storage(folder, "tokens", unit=4 * width, shard_bytes=_SHARD, lock=lock)
         keys: list[bytes] = []
         title = f"{'Filling' if fill else 'Opening'} the prefix cache ({table.name}, {side})"
-        bar = tqdm(total=len(table), desc=title, disable=None if progress else True, leave=False)
-        with bar:
+        with tqdm(total=len(table), desc=title, disable=None if progress else True, leave=False) as bar:
             for start in range(0, len(table), _CHUNK):
                 rows = range(start, min(start + _CHUNK, len(table)))
                 chunk = _keys(table, side, rows)
                 keys += chunk
                 if fill:
-                    self._keep(shelf, backbone, layer, side, table, dict(zip(chunk, rows, strict=True)))
+                    self._keep(storage, backbone, layer, side, table, dict(zip(chunk, rows, strict=True)))
                 bar.update(len(rows))
-        return _PrefixedSide(layer, shelf, keys)
+        return _PrefixedSide(layer, width, storage, keys)
 
     def _keep(
         self,
-        shelf: _Shelf,
+        storage: Storage,
         backbone: Backbone,
         layer: int,
         side: Side,
@@ -175,37 +169,31 @@ class PrefixCache:
         rows: dict[bytes, int],
     ) -> None:
         """Compute and append those of some inputs that are missing, as long as there is room."""
-        missing = {key: row for key, row in rows.items() if key not in shelf}
-        if not missing or self._full():
+        missing = {key: row for key, row in rows.items() if key not in storage}
+        if not missing or self._said_full:
             return
         tokens = _run(table, backbone, side, layer, list(missing.values()))
-        with filelock.FileLock(self.folder / "lock"):
-            shelf.refresh()
+        with storage.writing():
             room = self.max_bytes - self._used()
-            kept: dict[bytes, Floats] = {}
+            kept: dict[bytes, bytes] = {}
             for key, x in zip(missing, tokens, strict=True):
                 room -= x.nbytes
                 if room < 0:
                     self._say_full()
                     break
-                kept[key] = x
-            shelf.append(kept)
+                kept[key] = x.tobytes()
+            storage.append(kept)
 
     def _used(self) -> int:
         return sum(path.stat().st_size for path in self.folder.glob("*/*.tokens"))
 
-    def _full(self) -> bool:
-        """Whether the bound was met before."""
-        return self._said_full
-
     def _say_full(self) -> None:
-        if not self._said_full:
-            _log.warning(
-                "The prefix cache in %s has reached its %.1f GB: what is not in it is computed again each time. "
-                "Delete the folder if it holds what you no longer need, or raise the bound.",
-                self.folder,
-                self.max_bytes / 10**9,
-            )
+        _log.warning(
+            "The prefix cache in %s has reached its %.1f GB: what is not in it is computed again each time. "
+            "Delete the folder if it holds what you no longer need, or raise the bound.",
+            self.folder,
+            self.max_bytes / 10**9,
+        )
         self._said_full = True
 
     def _broken(self, problem: OSError) -> InterplayError:
@@ -241,11 +229,17 @@ def _run(table: EncodedTable, backbone: Backbone, side: Side, layer: int, rows: 
 
 @dataclass(frozen=True)
 class _PrefixedSide:
-    """One side of a table behind its front: the layer, where tokens are kept, and the key of each row."""
+    """One side of a table behind its front: layer and width, where tokens are kept, and the key of each row."""
 
     layer: int
-    shelf: _Shelf
+    width: int
+    storage: Storage
     keys: list[bytes]
+
+    def tokens(self, row: int) -> Floats | None:
+        """(length, width), not copied; None when they are not kept, or damaged."""
+        kept = self.storage.get(self.keys[row])
+        return None if kept is None else np.frombuffer(kept, np.float32).reshape(-1, self.width)
 
 
 @dataclass(frozen=True, eq=False)
@@ -293,97 +287,9 @@ class PrefixedTable:
     def _tokens(self, side: Side, rows: Sequence[int]) -> list[Floats]:
         behind = self.image if side == "image" else self.text
         assert behind is not None
-        found = [behind.shelf.get(behind.keys[row]) for row in rows]
+        found = [behind.tokens(row) for row in rows]
         missing = [row for row, tokens in zip(rows, found, strict=True) if tokens is None]
         computed: Iterator[Floats] = iter(())
         if missing:
             computed = iter(_run(self.table, self.backbone, side, behind.layer, missing))
         return [next(computed) if tokens is None else tokens for tokens in found]
-
-
-class _Shelf:
-    """Token arrays (rows, width) of one side and layer, by key: append-only shards and an index."""
-
-    def __init__(self, folder: Path, width: int) -> None:
-        self._folder = folder
-        self._row = 4 * width
-        self._width = width
-        self._place: dict[bytes, tuple[int, int, int, int]] = {}
-        self._maps: dict[int, Floats] = {}
-        self._seen = 0
-        folder.mkdir(parents=True, exist_ok=True)
-        self.refresh()
-
-    def __contains__(self, key: bytes) -> bool:
-        return key in self._place
-
-    def get(self, key: bytes) -> Floats | None:
-        """Tokens (rows, width), not copied; None when they are not kept, or damaged."""
-        if key not in self._place:
-            return None
-        shard, first, rows, checksum = self._place[key]
-        kept = self._maps.get(shard)
-        if kept is None or len(kept) < first + rows:
-            shape = self._size(shard) // self._row, self._width
-            kept = self._maps[shard] = np.memmap(self._shard(shard), dtype=np.float32, mode="r", shape=shape)
-        tokens = kept[first : first + rows]
-        if zlib.crc32(tokens.data) == checksum:
-            return tokens
-        del self._place[key]
-        return None
-
-    def refresh(self) -> None:
-        """Take in the records that were written since the last time; torn and damaged ones are passed over."""
-        index = self._folder / "index"
-        if not index.exists():
-            return
-        with open(index, "rb") as file:
-            file.seek(self._seen)
-            data = file.read()
-        size = _RECORD.size + 4
-        whole = len(data) // size * size
-        self._seen += whole
-        for start in range(0, whole, size):
-            body, check = data[start : start + _RECORD.size], data[start + _RECORD.size : start + size]
-            if zlib.crc32(body) == int.from_bytes(check, "little"):
-                key, shard, first, rows, checksum = _RECORD.unpack(body)
-                if self._size(shard) >= (first + rows) * self._row:
-                    self._place[key] = (shard, first, rows, checksum)
-
-    def append(self, arrays: dict[bytes, Floats]) -> None:
-        """Keep arrays (rows, width), those that are there already left out. The caller holds the writers' lock."""
-        fresh = {
-            key: np.ascontiguousarray(x, np.float32) for key, x in arrays.items() if key not in self._place
-        }
-        if not fresh:
-            return
-        shard = max((int(path.stem) for path in self._folder.glob("*.tokens")), default=0)
-        shard += self._size(shard) >= _SHARD
-        data = b"".join(x.tobytes() for x in fresh.values())
-        first = _append(self._shard(shard), data, self._row) // self._row
-        records = b""
-        for key, x in fresh.items():
-            body = _RECORD.pack(key, shard, first, len(x), zlib.crc32(x.data))
-            records += body + zlib.crc32(body).to_bytes(4, "little")
-            first += len(x)
-        _append(self._folder / "index", records, _RECORD.size + 4)
-        self.refresh()
-
-    def _shard(self, number: int) -> Path:
-        return self._folder / f"{number:06d}.tokens"
-
-    def _size(self, number: int) -> int:
-        path = self._shard(number)
-        return path.stat().st_size if path.exists() else 0
-
-
-def _append(path: Path, data: bytes, record: int) -> int:
-    """Write `data` behind the last whole record of a file and wait until the disk has it; returns where."""
-    with open(path, "r+b" if path.exists() else "w+b") as file:
-        start = file.seek(0, os.SEEK_END) // record * record
-        file.seek(start)
-        file.write(data)
-        file.truncate()
-        file.flush()
-        os.fsync(file.fileno())
-    return start
