@@ -112,7 +112,7 @@ def table(rows: Rows) -> str:
 
 
 def page(text: str) -> str:
-    """A page with the table behind each line `<!-- recipes/NAME.yaml -->` made anew from the cells."""
+    """A page with the table after each line `<!-- recipes/NAME.yaml -->` made anew from the cells."""
 
     def renewed(found: re.Match[str]) -> str:
         return f"{found[1]}{table(read_streams(Path(found[2])))}\n"

@@ -63,7 +63,7 @@ def floor_step(model: CLIPModel, prompts: int) -> Callable[[], None]:
 
 
 def method_with(backbone: Backbone, sessions: int) -> Method:
-    """LPI-M behind so many sessions, the last one in training."""
+    """LPI-M after `sessions` sessions, the last one in training."""
     torch.manual_seed(1)
     method = choose("lpi-m").build(backbone.shape)
     for session in range(sessions):

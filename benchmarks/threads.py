@@ -19,7 +19,7 @@ BATCH, WARM, TOKENS = 32, 3, 12
 
 
 def steps(seconds: float) -> float:
-    """The median milliseconds of a training step, over so many seconds."""
+    """The median milliseconds of a training step, measured for `seconds` seconds."""
     import torch
 
     from interplay.classification.model import PairClassifier

@@ -73,7 +73,7 @@ def classifier(backbone: Backbone, layers: tuple[int, ...]) -> PairClassifier:
 
 
 def mitp_step(backbone: Backbone, layers: tuple[int, ...], *, cached: bool) -> Callable[[], None]:
-    """One whole training step of MITP with Adam; `cached`: from tokens behind the front layers."""
+    """One whole training step of MITP with Adam; `cached`: from tokens after the front layers."""
     pixels, ids, targets = inputs()
     model = classifier(backbone, layers)
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-4)

@@ -6,7 +6,7 @@
 A trial changes the epochs and learning rate that a row has by default (what its data set's `rows` say of training, the
 outcome of this, is left out) by `TRIALS` and nothing else. It counts with the metric its data set is monitored by, at
 its best epoch; a tie goes to the default, then to the smaller validation loss. No row of `test` is read. Trials are
-appended to results/openmoji/tuning/trials-DATA.jsonl, and a run that was stopped goes on behind them.
+appended to results/openmoji/tuning/trials-DATA.jsonl, and a run that was stopped continues after them.
 """
 
 from __future__ import annotations

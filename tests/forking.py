@@ -1,7 +1,7 @@
 """Work in processes of its own, for tests that kill it.
 
 A server reads lines of JSON and forks for each, so that what is slow, the imports, is done once. It prints the process
-id of a piece of work before it begins and its exit status behind it.
+id of a piece of work before it begins and its exit status after it.
 """
 
 from __future__ import annotations

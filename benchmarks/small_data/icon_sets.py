@@ -30,7 +30,7 @@ def by_category(
 
     Args:
         most, least: icons of a category; smaller categories are left out.
-        classes: so many of the largest.
+        classes: how many of the largest to take.
         wrong: share of wrong labels among those that are learned from.
     """
     rows = [_row(one, (one.name,), one.categories[:1], one.categories[0]) for one in _icons(source)]

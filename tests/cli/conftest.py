@@ -112,7 +112,7 @@ def stream(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def learned(stream: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folder of LPI-P behind the three tasks; not to be changed."""
+    """The run folder of LPI-P after the three tasks; not to be changed."""
     folder = tmp_path_factory.mktemp("streams") / "lpi"
     words = ["continual", "--method", "lpi-p", "--data", stream, "--out", folder, *SMALL]
     assert main([str(word) for word in words]) == 0

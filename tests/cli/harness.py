@@ -2,8 +2,8 @@
 
     python -m tests.cli.harness --kills 100 --pairs 20
 
-kills so many calls spread over the six commands that write, makes each again, and compares what came of it with an
-undisturbed one; and starts so many pairs. It prints what was lost: nothing.
+kills that number of calls spread over the six commands that write, repeats each, and compares the result with that of
+an undisturbed one; and starts that number of pairs. It prints what was lost: nothing.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ class Bench:
 def kills(
     bench: Bench, count: int, server: Runs, tell: Callable[[str], None] = lambda _: None
 ) -> Counter[str]:
-    """Kill so many calls of every command in turn; how many of each died on the way.
+    """Kill `count` calls of every command in turn; returns how many of each died on the way.
 
     Raises:
         AssertionError: something was lost.
@@ -225,7 +225,7 @@ def kills(
 def pairs(
     bench: Bench, count: int, servers: tuple[Runs, Runs], tell: Callable[[str], None] = lambda _: None
 ) -> None:
-    """Two calls that write one run at once, so many times; both take effect, or the second is refused.
+    """Two calls that write one run at once, `count` times; both take effect, or the second is refused.
 
     Raises:
         AssertionError: something was lost.

@@ -68,7 +68,7 @@ def test_a_cell_says_all_that_a_table_needs(whole: Path, data: Path) -> None:
 
 
 def kills(runs: Runs, count: int, whole: Path, data: Path, folder: Path) -> None:
-    """Kill the grid so many times on its way; at the end it holds what an undisturbed one holds."""
+    """Kill the grid several times on its way; at the end it holds what an undisturbed one holds."""
     seconds = runs.finish(data, folder / "timed")
     moments, killed = random.Random(count), 0
     for _ in range(count):

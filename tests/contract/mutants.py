@@ -154,7 +154,7 @@ class SPromptsWithAShorterContext(SPrompts):
 
 @breaks(rules.every_parameter_and_every_prompt_acts, "p_clip", "placed prompt 1 of 10 does nothing")
 class PClipThatPlacesPromptsForNobody(PClip):
-    """P-CLIP that places prompts behind the first layer and drops them before any layer has read them."""
+    """P-CLIP that places prompts after the first layer and drops them before any layer has read them."""
 
     def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
         """Places them twice."""
@@ -283,7 +283,7 @@ class PClipThatReadsABatchMate(PClip):
     """P-CLIP that adds the mean over the batch."""
 
     def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
-        """Adds it in front of layer 1."""
+        """Adds it before layer 1."""
         if i == 1:
             tokens = replace(tokens, x=tokens.x + tokens.x.mean(dim=0, keepdim=True))
         return super().layer(side, i, tower, tokens)
@@ -294,7 +294,7 @@ class PClipThatReadsPadding(PClip):
     """P-CLIP that adds the mean over all positions, padding among them."""
 
     def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
-        """Adds it in front of layer 1."""
+        """Adds it before layer 1."""
         if i == 1:
             tokens = replace(tokens, x=tokens.x + tokens.x.mean(dim=1, keepdim=True))
         return super().layer(side, i, tower, tokens)
@@ -385,7 +385,7 @@ class PClipThatTalksInSecret(PClip):
         return image, text + image
 
 
-# In front of the first layer.
+# Before the first layer.
 
 
 @breaks(
@@ -394,7 +394,7 @@ class PClipThatTalksInSecret(PClip):
     "image layer 0 of 1 in front is computed for a gradient",
 )
 class MitpThatBeginsEarlier(Mitp):
-    """MITP whose prompts stand in front of a layer before the one that is called the first."""
+    """MITP whose prompts enter before a layer that precedes the one called the first."""
 
     def pair_layer(self, step: Step, backbone: Backbone, pair: Pair) -> Pair:
         """Something on layer 0."""

@@ -103,7 +103,7 @@ def check_classifier(name: str, folder: Path, *, encoders: bool, backbone: Backb
 
 
 def retriever_of(name: str, sessions: int, backbone: Backbone | None = None) -> Retriever:
-    """A retriever behind some sessions, its prompts large enough to be seen."""
+    """A retriever after some sessions, its prompts large enough to be seen."""
     settings = Subject(choose(name), backbone).settings
     made = Retriever(backbone or towers(), name, settings=settings)
     for task in stream(sessions):

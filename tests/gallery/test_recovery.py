@@ -45,7 +45,7 @@ def check_killed(folder: Path, pictures: Path) -> None:
 
 
 def kills(runs: Runs, pictures: Path, count: int, folder: Path) -> None:
-    """Kill so many runs at random moments from beginning to end, each once, and let each end then."""
+    """Kill several runs at random moments from beginning to end, each once, and let each end then."""
 
     def places(run: Path) -> tuple[Path, Path, Path]:
         return run / "gallery.db", pictures, run / "reports"

@@ -223,7 +223,7 @@ def runs() -> Iterator[Runs]:
 
 
 def kills(runs: Runs, count: int, folder: Path) -> None:
-    """Kill a stream so many times at random moments of its life; each time it then goes on to the end."""
+    """Kill a stream several times at random moments; each time it then continues to the end."""
     seconds = runs.finish(folder / "whole")
     expected = load_file(folder / "whole" / "method.safetensors")
     matrix = json.loads((folder / "whole" / MATRIX).read_text())

@@ -1,4 +1,4 @@
-"""DualPrompt: whose prefix a sample takes in training and behind it, and prefixes in the causal text tower."""
+"""DualPrompt: whose prefix a sample takes in training and afterwards, and prefixes in the causal text tower."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LPI against slow code: what enters the slots in front of each layer, both fusions, counts, sessions."""
+"""LPI against slow code: what enters the slots before each layer, both fusions, counts, sessions."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def released_module(p: dict[str, Tensor], image: Tensor, text: Tensor, layer: in
 
 
 def test_the_released_fusion_is_the_released_module(backbone: Backbone) -> None:
-    """Its i-th map serves layer i, and the LayerNorm stands behind the sum."""
+    """Its i-th map serves layer i, and the LayerNorm comes after the sum."""
     method = method_of(backbone, fusion="pair", fusion_profile="released").double()
     prompts = newest(method)
     shaken_norms(prompts)
@@ -160,7 +160,7 @@ def test_each_sample_has_the_norm_of_its_own_session(backbone: Backbone, pixels:
 def test_sets_of_version_0_1_0_stay_what_they_were(
     fusion: str, backbone: Backbone, pixels: Tensor, texts: list[str]
 ) -> None:
-    """They had a LayerNorm in front of each map, under other names, and the first map served layer 1."""
+    """They had a LayerNorm before each map, under other names, and the first map served layer 1."""
 
     def begun() -> Lpi:
         method = method_of(backbone, fusion=fusion, fusion_profile="released")

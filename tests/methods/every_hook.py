@@ -76,7 +76,7 @@ class EveryHook(Method):
         return replace(tokens, x=tokens.x + self.shifts[side])
 
     def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
-        """Prompts join in front of layer 1."""
+        """Prompts join before layer 1."""
         return tower.layer(i, tower.put(tokens, self.prompts[side]) if i == 1 else tokens)
 
     def pair_layer(self, step: Step, backbone: Backbone, pair: Pair) -> Pair:

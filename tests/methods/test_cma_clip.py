@@ -82,7 +82,7 @@ def test_padding_is_never_read(gradient: bool, backbone: Backbone, pixels: Tenso
     method, ids = method_of(backbone), backbone.tokenize(texts)
     with torch.set_grad_enabled(gradient):
         one = encode_pair(backbone, pixels, ids, method)
-        padded = F.pad(ids, (0, 11), value=3)  # words, not end tokens, behind the end
+        padded = F.pad(ids, (0, 11), value=3)  # words, not end tokens, after the end
         other = encode_pair(backbone, pixels, padded, method)
     torch.testing.assert_close(one.image, other.image, atol=2e-5, rtol=1e-4)
     torch.testing.assert_close(one.text, other.text, atol=2e-5, rtol=1e-4)

@@ -38,7 +38,7 @@ def sequence(words: list[int], context: list[int], position: str) -> list[int]:
 
 
 def with_context(model: CLIPModel, context: Tensor) -> None:
-    """Put context vectors behind the vocabulary of a CLIP model, so that they have ids."""
+    """Put context vectors after the vocabulary of a CLIP model, so that they have ids."""
     embeddings = model.text_model.embeddings
     rows = torch.cat([embeddings.token_embedding.weight.detach(), context])
     embeddings.token_embedding = nn.Embedding.from_pretrained(rows)

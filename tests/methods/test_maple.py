@@ -52,7 +52,7 @@ def image_by_hand(clip: CLIPModel, pixels: Tensor, p: dict[str, Tensor]) -> Tens
 
 
 def text_by_hand(clip: CLIPModel, ids: Tensor, p: dict[str, Tensor]) -> Tensor:
-    """`ids` have N placeholders behind the start token, which P_0 replaces before the positions are added."""
+    """`ids` have N placeholders after the start token, which P_0 replaces before the positions are added."""
     text = clip.text_model
     words = text.embeddings.token_embedding(ids)
     x = torch.cat([words[:, :1], p["text.0"].expand(len(ids), -1, -1), words[:, 1 + N :]], dim=1)

@@ -1,4 +1,4 @@
-"""Temporal prompts: on every interaction layer, exchanged behind it, and gone behind the last."""
+"""Temporal prompts: on every interaction layer, exchanged after it, and gone after the last."""
 
 from __future__ import annotations
 

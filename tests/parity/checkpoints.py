@@ -47,7 +47,7 @@ def write_tokenizer(folder: Path, vocabulary: int, positions: int, added: Sequen
     """The words of `tiny`'s tokenizer in a vocabulary of any size, whose two highest ids are start and end.
 
     Args:
-        added: words that are added behind the end token, so that it is not the highest id any more.
+        added: words that are added after the end token, so that it is not the highest id any more.
     """
     words, merges = _bundled()
     words = {word: at for word, at in words.items() if not word.startswith("<|")}

@@ -31,7 +31,7 @@ class Clock:
 
 @pytest.fixture
 def opened() -> Iterator[list[Study]]:
-    """Studies to be closed behind the test."""
+    """Studies to be closed after the test."""
     found: list[Study] = []
     yield found
     for one in found:
@@ -164,7 +164,7 @@ def runs() -> Iterator[Runs]:
 
 
 def kills(runs: Runs, count: int, folder: Path) -> None:
-    """Kill a search so many times at random moments; it ends as an undisturbed one."""
+    """Kill a search several times at random moments; it ends as an undisturbed one."""
     seconds = runs.finish(folder / "whole")
     expected = tried(one_of(folder / "whole"))
     assert len(expected) == TRIALS

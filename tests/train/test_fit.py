@@ -257,7 +257,7 @@ def test_each_device_needs_a_pair_to_validate_on(
         ({"accelerator": "gpu"}, "cannot train with accelerator = gpu"),
         ({"accelerator": "gppu"}, "cannot train with accelerator = gppu"),
         ({"accelerator": "tpu"}, "cannot train with accelerator = tpu"),
-        ({"accelerator": "cpu", "devices": 9999}, "9999 asks for so many processes"),
+        ({"accelerator": "cpu", "devices": 9999}, "9999 asks for 9999 processes"),
         ({"accelerator": "cpu", "precision": "16-mixed"}, "16-mixed needs a GPU"),
     ],
 )

@@ -33,7 +33,7 @@ def check(run: Path, expected: dict[str, torch.Tensor]) -> None:
 
 
 def kills(runs: Runs, count: int, folder: Path) -> None:
-    """Kill so many runs at random moments from beginning to end, each once, and let each end then."""
+    """Kill several runs at random moments from beginning to end, each once, and let each end then."""
     seconds = runs.finish(folder / "whole", folder / "another cache")
     expected = torch.load(folder / "whole" / "weights.pt", weights_only=True)
     cache, killed = folder / "cache", 0

@@ -70,7 +70,7 @@ class AdapterBank:
     def predict_proba(self, images: Images, texts: Words, adapters: str | Sequence[str]) -> list[Tensor]:
         """Probabilities of a batch that mixes adapters: one (classes,) a pair, as its adapter alone gives them.
 
-        The layers in front of every adapter's first prompted one run once for the whole batch; behind them each
+        The layers before every adapter's first prompted one run once for the whole batch; after them each
         adapter takes its own pairs.
 
         Args:
@@ -115,7 +115,7 @@ class AdapterBank:
         return result
 
     def _entered(self, side: Side, inputs: Tensor, methods: Sequence[Method]) -> Tensor | Start:
-        """Raw inputs behind the layers that every method leaves alone; raw where one is at work from the input on."""
+        """Inputs after the layers that no method changes; raw inputs if a method starts at the input."""
         layers = min(method.first_layer(side) for method in methods)
         inputs = inputs.to(self.backbone.device)
         return front(self.backbone.tower(side), inputs, layers) if layers else inputs

@@ -37,7 +37,7 @@ class ClassPrompts(nn.Module):
 
     Args:
         backbone: where they are tokenised; they are cut to the longest of them.
-        method: leaves room for its prompts in them, and says behind which layer they wait.
+        method: reserves room for its prompts in them, and says after which layer they wait.
         prompts: one a class.
     """
 

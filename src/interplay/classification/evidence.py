@@ -59,7 +59,7 @@ class Monitor:
         return metrics.negative_log_likelihood(logits, targets)
 
     def error(self, value: float, rows: int) -> float:
-        """About the standard error of a figure from so many rows, √(p·(1 − p)/n); 0 of those that are no share."""
+        """About the standard error of a figure from `rows` rows, √(p·(1 − p)/n); 0 of those that are no share."""
         if self.name in SMALLER_IS_BETTER:
             return 0.0
         share = min(max(value, 1 / (rows + 2)), 1 - 1 / (rows + 2))
@@ -116,7 +116,7 @@ class Monitor:
 
 
 def wilson(share: float, rows: int) -> tuple[float, float]:
-    """The 95 % interval of a share of so many rows (Wilson, 1927)."""
+    """The 95 % interval of a share of `rows` rows (Wilson, 1927)."""
     z = _CONFIDENT**2 / rows
     middle = (share + z / 2) / (1 + z)
     half = math.sqrt(z * (share * (1 - share) + z / 4)) / (1 + z)

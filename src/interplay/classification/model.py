@@ -1,4 +1,4 @@
-"""Classification of image-text pairs: a method between the frozen towers, a head behind them, and the loss."""
+"""Classification of image-text pairs: a method between the frozen towers, a head after them, and the loss."""
 
 from __future__ import annotations
 
@@ -243,7 +243,7 @@ def zlpr(
 def class_suffixes(backbone: Backbone, prompts: Sequence[str]) -> Int[Tensor, "classes length"]:
     """Class prompts as continuations of a text: ids (classes, length) without a start token.
 
-    Shorter ones are padded with end tokens behind their own, which nothing reads.
+    Shorter ones are padded with end tokens after their own, which nothing reads.
 
     Raises:
         InterplayError: a class prompt leaves no room for the sample's text.

@@ -79,7 +79,7 @@ def markdown(tables: Sequence[DataTable], links: str = "") -> str:
 
 
 def overview(tables: Sequence[DataTable], links: str = "") -> str:
-    """Rows × data sets as Markdown: mean ± deviation, the rank in its column behind it, the best in bold.
+    """Rows × data sets as Markdown: mean ± deviation, followed by the rank in its column, the best in bold.
 
     Every number links to the cell of its first seed.
     """

@@ -24,7 +24,7 @@ class Benchmark:
     """One benchmark as its owners publish it.
 
     Attributes:
-        name: what stands in front of the colon in `name:FOLDER`; also its folder under `reproduce --root`.
+        name: the part before the colon in `name:FOLDER`; also its folder under `reproduce --root`.
         title: as papers call it.
         origin: where a user gets it.
         layout: for each thing that has to be there the names that it may have, relative to the folder.

@@ -51,7 +51,7 @@ SUPERCATEGORIES = (
 
 Assignment = Literal["area", "count"]
 
-_NAMED = 10  # so many pictures are named in a note
+_NAMED = 10  # pictures named in a note, at most
 _Cells = dict[str, Any]
 
 
@@ -91,7 +91,7 @@ def load_coco(source: str, *, on_bad_row: OnBadRow = "error", verify: bool = Tru
     The folder holds `annotations/` with `captions_<set>.json` and `instances_<set>.json`, and the pictures in
     `<set>/` or `images/<set>/`, for each set (`train2017`, `val2017`; the sets of 2014 likewise). One row a picture,
     with all its captions. The rows are sorted by task, so that a stream of them has the tasks in the order of
-    `SUPERCATEGORIES` (others, in files of one's own, behind). Pictures without annotated objects belong to no task:
+    `SUPERCATEGORIES` (others, in your own files, come last). Pictures without annotated objects belong to no task:
     they are left out, counted and named in `notes`.
 
     Args:

@@ -55,7 +55,7 @@ GENRES = (
 """The genres of the published benchmark; Adult, News, Reality-TV and Talk-Show do not belong to it."""
 
 _SPLITS: Mapping[str, Split] = {"train": "train", "dev": "validation", "test": "test"}
-_NAMED = 10  # so many films are named in a note
+_NAMED = 10  # films named in a note, at most
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def plain(source: ImageSource) -> PlainSource:
     A mapping is a row of a `datasets` image column, `{"bytes": …, "path": …}`: the bytes count, or else the path.
 
     Arrays and tensors hold 8-bit values, 16-bit ones (uint16), truth values, or floats from 0 to 1, as (height,
-    width) or with 1, 3 or 4 channels behind (NumPy's custom) or in front (PyTorch's): whichever end has so many. Where
+    width) or with 1, 3 or 4 channels last (as in NumPy) or first (as in PyTorch): whichever end fits. Where
     both have, an array's channels are the last axis and a tensor's the first.
 
     Raises:

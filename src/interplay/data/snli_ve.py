@@ -46,7 +46,7 @@ class SnliVeSettings:
     """How the files become rows.
 
     Attributes:
-        text: `hypothesis` (default), as MITP and PMF read it; `both` puts the premise in front of it, the caption that
+        text: `hypothesis` (default), as MITP and PMF read it; `both` puts the premise before it, the caption that
             it was written for, which tells a lot: figures of the two are not comparable.
 
     Raises:

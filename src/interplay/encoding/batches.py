@@ -25,10 +25,10 @@ Pixels = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
 
 IN_MEMORY = 2**29
-"""Pixels up to so many bytes are held in memory; more of them stay in the image cache, behind its memory maps."""
+"""Pixels up to this number of bytes are held in memory; more stay in the image cache, which is memory-mapped."""
 CHUNK = 256
 BUCKET = 16
-"""Batches are put together from chunks of so many batches, sorted by the length of their texts."""
+"""Batches are put together from chunks of this number of batches, sorted by the length of their texts."""
 
 
 class BatchSource(Protocol):
@@ -46,7 +46,7 @@ class BatchSource(Protocol):
 
 
 class Texts:
-    """Token ids of N texts, one behind the other.
+    """Token ids of N texts, one after the other.
 
     Args:
         ids: N rows of ids, each with its start and end token and without padding.

@@ -20,7 +20,7 @@ def predict(model: Trainable, backbone: Backbone, source: BatchSource, batch_siz
 
     Args:
         model, backbone: on one device; the model is used as in evaluation.
-        source: an `EncodedTable`, or one behind its prefix.
+        source: an `EncodedTable`, or one after its prefix.
         batch_size: pairs at a time; batches hold texts of about one length.
 
     Raises:

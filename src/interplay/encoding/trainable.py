@@ -1,4 +1,4 @@
-"""What training by gradient drives, whatever the task: pairs in batches, and a method with what stands behind it."""
+"""What training by gradient drives, whatever the task: pairs in batches, and a method with what follows it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class PairBatch:
     """A batch of pairs on its way into the towers.
 
     Attributes:
-        images: pixels (batch, 3, size, size), or tokens behind front layers that the method leaves alone.
-        texts: ids (batch, length), or tokens behind front layers.
+        images: pixels (batch, 3, size, size), or tokens after front layers that the method leaves alone.
+        texts: ids (batch, length), or tokens after front layers.
         targets: (batch,) class indices, (batch, classes) of 0 and 1, or for retrieval (batch,) the number of the
             image; None when predicting.
         keys: for methods whose prompts are chosen by them; None: they are computed where they are needed.
@@ -45,7 +45,7 @@ def keys_of(backbone: Backbone, batch: PairBatch) -> Keys:
 
 
 class Trainable(nn.Module, ABC):
-    """A method with what a task puts behind it; its parameters that ask for a gradient are what is trained.
+    """A method with what a task adds after it; its parameters that ask for a gradient are what is trained.
 
     Called with a backbone and a batch it gives (batch, output width), what the validation metrics are computed from.
 
@@ -78,7 +78,7 @@ class Trainable(nn.Module, ABC):
 
     @abstractmethod
     def front_layers(self) -> dict[Side, int]:
-        """How many frozen layers in front of the first one that is not left alone there are on each side."""
+        """How many frozen layers before the first one that is not left alone there are on each side."""
 
     @abstractmethod
     def training_loss(self, backbone: Backbone, batch: PairBatch) -> Tensor:

@@ -71,7 +71,7 @@ class PairGraph(nn.Module):
 
 
 class HeadGraph(nn.Module):
-    """What stands behind the towers: vectors of both sides → logits and probabilities, each (batch, classes)."""
+    """What follows the towers: vectors of both sides → logits and probabilities, each (batch, classes)."""
 
     def __init__(self, model: PairClassifier) -> None:
         super().__init__()
@@ -161,7 +161,7 @@ def write(graph: Graph, path: Path, backbone: Backbone, context: int, opset: int
     """Trace a graph with free batch size and text length, and write it as ONNX.
 
     Args:
-        path: of the file; weights of more than `INLINE` bytes go into `path` with `.data` behind its name.
+        path: of the file; weights of more than `INLINE` bytes go into `path` with `.data` after its name.
         context: the longest text, in tokens.
         opset: of ONNX.
 

@@ -111,7 +111,7 @@ def check_size(batch_size: int) -> None:
 
 
 def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """The items, so many at a time."""
+    """The items, `size` at a time."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
 

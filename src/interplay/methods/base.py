@@ -47,7 +47,7 @@ class Method(nn.Module, ABC):
     def first_layer(self, side: Side) -> int:
         """The first layer (from 0) of a side that the method does not leave alone; the depth if there is none.
 
-        Everything in front of it can be computed once and kept.
+        Everything before it can be computed once and kept.
         """
         return self.shape.side(side).depth
 
@@ -73,14 +73,14 @@ class Method(nn.Module, ABC):
         return Pair(image, text)
 
     def vector(self, side: Side, tower: Tower, tokens: Tokens) -> Tensor:
-        """Behind the last layer of one side: its vector in the joint space, (batch, joint), not normalised.
+        """After the last layer of one side: its vector in the joint space, (batch, joint), not normalised.
 
         What it reads beside the pooled row is there only if its traits say `reads_rows`.
         """
         return tower.pool(tokens)
 
     def pair_vectors(self, backbone: Backbone, pair: Pair) -> tuple[Tensor, Tensor]:
-        """Behind the last layers of a pair: image and text vector; by default each side's own `vector`."""
+        """After the last layers of a pair: image and text vector; by default each side's own `vector`."""
         image = self.vector("image", backbone.image, pair.image)
         return image, self.vector("text", backbone.text, pair.text)
 

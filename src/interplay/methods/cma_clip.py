@@ -1,4 +1,4 @@
-"""CMA-CLIP: attention over all patches and words behind the towers, then over modalities (Liu et al., ICIP 2022)."""
+"""CMA-CLIP: attention over all patches and words after the towers, then over modalities (Liu et al., ICIP 2022)."""
 
 from __future__ import annotations
 

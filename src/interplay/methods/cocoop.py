@@ -27,7 +27,7 @@ class CocoopSettings(MethodSettings):
     Attributes:
         length: context tokens M.
         init: words that the context starts from: the embeddings of their first M tokens. Empty: N(0, 0.02²).
-        reduction: the meta-net is so many times narrower inside than the joint space.
+        reduction: how many times narrower the meta-net is inside than the joint space.
         start: `paper`, or `frozen`: behind gates that start closed, exactly as the frozen model (`Gates`); the context
             takes no positions then.
     """
@@ -47,11 +47,11 @@ def _hidden(joint: int, reduction: int) -> int:
 
 
 class Cocoop(Method):
-    """M context tokens in front of the words, v_m + π with π = W₂·ReLU(W₁·x + b₁) + b₂ from the image's key x.
+    """M context tokens before the words, v_m + π with π = W₂·ReLU(W₁·x + b₁) + b₂ from the image's key x.
 
     x is the frozen image tower's normalised vector, so every image reads every text anew. As published:
     `head.class_text = prompted`, `head.query = image`, `head.template = "{}."`. With a head that has no class texts
-    the context stands in front of the sample's own text.
+    the context comes before the sample's own text.
 
     A text without its image has no context, so nothing can be retrieved.
 
@@ -83,7 +83,7 @@ class Cocoop(Method):
         return 0 if side == "text" else self.shape.image.depth
 
     def embed(self, side: Side, tower: Tower, inputs: Tensor, route: Tensor | None) -> Tokens:
-        """A text with its image's context in front of its words."""
+        """A text with its image's context before its words."""
         if side == "image":
             return tower.embed(inputs)
         if route is None:

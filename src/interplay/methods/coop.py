@@ -24,12 +24,12 @@ class CoopSettings(MethodSettings):
 
     Attributes:
         length: context tokens M.
-        position: where the text's own words stand. `end`: behind the context; `middle`: the first M // 2 context
-            tokens in front of them, the others behind; `front`: in front of the context.
+        position: where the text's own words stand. `end`: after the context; `middle`: the first M // 2 context
+            tokens before them, the others after; `front`: before the context.
         init: words that the context starts from, as "a photo of a" with length = 4: the embeddings of their first M
             tokens. Empty: N(0, 0.02²).
         start: `paper`, or `frozen`: behind gates that start closed, exactly as the frozen model (`Gates`); the context
-            takes no positions then, and stands in front of the words.
+            takes no positions then, and comes before the words.
     """
 
     length: int = 16
@@ -42,12 +42,12 @@ class CoopSettings(MethodSettings):
             raise InterplayError("CoOp needs length >= 1.")
         if self.start == "frozen" and self.position != "end":
             raise InterplayError(
-                "CoOp's context behind words moves their end token: with start = frozen set position = end."
+                "CoOp's context after words moves their end token: with start = frozen set position = end."
             )
 
 
 class Coop(Method):
-    """M context tokens among the words of every text, in front of the position embeddings; images are left alone.
+    """M context tokens among the words of every text, before the position embeddings; images are left alone.
 
     A text is SOS, v_1 … v_M, words, EOT. As published: `head.class_text = prompted`, `head.query = image`,
     `head.template = "{}."`; the context is then learned from p(k | x) ∝ exp(cos(x, t_k) / τ). With a head that has no
@@ -55,7 +55,7 @@ class Coop(Method):
 
     Deviations: one context for all classes (`class-specific` contexts belong to a fixed list of classes, which a
     method does not know); the full stop of the template counts as one of the words, so with `middle` and `front` the
-    context stands behind it.
+    context comes after it.
 
     Raises:
         InterplayError: a context that leaves no room for words.

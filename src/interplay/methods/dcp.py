@@ -29,7 +29,7 @@ class DcpSettings(MethodSettings):
         depth: how often the prompts are exchanged; prompted layers are at most as many as the shallower tower has.
         length: prompt tokens of each modality.
         exchange: `first`: layer 0 takes what the first exchange makes, and each exchange has `heads` heads. `released`:
-            the free prompts are part of the input (text ones with positions, image ones in front of the tower's first
+            the free prompts are part of the input (text ones with positions, image ones before the tower's first
             norm), layers 1 … depth take what the exchanges make, and each side's has as many heads as its tower.
         heads: attention heads of the exchange; both widths must be multiples of it.
         start: `paper`, or `frozen`: behind gates that start closed, exactly as the frozen model (`Gates`).
@@ -155,7 +155,7 @@ class Dcp(Method):
         return self.bank.enter(side, tower, inputs, route) if self.released else tower.embed(inputs)
 
     def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
-        """The stream's prompts overwrite the slots in front of every prompted layer; it runs once, before the first."""
+        """The stream's prompts overwrite the slots before every prompted layer; it runs once, before the first."""
         prompted = range(self.released, self.depth)  # as released, the first ones are there already
         return self.bank.layer(side, i, tower, tokens, prompted, self.settings.length)
 

@@ -80,7 +80,7 @@ class Expert(nn.Module):
 
 
 class DualPrompt(Method):
-    """A prefix that all sessions train on the first layers, and one of each session's own behind them.
+    """A prefix that all sessions train on the first layers, and one of each session's own after them.
 
     In training a session uses its own expert and draws its key to its samples: base + λ·mean(1 − cos(key, query)). At
     prediction a sample takes the expert of the nearest session key (cosine). The shared prefix goes on changing, so

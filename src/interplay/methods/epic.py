@@ -42,7 +42,7 @@ class EpicSettings(MethodSettings):
         hidden: hidden width of the two perceptrons. 168, as MITP's, trains 614,992 parameters on ViT-L/14, 0.14 % of
             it, where the abstract says "about 1 %": 1,189 gives 1.00 %; 554 gives the 2.0 M (0.47 %) that MITP's paper
             calls about 1 % too. What EPIC's authors counted is not known.
-        carry: whether the last exchange still makes prompts for the layer behind it.
+        carry: whether the last exchange still makes prompts for the layer after it.
     """
 
     layers: tuple[int, ...] = (7, 8, 9)
@@ -85,7 +85,7 @@ class Epic(Method):
         if not self.schedule.exchanges:
             raise InterplayError(
                 "EPIC with one interaction layer exchanges nothing unless the prompts are carried into the layer "
-                "behind it: set carry = true and choose a layer in front of the last one."
+                "after it: set carry = true and choose a layer before the last one."
             )
         image, text = shape.image.width, shape.text.width
         self.image_prompts = nn.Parameter(torch.randn(settings.length, image) * 0.02)

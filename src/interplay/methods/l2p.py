@@ -61,7 +61,7 @@ class L2p(Method):
     Deviations: queries and keys live in the joint space, where the bare tower's vectors are compared everywhere else
     (released: the class token, as wide as the prompts; the count is the same where d_v = joint); the prompted class
     token is read, since there is no class head over the prompts' mean; no masking of other sessions' classes; prompts
-    stand behind the class token and enter behind the tower's first norm.
+    come after the class token and enter after the tower's first norm.
 
     LPI's released code compares with 12 prompts of 4 tokens, of which 4 are picked: on GLIP's width of 96 these are the
     5,760 parameters of LPI's Table 4. (It overwrites an image's first tokens with them, and lets the batch vote.) By
@@ -84,7 +84,7 @@ class L2p(Method):
         return 0 if side == "image" else self.shape.text.depth
 
     def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
-        """The picked prompts join in front of the first image layer."""
+        """The picked prompts join before the first image layer."""
         if side == "image" and i == 0:
             if tokens.route is None:
                 raise ValueError("L2P chooses prompts by keys: give the walk the routes of the images")

@@ -38,7 +38,7 @@ class LateFusionSettings(MethodSettings):
 class LateFusion(Method):
     """x ← x + Δx, t ← t + Δt with [Δx, Δt] = W2·gelu(W1·[x, t, x∘t] + b1) + b2, for x and t of length 1.
 
-    No paper's: the plainest way for two modalities to talk, behind towers that are left alone throughout, so that both
+    No paper's: the plainest way for two modalities to talk, after towers that are left alone throughout, so that both
     can be kept whole (`cache_prefix`) and a training step costs the perceptron. W2 and b2 start at 0, where the vectors
     are the backbone's own but for their lengths; W1 moves from the second step on. x∘t is scaled as `pair_features`
     says.

@@ -1,4 +1,4 @@
-"""Linear maps behind the frozen towers, in closed form: continual retrieval without a step, a route or forgetting."""
+"""Linear maps after the frozen towers, in closed form: continual retrieval without a step, a route or forgetting."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ from interplay.towers.tokens import SIDES, Shape, Side, Tokens, Tower, other
 from interplay.towers.walk import Keys, Pair, Step
 
 RELEASED_LAYERS = 12
-"""The released fusion has room for so many layers, whatever the depth."""
+"""The number of layers that the released fusion has room for, whatever the depth."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class LpiSettings(MethodSettings):
         threshold: cosine of two task names from which their tasks are alike; None: `threshold_quantile` of the
             cosines between the tasks seen so far (the paper's 0.4 belongs to its own embeddings).
         threshold_quantile: see `threshold`.
-        text_positions: whether the text slots take positions of their own behind the start token, as placeholder
+        text_positions: whether the text slots take positions of their own after the start token, as placeholder
             words do; otherwise they stand between the positions and the caption keeps its own.
         sessions: `own`: a set of prompts a session; `shared`: one set, trained on and on (sequential fine-tuning).
         centres, distance: of the keys that tell a sample's session (`TaskKeys`).
@@ -136,8 +136,8 @@ class LpiPrompts(nn.Module):
     λ·P_i + (1 − λ)·map_i(Σ_{j ≤ i} P'_j) with the other side's prompts P', what its slots would hold if the
     frozen layers left them alone; the factor λ on the slots, and the norm behind the sum, are the method's to apply.
 
-    Sets of version 0.1.0 with `fusion_profile = released` had a norm in front of each map in place of the released one
-    behind the sum. They are known by the names of its tensors, and stay what they were.
+    Sets of version 0.1.0 with `fusion_profile = released` had a norm before each map in place of the released one
+    after the sum. They are known by the names of its tensors, and stay what they were.
 
     Args:
         older: the sets of the sessions before, of whose version it is.
@@ -172,17 +172,17 @@ class LpiPrompts(nn.Module):
 
     @property
     def normed(self) -> bool:
-        """Whether a LayerNorm stands behind the sum of eq. 6."""
+        """Whether a LayerNorm comes after the sum of eq. 6."""
         return self.settings.fusion != "none" and len(self.norms) > 0
 
     def seen(self, side: Side, layer: int, across: Tensor) -> Tensor:
-        """VIS (to the image side) or TEXT of what the other side's slots hold in front of `layer`, from 1."""
+        """VIS (to the image side) or TEXT of what the other side's slots hold before `layer`, from 1."""
         maps, norm = (self.to_image, self.text_norm) if side == "image" else (self.to_text, self.image_norm)
         found: Tensor = maps(layer if self.normed else layer - 1, norm(across))
         return found
 
     def fused(self, side: Side, layer: int, slots: Tensor, across: Tensor) -> Tensor:
-        """Eq. 6: what a side's slots become in front of `layer`, given what the other side's hold."""
+        """Eq. 6: what a side's slots become before `layer`, given what the other side's hold."""
         keep = self.settings.momentum
         mixed = keep * slots + (1 - keep) * self.seen(side, layer, across)
         return self.norms[side](mixed) if self.normed else mixed
@@ -214,10 +214,10 @@ class LpiPrompts(nn.Module):
 class Lpi(Method):
     """Low-rank deep prompts, added to their slots layer by layer, one set a session (LPI §3.3, §4).
 
-    In front of layer 0 the slots join the tokens behind the first one and hold P_0. In front of layers 1 … D−1 P_i
-    is added to what they hold; behind layer D they run on (§3.3). Loss 0.8·base + 0.1·HPA + 0.1·CPA (eq. 12).
+    Before layer 0 the slots join the tokens after the first one and hold P_0. Before layers 1 … D−1 P_i
+    is added to what they hold; after layer D they run on (§3.3). Loss 0.8·base + 0.1·HPA + 0.1·CPA (eq. 12).
 
-    Deviations: the image slots enter behind the tower's first norm; by default the text slots take no positions from
+    Deviations: the image slots enter after the tower's first norm; by default the text slots take no positions from
     the caption (`text_positions`); `fusion = own` stands in for CPF where query and gallery item are no pair.
 
     Raises:
@@ -240,7 +240,7 @@ class Lpi(Method):
         self.sessions = sessions_of(self.name, self.bank, settings.sessions)
 
     def first_layer(self, side: Side) -> int:
-        """Prompts enter in front of the first layer."""
+        """Prompts enter before the first layer."""
         return 0
 
     def _newest(self) -> LpiPrompts:
@@ -255,7 +255,7 @@ class Lpi(Method):
         return tower.embed(inputs, context=empty)
 
     def _prompted(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
-        """The tokens in front of layer `i` with the prompts added, before any fusion with a partner."""
+        """The tokens before layer `i` with the prompts added, before any fusion with a partner."""
         tokens = self.bank.hold(side, tokens)
         added = tokens.held_for(i, self.settings.length)
         if tokens.prompts == 0:
@@ -269,7 +269,7 @@ class Lpi(Method):
         return tower.put(tokens, slots)
 
     def _norm(self, side: Side, route: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Weight and bias of the norm behind the sum: of the newest set, or (batch, 1, width) of each sample's own."""
+        """Weight and bias of the norm after the sum: of the newest set, or (batch, 1, width) of each sample's own."""
         sets: list[LpiPrompts] = [self._newest()] if route is None else list(self.bank.sets)  # type: ignore[arg-type]
         norms = [prompts.norms[side] for prompts in sets]
         weights, biases = (
@@ -278,13 +278,13 @@ class Lpi(Method):
         return (weights[0], biases[0]) if route is None else (weights[route], biases[route])
 
     def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
-        """Prompts are added in front of the first D layers."""
+        """Prompts are added before the first D layers."""
         if i < self.depth:
             tokens = self._prompted(side, i, tower, tokens)
         return tower.layer(i, self.bank.gated(side, i, tokens))
 
     def pair_layer(self, step: Step, backbone: Backbone, pair: Pair) -> Pair:
-        """With `fusion = pair`, the slots of true pairs are fused in front of layers 1 … D−1 (eq. 6)."""
+        """With `fusion = pair`, the slots of true pairs are fused before layers 1 … D−1 (eq. 6)."""
         if self.settings.fusion != "pair" or step.image is None or not 0 < step.image < self.depth:
             return super().pair_layer(step, backbone, pair)
         i, chosen = step.image, self._set_of(pair)

@@ -32,9 +32,9 @@ class MapleSettings(MethodSettings):
     Attributes:
         depth: prompted layers J, from the first; at most as deep as the shallower tower.
         length: prompt tokens of each modality (released: 2; LPI's comparison: 16).
-        profile: `between`: prompts join the tokens in front of layer 0, and texts keep their positions; `released`: as
-            in the released code, text prompts take the positions behind the start token, image prompts stand in front
-            of the tower's first norm, and P_0 starts at the words "a photo of a". It knows no sessions.
+        profile: `between`: prompts join the tokens before layer 0, and texts keep their positions; `released`: as
+            in the released code, text prompts take the positions after the start token, image prompts come before
+            the tower's first norm, and P_0 starts at the words "a photo of a". It knows no sessions.
         sessions: `own`: a set for each session, as LPI compares with it; `shared`: one set trained on and on.
         centres, distance: of the keys that tell a sample's session (`TaskKeys`).
         start: `paper`, or `frozen`: behind gates that start closed, exactly as the frozen model (`Gates`).
@@ -95,13 +95,13 @@ class CoupledPrompts(nn.Module):
 class Maple(Method):
     """Prompts on the first J layers of both towers, each layer's replacing what the last made of its own.
 
-    text prompts P_i are free, image prompts are W_i·P_i + b_i. Behind layer J the slots run on. The image side is a
+    text prompts P_i are free, image prompts are W_i·P_i + b_i. After layer J the slots run on. The image side is a
     function of parameters alone, so the towers stay uncoupled.
 
     As published: `maple-released` with `head.class_text = prompted`, `head.query = image` and, for the 2 tokens of the
     released configuration, `head.template = "of a {}."`: of its "a photo of a NAME." the prompts replace the first two
-    words, and the others stay. (Image prompts stand behind the first token, there at the end: the vision tower sees no
-    order.) In the default `profile = between` prompts join behind the towers' embeddings, where sessions can share a
+    words, and the others stay. (Image prompts come after the first token, there at the end: the vision tower sees no
+    order.) In the default `profile = between` prompts join after the towers' embeddings, where sessions can share a
     front, and P_0 starts as the others do.
     """
 
@@ -134,7 +134,7 @@ class Maple(Method):
         return self.bank.enter(side, tower, inputs, route) if self.released else tower.embed(inputs)
 
     def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
-        """Fresh prompts in front of every prompted layer."""
+        """Fresh prompts before every prompted layer."""
         prompted = range(self.released, self.depth)  # as released, the first ones are there already
         return self.bank.layer(side, i, tower, tokens, prompted, self.settings.length)
 

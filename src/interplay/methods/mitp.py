@@ -45,7 +45,7 @@ class MitpSettings(MethodSettings):
             causal. `causal`: prompts see the start token alone (paper-literal).
         align: (g) vision layer i beside text layer i, or at the same relative depth.
         hidden: (h) hidden width of the hub's perceptrons; 168 gives 2.0 M parameters on ViT-L/14.
-        carry: whether the hub of the last interaction layer makes prompts for the layer behind it.
+        carry: whether the hub of the last interaction layer makes prompts for the layer after it.
         start: `paper`, or `frozen`: behind gates that start closed, exactly as the frozen model (`Gates`).
     """
 
@@ -89,7 +89,7 @@ class Mitp(Method):
     layer the prompts stand among the tokens, the frozen layer runs (eq. 2), and the hub makes the next prompts
     (eq. 3–6). One set of hub weights serves all layers.
 
-    Deviations: the prompts stand behind the first token, not in front of it (the vision tower sees no order; in the
+    Deviations: the prompts come after the first token, not before it (the vision tower sees no order; in the
     text tower the start token alone cannot see them). Where interaction layers leave a gap, the hub's output waits
     for the next one.
 
@@ -108,7 +108,7 @@ class Mitp(Method):
         if exchanged and not self.schedule.exchanges:
             raise InterplayError(
                 "MITP with one interaction layer exchanges nothing unless the prompts are carried into the layer "
-                "behind it: set carry = true and choose a layer in front of the last one, or interaction = none."
+                "after it: set carry = true and choose a layer before the last one, or interaction = none."
             )
         image, text = shape.image.width, shape.text.width
         hidden = settings.hidden

@@ -62,7 +62,7 @@ class Mmbt(Method):
 
     A variant on CLIP, not to be compared with the published figures. Deviations: CLIP's towers in place of BERT and
     ResNet-152, whose weights are no language model's; the start token carries the text segment and does not see the
-    image tokens, since the text tower is causal; no separator behind the image tokens; no pooler; nothing is frozen for
+    image tokens, since the text tower is causal; no separator after the image tokens; no pooler; nothing is frozen for
     the first epochs.
 
     With a tower fine-tuned the artefact is as large as that tower.
@@ -98,7 +98,7 @@ class Mmbt(Method):
         self.towers.fill(backbone)
 
     def first_layer(self, side: Side) -> int:
-        """Image tokens join in front of the first text layer; an image tower that is not tuned is left alone."""
+        """Image tokens join before the first text layer; an image tower that is not tuned is left alone."""
         return self.shape.image.depth if side == "image" and "image" not in self.settings.tuned else 0
 
     def embed(self, side: Side, tower: Tower, inputs: Tensor, route: Tensor | None) -> Tokens:
@@ -124,7 +124,7 @@ class Mmbt(Method):
         return tokens
 
     def pair_layer(self, step: Step, backbone: Backbone, pair: Pair) -> Pair:
-        """In front of the first text layer the image tokens join the text."""
+        """Before the first text layer the image tokens join the text."""
         if step.text == 0:
             positions = (self.towers.text or backbone.text).positions[1 : 1 + self.settings.pictures]
             pictures = self._pictures(backbone, pair.image) + positions + self.segments[0]

@@ -47,7 +47,7 @@ class PromptFuseSettings(MethodSettings):
 
 
 class FusedInput(nn.Module):
-    """The rows that stand in front of a text: N free prompts, N(0, 0.02²), then the picture's pooled vector.
+    """The rows that come before a text: N free prompts, N(0, 0.02²), then the picture's pooled vector.
 
     Args:
         shape: geometry of the towers.
@@ -67,7 +67,7 @@ class FusedInput(nn.Module):
         return torch.cat([prompts, visual[:, None].to(prompts.dtype)], dim=1)
 
     def enter(self, step: Step, backbone: Backbone, pair: Pair) -> Pair:
-        """In front of the first text layer the rows join the text; every other step leaves the pair as it is.
+        """Before the first text layer the rows join the text; every other step leaves the pair as it is.
 
         Blind prompts attend to one another alone; the picture's row attends to everything.
         """
@@ -97,7 +97,7 @@ class PromptFuse(Method):
     modalities are aligned but nothing of the input; the mask is checked against one that is written row by row.
 
     A reimplementation: our reading of the paper, without its code. Deviations: CLIP's text tower is the language model,
-    and its end token, as the text vector, stands in for the mask token; the rows stand behind the start token, which
+    and its end token, as the text vector, stands in for the mask token; the rows come after the start token, which
     cannot see them, and take no positions of the caption; the head is one of this library's, and may read the bare
     image vector too.
     """
@@ -112,11 +112,11 @@ class PromptFuse(Method):
         self.traits = replace(self.traits, starts_frozen=settings.start == "frozen")
 
     def first_layer(self, side: Side) -> int:
-        """The image tower is left alone; texts get their prompts in front of the first layer."""
+        """The image tower is left alone; texts get their prompts before the first layer."""
         return self.shape.image.depth if side == "image" else 0
 
     def pair_layer(self, step: Step, backbone: Backbone, pair: Pair) -> Pair:
-        """The layers are left alone, but for what stands in front of the first text layer."""
+        """The layers are left alone, but for what comes before the first text layer."""
         return super().pair_layer(step, backbone, self.input.enter(step, backbone, pair))
 
     def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:

@@ -27,7 +27,7 @@ class SPromptsSettings(MethodSettings):
 
     Attributes:
         image_length: image prompts of a session. LPI compares with 16; the released code has 10.
-        text_length: context tokens of a session in front of the caption.
+        text_length: context tokens of a session before the caption.
         sessions: `own`: prompts of its own for each session (the method); `shared`: the same prompts trained on
             and on (sequential fine-tuning).
         centres, distance: of the keys that tell a sample's session (`TaskKeys`).
@@ -69,11 +69,11 @@ class InputPrompts(nn.Module):
 
 
 class SPrompts(Method):
-    """Image prompts behind the class token, in front of the first norm; text context in front of the positions.
+    """Image prompts after the class token, before the first norm; text context before the positions.
 
     Every session has its own set; a sample takes the set of the session whose k-means centre is nearest to its key.
     Deviation: trained by the contrastive loss of retrieval instead of the cross-entropy over a session's classes, so
-    the context stands in front of whole captions.
+    the context comes before whole captions.
     """
 
     Settings = SPromptsSettings

@@ -1,4 +1,4 @@
-"""Context tokens in front of, around or behind the words of a text: what CoOp, CoCoOp and S-Prompts share."""
+"""Context tokens before, around or after the words of a text: what CoOp, CoCoOp and S-Prompts share."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ _WRITTEN = 20
 """A score matrix of more tasks is drawn without figures in its cells."""
 _LEGEND = 4  # names in a line
 _MOST = 2000
-"""Prompts on a map; of more, so many are taken at equal steps."""
+"""The most prompts on a map; of more, this number is taken at equal steps."""
 _TITLES: dict[Direction, str] = {"image_to_text": "image → text", "text_to_image": "text → image"}
 _STYLE = {"loc": "left", "fontsize": 12, "color": INK, "weight": "bold", "pad": 10}
 Vectors = npt.NDArray[np.float32]

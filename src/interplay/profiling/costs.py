@@ -141,7 +141,7 @@ def _on_meta(choice: MethodChoice, shape: Shape, settings: Any) -> Method:
 
 
 def _after(choice: MethodChoice, shape: Shape, settings: Any, sessions: int) -> int:
-    """Parameters after so many sessions, each begun as a stream would."""
+    """Parameters after `sessions` sessions, each begun as a stream would."""
     method: nn.Module = (built := _on_meta(choice, shape, settings))
     with torch.device("meta"):
         for session in range(sessions):

@@ -52,7 +52,7 @@ def measure_step(
     Args:
         backbone, method, settings, text_tokens: as `costs.cost`.
         batch_size: pairs of the step.
-        sessions: the step is of the last of so many sessions, where the method has any.
+        sessions: the step is that of the last of this number of sessions, if the method has any.
 
     Raises:
         InterplayError: no Linux; an unknown backbone, method or setting; not enough memory.

@@ -95,12 +95,12 @@ class Backbone(nn.Module):
         return state.hexdigest()
 
     def tokenize(self, texts: Sequence[str], *, reserve: int = 0) -> Tensor:
-        """Texts to ids (batch, longest text), padded on the right behind the end token.
+        """Texts to ids (batch, longest text), padded on the right after the end token.
 
         Texts that are too long are cut, the end token is kept, and `truncated` counts them.
 
         Args:
-            reserve: positions to leave free (prompts in front of the position embeddings, class suffixes).
+            reserve: positions to leave free (prompts before the position embeddings, class suffixes).
         """
         limit = self.text.shape.positions - reserve
         rows = self._ids(list(texts))

@@ -25,7 +25,7 @@ from interplay.towers.preprocessing import Normalisation, Square, rules_of
 _HALVES = {"clip_vision_model": "an image tower", "clip_text_model": "a text tower"}
 _TOLD = 100  # characters of what another library says of its error
 _OLD_END = 2  # what configurations from before transformers 4.31 say of the end token
-_WORDS = 50  # of so many whole words of a vocabulary half have to be read as what they are
+_WORDS = 50  # whole words of a vocabulary that are tried; half of them have to be read as they are
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from interplay.errors import InterplayError, brief
 
-_LONGEST = 64  # an edge beyond so many times the other one is cut before resizing
+_LONGEST = 64  # an edge longer than this multiple of the other one is cut before resizing
 _TOLD = 100  # characters of what another library says of its error
 _GREY_LEVELS = 8  # torchvision's resizing differs from Pillow's by rounding; other rules differ by a hundred
 

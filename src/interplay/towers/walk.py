@@ -1,7 +1,7 @@
 """The walk: the only loops over frozen layers in the program.
 
 `encode` takes one tower, `encode_pair` both in lock-step. At every layer the walk asks the method; a method
-that does nothing there returns what the frozen layer returns. A walk can start behind the front layers, from
+that does nothing there returns what the frozen layer returns. A walk can start after the front layers, from
 tokens that were computed before (`front`): what leaves the unprompted front layers of a frozen tower never
 changes for a given input.
 """
@@ -28,7 +28,7 @@ Coupling = Literal["apart", "by route", "pair"]
 
 @dataclass(frozen=True)
 class Start:
-    """Tokens that wait in front of layer `layer` of their tower, all earlier layers done."""
+    """Tokens that wait before layer `layer` of their tower, all earlier layers done."""
 
     tokens: Tokens
     layer: int
@@ -175,7 +175,7 @@ def _enter(
     if isinstance(inputs, Start):
         if method is not None and inputs.layer > method.first_layer(side):
             raise ValueError(
-                f"the {side} tokens start behind layer {inputs.layer}, where the method has begun"
+                f"the {side} tokens start after layer {inputs.layer}, where the method has begun"
             )
         return Start(replace(inputs.tokens, route=route), inputs.layer)
     if method is None:
@@ -200,7 +200,7 @@ def encode(
     """One side to vectors in the joint space, (batch, joint), not normalised.
 
     Args:
-        inputs: what the tower reads, or tokens that wait behind front layers which the method leaves alone.
+        inputs: what the tower reads, or tokens that wait after front layers which the method leaves alone.
         method: None for the bare tower.
         route: which of the method's prompts each sample takes (`Tokens.route`).
 
@@ -236,7 +236,7 @@ class Vectors:
 
 
 def _pair_steps(shape: Shape, order: Order, image: int, text: int) -> Iterator[Step]:
-    """The steps that are left when the sides wait in front of their layers `image` and `text`."""
+    """The steps that are left when the sides wait before their layers `image` and `text`."""
     for step in steps(shape, order):
         left = Step(
             step.image if step.image is not None and step.image >= image else None,
@@ -258,7 +258,7 @@ def encode_pair(
     """Both sides of true pairs in lock-step.
 
     Args:
-        images, texts: what the towers read, or tokens behind front layers that the method leaves alone.
+        images, texts: what the towers read, or tokens after front layers that the method leaves alone.
         method: None for the bare towers.
         suffix: (classes, suffix length) ids of class texts that continue each sample's own text. The texts
             then come without their end token being read: the continuation brings its own.
@@ -269,7 +269,7 @@ def encode_pair(
     if suffix is None:
         text = _enter(backbone.text, "text", texts, method, routes.text)
     elif isinstance(texts, Start):
-        raise ValueError("texts that class texts continue cannot start behind front layers")
+        raise ValueError("texts that class texts continue cannot start after front layers")
     else:
         lengths = (texts == backbone.text.shape.end_token).int().argmax(dim=-1)  # the end token is left out
         text = Start(backbone.text.embed(texts, lengths=lengths, suffix=suffix), 0)

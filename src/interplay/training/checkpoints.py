@@ -276,7 +276,7 @@ class TrainingBar(TQDMProgressBar):
     def get_metrics(
         self, trainer: Trainer, pl_module: LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        """What stands behind the bar."""
+        """The text after the bar."""
         epochs = self._recorder.history.epochs
         if not epochs:
             return {}

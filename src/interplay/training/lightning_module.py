@@ -135,7 +135,7 @@ class PairTraining(LightningModule):
         self._outputs.append((batch.rows, self.model(self.backbone, self._entered(batch)).float()))
 
     def _entered(self, batch: Batch) -> PairBatch:
-        """The pairs behind the frozen front, in training and in validation alike."""
+        """The pairs after the frozen front, in training and in validation alike."""
         return behind_front(self.model, self.backbone, batch.pairs)
 
     def on_validation_epoch_end(self) -> None:

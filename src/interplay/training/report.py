@@ -14,7 +14,7 @@ SESSIONS = "sessions"
 OPTIONS = "config.yaml"
 """What a command ran with."""
 VALIDATION = "validation_"
-"""In front of the name of a metric that was taken on validation."""
+"""The prefix of a metric that was measured on validation."""
 
 Epoch = dict[str, float | int]
 """One record of `metrics.jsonl`."""

@@ -164,7 +164,7 @@ def training_settings(settings: TrainSettings | Mapping[str, Any] | None, seed: 
 def learning_rate_factor(
     step: int, total: int, warmup: int, schedule: Literal["cosine", "constant"]
 ) -> float:
-    """The factor on the learning rate of a step (from 0): (step + 1)/(warmup + 1) in the warm-up, 1 behind it.
+    """The factor on the learning rate of a step (from 0): (step + 1)/(warmup + 1) in the warm-up, 1 after it.
 
     Then (1 + cos(π·(step − warmup)/(total − warmup)))/2 with `cosine`.
     """

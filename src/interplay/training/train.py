@@ -59,7 +59,7 @@ def fit(
     """Train a prepared model; afterwards it holds the weights of the epoch that was best on validation.
 
     The run's folder gets `last.ckpt`, `best.ckpt`, `metrics.jsonl` and what the loggers write. A run that was
-    killed goes on behind its last finished epoch with `resume`, given a model that was built with the same seed, and
+    killed continues after its last finished epoch with `resume`, given a model that was built with the same seed, and
     ends with the same weights as an undisturbed one (bit for bit on one CPU thread).
 
     Args:
@@ -240,8 +240,8 @@ def _check_processor(settings: TrainSettings) -> None:
     cores = os.cpu_count() or 1
     if settings.devices > cores:
         raise InterplayError(
-            f"devices = {settings.devices} asks for so many processes, and this machine has {cores} processors: "
-            f"choose at most {cores}."
+            f"devices = {settings.devices} asks for {settings.devices} processes, and this machine has {cores} "
+            f"processors: choose at most {cores}."
         )
     if settings.precision == "16-mixed":
         raise InterplayError(

@@ -31,7 +31,7 @@ from interplay.tuning.study import Study, Trial, database_errors
 
 _METHOD, _TRAINING = "method.", "training."
 _IN_A_ROW = 20
-"""So many trials without a value, one behind the other, are no accident."""
+"""This number of trials in a row without a value ends the search."""
 
 
 class Contradiction(InterplayError):
@@ -122,13 +122,13 @@ def search(
         backbone, method, multi_loss: as `Classifier`.
         data: a table, or what `interplay.data.load` takes.
         folder: of this search alone.
-        minutes: for all trials together, those before a resume included. No trial begins behind it; one that has begun
+        minutes: for all trials together, those before a resume included. No trial starts after that; one that has begun
             is brought to its end.
         trials: bound on their number, those before a resume included.
-        settings, head: changes to the method's and the head's settings that stand fast.
-        training: settings of training that stand fast; `seed` is also that of the sampler, and `monitor` says by what
+        settings, head: fixed settings of the method and of the head.
+        training: fixed settings of training; `seed` is also that of the sampler, and `monitor` says by what
             to search.
-        after: called behind every trial.
+        after: called after every trial.
         clock: seconds.
 
     Raises:
@@ -178,7 +178,7 @@ class _Plan:
     """What a search holds fast, and what it draws.
 
     Attributes:
-        fixed, given: changes to the method's settings and to those of training that stand fast.
+        fixed, given: fixed settings of the method and of training.
         training: the settings of training without anything drawn.
         ranges: what is drawn.
         monitor: the validation metric to search by.
@@ -282,7 +282,7 @@ def run_trials(
         value_of: values of the study's ranges → the value to search by. A `Contradiction` prunes the trial, any other
             `InterplayError` and a lack of memory on a GPU fail it.
         seconds, trials: for all trials together, those of earlier processes included.
-        after: called behind every trial.
+        after: called after every trial.
         clock: seconds.
 
     Raises:

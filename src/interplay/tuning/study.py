@@ -84,7 +84,7 @@ def database_errors(folder: Path) -> Iterator[None]:
 
 
 class Study:
-    """The trials in a folder; close it behind the last one.
+    """The trials in a folder; close it after the last one.
 
     Args:
         folder: for the database and `trials.jsonl`; made where there is none.

@@ -47,7 +47,7 @@ LAYERS: Mapping[str, tuple[tuple[int, ...], ...]] = {
 }
 """Figure 4 of MITP: three interaction layers at two distances under each similarity, and one layer under cosine."""
 LAST = 12
-"""The last layer of CLIP's text tower: alone it exchanges nothing, no layer behind it reads what its hub would give."""
+"""The last layer of CLIP's text tower: alone it exchanges nothing, no layer after it reads what its hub would give."""
 
 SHARES = (0.01, 0.05, 0.1, 0.3, 1.0)
 """Table 3 of MITP."""
