@@ -311,10 +311,12 @@ def nothing_happens_in_front_of_the_first_layer(subject: Subject) -> None:
             assert not call.own_block, f"{at} is not the frozen one"
             assert call.given.prompts == 0, f"{at} sees prompts"
             assert call.given.prefix is None, f"{at} sees a prefix"
+            assert call.given.aside is None, f"{at} sees prompts aside"
             assert torch.equal(call.given.x, bare[side, call.layer]), f"{at} does not see the bare tokens"
         there = [call for call in own if call.layer == first]
         for call in there[:1]:
-            changed = call.own_block or call.given.prompts > 0 or call.given.prefix is not None
+            given = call.given
+            changed = call.own_block or given.prompts > 0 or (given.prefix, given.aside) != (None, None)
             assert changed or not torch.equal(call.given.x, bare[side, first]), (
                 f"nothing happens in front of {side} layer {first}, which is said to be the first"
             )

@@ -69,7 +69,7 @@ def watched(backbone: Backbone) -> Iterator[list[Call]]:
 class Placing:
     """Counts the prompts that a method places on frozen towers, in the order of the walk, and spoils one of them.
 
-    Prompts are placed as slots (`Tower.put`), with the input (`Tower.embed`) or as a prefix of keys and values.
+    Prompts are placed as slots (`Tower.put`), with the input (`Tower.embed`), as a prefix of keys and values, or aside.
 
     Args:
         spoiled: the number of the one that is replaced by noise; None: none.
@@ -109,6 +109,8 @@ class Placing:
             if tokens.prefix is not None:
                 keys, values = self._one(*tokens.prefix)
                 tokens = replace(tokens, prefix=(keys, values))
+            if tokens.aside is not None:
+                tokens = replace(tokens, aside=self._one(tokens.aside)[0])
             return plain_layer(i, tokens, **options)
 
         return _instead(tower, put=put, embed=embed, layer=layer)

@@ -32,15 +32,14 @@ def slow_layer(
     block: Block,
     x: Tensor,
     looks: Looks,
-    aside: Callable[[int], tuple[list[Tensor], list[Tensor]] | None],
+    aside: tuple[list[Tensor], list[Tensor]],
     gate: Tensor,
 ) -> Tensor:
     """One sample, (length, width), through one layer, row by row and head by head.
 
     Args:
         looks: which rows a row attends to.
-        aside: the keys and values (width,) of the second softmax of a row; None: it has none. Rows of the sequence are
-            named by their keys and values.
+        aside: the keys and values (width,) of the second softmax.
         gate: (heads,).
     """
     width, heads = x.shape[1], block.heads
@@ -52,12 +51,8 @@ def slow_layer(
             own = slice(head * width // heads, (head + 1) * width // heads)
             seen = [other for other in range(len(x)) if looks(row, other)]
             part = _attend(q[row, own], [k[o, own] for o in seen], [v[o, own] for o in seen])
-            more = aside(row)
-            if more is not None:
-                part = part + gate[head] * _attend(
-                    q[row, own], [key[own] for key in more[0]], [value[own] for value in more[1]]
-                )
-            parts.append(part)
+            keys, values = ([vector[own] for vector in vectors] for vectors in aside)
+            parts.append(part + gate[head] * _attend(q[row, own], keys, values))
         rows.append(torch.cat(parts))
     x = x + block.out(torch.stack(rows))
     return x + block.fc2(block.activation(block.fc1(block.norm2(x))))
@@ -112,12 +107,7 @@ def test_slots_behind_a_gate(
             width = x.shape[1]
             _, k, v = block.qkv(block.norm1(x)).split(width, dim=1)
             slots = list(k[1 : 1 + SLOTS]), list(v[1 : 1 + SLOTS])
-
-            def aside(row: int, slots: tuple[list[Tensor], list[Tensor]] = slots) -> object:
-                first = 0 if side == "image" else 1  # a text's first row stands in front of the slots
-                return slots if first <= row and row not in range(1, 1 + SLOTS) else None
-
-            wanted = slow_layer(block, x, _looks(side, see_all, blind, real), aside, gates[at])  # type: ignore[arg-type]
+            wanted = slow_layer(block, x, _looks(side, see_all, blind, real), slots, gates[at])
             if pooled:
                 row = 0 if side == "image" else real - 1
                 torch.testing.assert_close(found.x[at, 0], wanted[row], atol=2e-5, rtol=1e-4)
@@ -141,13 +131,29 @@ def test_a_prefix_behind_a_gate(side: Side, backbone: Backbone) -> None:
                 block,
                 tokens.x[at, :real],
                 lambda row, other: side == "image" or other <= row,
-                lambda row, both=both: both,  # type: ignore[misc]
+                both,
                 gate,
             )
             torch.testing.assert_close(found.x[at, :real], wanted, atol=2e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("placed", ["slots", "prefix"])
+@pytest.mark.parametrize("pooled", [False, True], ids=["all rows", "the pooled row"])
+@pytest.mark.parametrize("each", [False, True], ids=["one for all", "a sample's own"])
+@pytest.mark.parametrize("side", SIDES)
+def test_prompts_aside_are_slots_that_do_not_come_out(
+    side: Side, each: bool, pooled: bool, backbone: Backbone
+) -> None:
+    tower, bare = backbone.tower(side), _tokens(backbone, side).drop()
+    gate = torch.linspace(-0.5, 0.8, backbone.shape.side(side).heads)
+    prompts = torch.randn(*([3] if each else []), SLOTS, bare.x.shape[2])
+    with torch.no_grad():
+        beside = tower.layer(1, replace(bare, aside=prompts, gate=gate, pooled_only=pooled))
+        slots = tower.layer(1, replace(bare.put(prompts), gate=gate, pooled_only=pooled))
+    assert beside.aside is None
+    torch.testing.assert_close(beside.x, slots.drop().x, atol=2e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("placed", ["slots", "prefix", "aside"])
 def test_a_continuation_is_the_end_of_the_whole_text(placed: str, backbone: Backbone) -> None:
     """Class texts that continue a text see the prompts behind the same gate as its own rows do."""
     tower, width = backbone.text, backbone.shape.text.width
@@ -160,6 +166,8 @@ def test_a_continuation_is_the_end_of_the_whole_text(placed: str, backbone: Back
     def prompted(tokens: Tokens) -> Tokens:
         if placed == "slots":
             return replace(tokens.put(prompt), gate=gate)
+        if placed == "aside":
+            return replace(tokens, aside=prompt, gate=gate)
         return replace(tokens, prefix=(prompt, prompt + 1), gate=gate)
 
     with torch.no_grad():

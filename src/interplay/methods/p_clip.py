@@ -12,7 +12,7 @@ from torch import nn
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.methods.settings import MethodSettings
-from interplay.parts.gates import Beginning, every_layer, gate_count, gated, gates_of
+from interplay.parts.gates import Beginning, every_layer, gate_count, gated, gates_of, placed
 from interplay.ranges import Ranges, Whole
 from interplay.towers.tokens import Shape, Side, Sides, Tokens, Tower, TowerShape, sides_of
 
@@ -83,7 +83,8 @@ class PClip(Method):
         """Fresh prompts in front of every prompted layer."""
         prompts = self.image_prompts if side == "image" else self.text_prompts
         if prompts is not None and i < len(prompts):
-            tokens = tower.put(tokens, prompts[i])
+            last = i + 1 < len(prompts) or i + 1 == tower.shape.depth
+            tokens = placed(self.gates, tower, tokens, prompts[i], last=last)
         return tower.layer(i, gated(self.gates, side, i, tokens))
 
     @classmethod

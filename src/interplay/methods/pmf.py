@@ -13,7 +13,7 @@ from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.methods.settings import MethodSettings
 from interplay.methods.traits import Traits
-from interplay.parts.gates import Beginning, GatedLayers, gate_count, gated, gates_of
+from interplay.parts.gates import Beginning, GatedLayers, gate_count, gated, gates_of, placed
 from interplay.parts.perceptron import perceptron_count
 from interplay.parts.temporal_prompts import Visibility
 from interplay.towers.backbone import Backbone
@@ -106,7 +106,8 @@ class Pmf(Method):
         """Fusion stage: the frozen layer with what the other side told."""
         context = self._prompts(side, "fusion_context", at).expand(received.shape[0], -1, -1)
         prompts = torch.cat([context, received], dim=1)
-        fused = tower.put(tokens, prompts, see_all=self.settings.visibility == "full")
+        see_all = self.settings.visibility == "full"
+        fused = placed(self.gates, tower, tokens, prompts, last=True, see_all=see_all)
         return tower.drop(tower.layer(i, gated(self.gates, side, i, fused)))
 
     def pair_layer(self, step: Step, backbone: Backbone, pair: Pair) -> Pair:

@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from interplay.towers.tokens import SIDES, Shape, Side, Tokens
+from interplay.towers.tokens import SIDES, Shape, Side, Tokens, Tower
 
 Beginning = Literal["paper", "frozen"]
 """How a method starts: as its paper says, or exactly as the frozen model, behind gates."""
@@ -72,6 +72,27 @@ def gated(gates: Gates | None, side: Side, layer: int, tokens: Tokens) -> Tokens
     if gates is None or row is None:
         return tokens
     return replace(tokens, gate=gates(side)[row])
+
+
+def placed(
+    gates: Gates | None,
+    tower: Tower,
+    tokens: Tokens,
+    prompts: Tensor,
+    *,
+    last: bool,
+    see_all: bool = False,
+) -> Tokens:
+    """The tokens with prompts in front of a layer: in slots, or where that is enough outside the sequence.
+
+    Args:
+        prompts: as `Tower.put` takes them.
+        last: whether nothing reads what the layer makes of them; behind a gate they then need no rows.
+        see_all: as `Tower.put`.
+    """
+    if gates is not None and last:
+        return replace(tower.drop(tokens), aside=prompts)
+    return tower.put(tokens, prompts, see_all=see_all)
 
 
 def every_layer(shape: Shape, sides: Sequence[Side] = SIDES) -> GatedLayers:

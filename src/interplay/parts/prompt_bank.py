@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from interplay.parts.gates import Gates
+from interplay.parts.gates import Gates, placed
 from interplay.parts.task_keys import Distance, TaskKeys
 from interplay.towers.tokens import Side, Tokens, Tower
 
@@ -143,7 +143,8 @@ class PromptBank(nn.Module):
         """Layer `i` behind its gate; on prompted ones `length` fresh prompts overwrite what the slots hold."""
         if i in prompted:
             tokens = self.hold(side, tokens)
-            tokens = tower.put(tokens, tokens.held_for(i, length))
+            last = i + 1 in prompted or i + 1 == tower.shape.depth
+            tokens = placed(self._gates(self.newest), tower, tokens, tokens.held_for(i, length), last=last)
         return tower.layer(i, self.gated(side, i, tokens))
 
     def gated(self, side: Side, layer: int, tokens: Tokens) -> Tokens:

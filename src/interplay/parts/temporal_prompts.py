@@ -13,7 +13,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from interplay.errors import InterplayError
-from interplay.parts.gates import GatedLayers, Gates, gated
+from interplay.parts.gates import GatedLayers, Gates, gated, placed
 from interplay.ranges import Choice, Ranges, Whole
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import SIDES, Shape, Side
@@ -110,21 +110,23 @@ class Schedule:
         assert step.image is not None
         assert step.text is not None
         see_all = visibility == "full"
+        last = exchange is None or at == self.exchanges
         free = given(at)
         image, text = pair.image, pair.text
         if free is not None:
-            image = backbone.image.put(image, free[0])
-            text = backbone.text.put(text, free[1], see_all=see_all)
+            image = placed(gates, backbone.image, image, free[0], last=last)
+            text = placed(gates, backbone.text, text, free[1], last=last, see_all=see_all)
         elif image.held is not None and text.held is not None:
-            image = replace(backbone.image.put(image, image.held), held=None)
-            text = replace(backbone.text.put(text, text.held, see_all=see_all), held=None)
+            held = image.held, text.held
+            image = replace(placed(gates, backbone.image, image, held[0], last=last), held=None)
+            text = replace(placed(gates, backbone.text, text, held[1], last=last, see_all=see_all), held=None)
         before = image.slots, text.slots
         image = backbone.image.layer(step.image, gated(gates, "image", step.image, image))
         text = backbone.text.layer(step.text, gated(gates, "text", step.text, text))
-        if exchange is None or at == self.exchanges:
+        if exchange is None or last:
             return Pair(backbone.image.drop(image), backbone.text.drop(text))
         image_prompts, text_prompts = exchange(before, (image.slots, text.slots))
-        if step in self._runs_on:
+        if step in self._runs_on and (gates is None or at + 1 < self.exchanges):
             return Pair(
                 backbone.image.put(image, image_prompts),
                 backbone.text.put(text, text_prompts, see_all=see_all),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
@@ -31,11 +33,21 @@ class Block(nn.Module):
     def _split(self, x: Tensor) -> Tensor:
         return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
-    def _aside(self, own: KeysValues, prefix: KeysValues | None, slots: int) -> KeysValues:
-        """What is attended to in a softmax of its own: the prefix, or the prompt slots among the own rows."""
-        if prefix is not None:
-            return self._split(prefix[0]), self._split(prefix[1])
-        return own[0][:, :, 1 : 1 + slots], own[1][:, :, 1 : 1 + slots]
+    def read(self, rows: Rows) -> KeysValues:
+        """Keys and values of rows that stand outside the sequence, (batch, prompts, width) each."""
+        keys, values = self.qkv(self.norm1(rows))[..., rows.shape[-1] :].chunk(2, dim=-1)
+        return keys, values
+
+    def _behind_gate(self, q: Tensor, keys_values: KeysValues, gate: Tensor) -> Tensor:
+        """What queries (batch, heads, length, head width) take of a softmax of its own, times the gate.
+
+        Args:
+            keys_values: (batch, prompts, width) each.
+            gate: (batch or 1, heads).
+        """
+        keys, values = keys_values
+        each = gate[:, None, :, None].expand(-1, -1, -1, values.shape[-1] // self.heads).flatten(2)
+        return F.scaled_dot_product_attention(q, self._split(keys), self._split(each * values))
 
     def _perceptron(self, x: Tensor) -> Tensor:
         change: Tensor = self.fc2(self.activation(self.fc1(self.norm2(x))))
@@ -58,11 +70,11 @@ class Block(nn.Module):
             causal: without a mask, whether a row may look at itself and its past only.
             prefix: further keys and values (batch, length, width), projected already, that every row may look at.
             slots: prompt slots behind row 0; they count with a gate alone, and `mask` hides them from other rows then.
-            gate: broadcastable to (batch, heads, length, 1): what rows take of a softmax over the prefix, or over the
-                prompt slots, alone, on top of that over their own keys (zero-initialised attention; LLaMA-Adapter,
-                Zhang et al., 2023).
+            gate: (batch or 1, heads): what rows take of a softmax over the prefix, or else over the prompt slots,
+                on top of that over their own keys (zero-initialised attention; LLaMA-Adapter, Zhang et al., 2023).
         """
-        q, k, v = (self._split(part) for part in self.qkv(self.norm1(x)).chunk(3, dim=-1))
+        flat = self.qkv(self.norm1(x)).chunk(3, dim=-1)
+        q, k, v = (self._split(part) for part in flat)
         if prefix is not None and gate is None:
             k, v = (
                 torch.cat([self._split(more), own], dim=2) for more, own in zip(prefix, (k, v), strict=True)
@@ -73,7 +85,7 @@ class Block(nn.Module):
                 mask = F.pad(mask, (prefix[0].shape[1], 0), value=True)
         seen = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal and mask is None)
         if gate is not None:
-            seen = seen + gate * F.scaled_dot_product_attention(q, *self._aside((k, v), prefix, slots))
+            seen = seen + self._behind_gate(q, prefix or _slots(flat[1:], slots), gate)
         x = x + self.out(seen.transpose(1, 2).flatten(2))
         return self._perceptron(x), (k, v)
 
@@ -83,6 +95,7 @@ class Block(nn.Module):
         row: Int[Tensor, " batch"],
         mask: Bool[Tensor, "#batch length"],
         *,
+        prefix: KeysValues | None = None,
         slots: int = 0,
         gate: Tensor | None = None,
     ) -> tuple[Float[Tensor, "batch 1 width"], KeysValues]:
@@ -91,17 +104,17 @@ class Block(nn.Module):
         Args:
             row: (batch,) which row.
             mask: (batch or 1, length), True where that row may look.
-            slots, gate: as in `forward`; the gate broadcastable to (batch, heads, 1, 1).
+            prefix, slots, gate: as in `forward`; a prefix needs a gate.
         """
         width = x.shape[-1]
         normed = self.norm1(x)
         picked = row.view(-1, 1, 1).expand(-1, 1, width)
         q = F.linear(normed.gather(1, picked), self.qkv.weight[:width], self.qkv.bias[:width])
-        k, v = F.linear(normed, self.qkv.weight[width:], self.qkv.bias[width:]).chunk(2, dim=-1)
-        q, k, v = self._split(q), self._split(k), self._split(v)
+        flat = F.linear(normed, self.qkv.weight[width:], self.qkv.bias[width:]).chunk(2, dim=-1)
+        q, k, v = (self._split(part) for part in (q, *flat))
         seen = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None])
         if gate is not None:
-            seen = seen + gate * F.scaled_dot_product_attention(q, *self._aside((k, v), None, slots))
+            seen = seen + self._behind_gate(q, prefix or _slots(flat, slots), gate)
         return self._perceptron(x.gather(1, picked) + self.out(seen.transpose(1, 2).flatten(2))), (k, v)
 
     def continuation(
@@ -121,8 +134,7 @@ class Block(nn.Module):
         Args:
             front: the front's keys and values, (batch, heads, front length, head width).
             visible: (batch, front length), True for the rows of the front that are real.
-            prefix, slots, gate: as in `forward`, the gate broadcastable to (batch, heads, 1, 1); without a gate the
-                prefix is a part of the front.
+            prefix, slots, gate: as in `forward`; without a gate the prefix is a part of the front.
         """
         length = suffix.shape[2]
         q, k, v = (
@@ -140,10 +152,17 @@ class Block(nn.Module):
         to_past, to_own = weights[..., :-length], weights[..., -length:]
         seen = torch.einsum("bhksn,bhnd->bhksd", to_past, front[1]) + to_own @ v
         if gate is not None:
-            keys, values = self._aside(front, prefix, slots)
+            few = front[0][:, :, 1 : 1 + slots], front[1][:, :, 1 : 1 + slots]
+            keys, values = few if prefix is None else (self._split(prefix[0]), self._split(prefix[1]))
             aside = torch.einsum("bhksd,bhnd->bhksn", q, keys).softmax(dim=-1)
-            seen = seen + gate[..., None] * torch.einsum("bhksn,bhnd->bhksd", aside, values)
+            seen = seen + torch.einsum("bhksn,bhnd->bhksd", aside, gate[:, :, None, None] * values)
         return self._perceptron(suffix + self.out(seen.permute(0, 2, 3, 1, 4).flatten(3)))
+
+
+def _slots(keys_values: Sequence[Tensor], slots: int) -> KeysValues:
+    """The prompt slots of keys and values, (batch, length, width) each."""
+    keys, values = (part[:, 1 : 1 + slots] for part in keys_values)
+    return keys, values
 
 
 def skeleton(shape: TowerShape) -> Block:

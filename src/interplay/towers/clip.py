@@ -20,11 +20,16 @@ from interplay.towers.preprocessing import CLIP_PIXELS, Normalisation
 from interplay.towers.tokens import Tokens, Tower, TowerShape
 
 
-def _prefix(tokens: Tokens) -> KeysValues | None:
-    """The keys and values that join the next layer, one row a sample."""
-    if tokens.prefix is None:
+def _prefix(block: Block, tokens: Tokens) -> KeysValues | None:
+    """The keys and values that join the next layer, one row a sample: given as such, or made from prompts."""
+    if tokens.prefix is None and tokens.aside is None:
         return None
-    keys, values = (part.expand(tokens.x.shape[0], -1, -1) for part in tokens.prefix)
+    pair = tokens.prefix
+    if tokens.aside is not None:
+        rows = tokens.aside if tokens.aside.dim() == 3 else tokens.aside[None]
+        pair = block.read(rows.to(tokens.x.dtype))
+    assert pair is not None
+    keys, values = (part.expand(tokens.x.shape[0], -1, -1) for part in pair)
     return keys, values
 
 
@@ -40,21 +45,17 @@ def _own_keys(tokens: Tokens) -> Tensor:
     return slots[:, None] | ~slots
 
 
-def _gate(tokens: Tokens, *, first: bool) -> Tensor | None:
-    """The gate of every row, (batch or 1, heads, length or 1, 1): 0 for slots; None where nothing is gated.
-
-    Args:
-        first: whether row 0, in front of the slots, may look at them.
-    """
-    if tokens.gate is None or (not tokens.prompts and tokens.prefix is None):
+def _gate(tokens: Tokens) -> Tensor | None:
+    """The gate of the next layer, (batch or 1, heads); None where nothing is gated."""
+    if tokens.gate is None or (not tokens.prompts and tokens.prefix is None and tokens.aside is None):
         return None
     gate = tokens.gate.to(tokens.x.dtype)
-    gate = (gate[None] if gate.dim() == 1 else gate)[:, :, None, None]
-    if tokens.prefix is not None:
-        return gate
-    rows = torch.arange(tokens.x.shape[1], device=tokens.x.device)
-    takes = (rows > tokens.prompts) | (rows < int(first))
-    return gate * takes[:, None].to(gate.dtype)
+    return gate[None] if gate.dim() == 1 else gate
+
+
+def _after(tokens: Tokens, x: Tensor) -> Tokens:
+    """The tokens behind a layer that made `x`; what was for that layer alone is gone."""
+    return replace(tokens, x=x, prefix=None, aside=None, gate=None)
 
 
 def _apart(tokens: Tokens, split: int) -> Tokens:
@@ -116,19 +117,18 @@ class ImageTower(Tower):
     def layer(self, i: int, tokens: Tokens, *, block: Any = None) -> Tokens:
         """Frozen layer `i`: every token sees every token."""
         chosen: Block = self.blocks[i] if block is None else block  # type: ignore[assignment]
-        prefix, gate = _prefix(tokens), _gate(tokens, first=True)
+        prefix, gate, slots = _prefix(chosen, tokens), _gate(tokens), tokens.prompts
         gated_slots = gate is not None and prefix is None
-        if tokens.pooled_only and prefix is None:
+        if tokens.pooled_only and (prefix is None or gate is not None):
             batch, length, _ = tokens.x.shape
             row = tokens.x.new_zeros(batch, dtype=torch.long)
             seen = torch.ones(1, length, dtype=torch.bool, device=row.device)
-            if gate is not None:
-                seen, gate = ~_slot_rows(tokens)[None], gate[:, :, :1]
-            x = chosen.one_row(tokens.x, row, seen, slots=tokens.prompts, gate=gate)[0]
+            if gated_slots:
+                seen = ~_slot_rows(tokens)[None]
+            x = chosen.one_row(tokens.x, row, seen, prefix=prefix, slots=slots, gate=gate)[0]
             return Tokens(x, pooled_only=True)
         mask = _own_keys(tokens)[None, None] if gated_slots else None
-        x = chosen(tokens.x, mask, prefix=prefix, slots=tokens.prompts, gate=gate)[0]
-        return replace(tokens, x=x, prefix=None, gate=None)
+        return _after(tokens, chosen(tokens.x, mask, prefix=prefix, slots=slots, gate=gate)[0])
 
     def pool(self, tokens: Tokens) -> Tensor:
         """The class token, normalised and projected: (batch, joint)."""
@@ -216,7 +216,7 @@ class TextTower(Tower):
 
         Padding stands on the right, so a causal row that is real never sees any.
         """
-        gated = tokens.gate is not None and tokens.prefix is None
+        gated = tokens.gate is not None and tokens.prefix is None and tokens.aside is None
         if not tokens.prompts or not (tokens.prompts_see_all or tokens.blind or gated):
             return None
         length, device = tokens.x.shape[1], tokens.x.device
@@ -234,22 +234,22 @@ class TextTower(Tower):
     def layer(self, i: int, tokens: Tokens, *, block: Any = None) -> Tokens:
         """Frozen layer `i`: causal, but for prompt rows where `tokens.prompts_see_all` or `tokens.blind`."""
         chosen: Block = self.blocks[i] if block is None else block  # type: ignore[assignment]
-        prefix, gate, slots = _prefix(tokens), _gate(tokens, first=False), tokens.prompts
-        last = None if gate is None else gate[:, :, -1:]
+        prefix, gate, slots = _prefix(chosen, tokens), _gate(tokens), tokens.prompts
         visible = self._real(tokens)
         if gate is not None and prefix is None:
             visible = visible & ~_slot_rows(tokens)
-        if tokens.pooled_only and tokens.suffix is None and prefix is None:
-            assert tokens.lengths is not None
-            row = tokens.lengths + tokens.prompts - 1
-            x = chosen.one_row(tokens.x, row, visible, slots=slots, gate=last)[0]
-            return Tokens(x, lengths=torch.ones_like(tokens.lengths), pooled_only=True)
-        x, front = chosen(tokens.x, self._mask(tokens), causal=True, prefix=prefix, slots=slots, gate=gate)
         suffix = tokens.suffix
+        if tokens.pooled_only and suffix is None and (prefix is None or gate is not None):
+            assert tokens.lengths is not None
+            row = tokens.lengths + slots - 1
+            x = chosen.one_row(tokens.x, row, visible, prefix=prefix, slots=slots, gate=gate)[0]
+            return Tokens(x, lengths=torch.ones_like(tokens.lengths), pooled_only=True)
+        mask = self._mask(tokens)
+        x, front = chosen(tokens.x, mask, causal=True, prefix=prefix, slots=slots, gate=gate)
         if suffix is not None:
             visible = F.pad(visible, (front[0].shape[2] - visible.shape[1], 0), value=True)
-            suffix = chosen.continuation(suffix, front, visible, prefix=prefix, slots=slots, gate=last)
-        return replace(tokens, x=x, suffix=suffix, prefix=None, gate=None)
+            suffix = chosen.continuation(suffix, front, visible, prefix=prefix, slots=slots, gate=gate)
+        return replace(_after(tokens, x), suffix=suffix)
 
     def pool(self, tokens: Tokens) -> Tensor:
         """The end token (the last real one), normalised and projected: (batch, joint)."""

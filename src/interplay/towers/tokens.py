@@ -45,9 +45,11 @@ class Tokens:
             None: those in training.
         prefix: keys and values, each (length, width) or (batch, length, width), that every row of the next layer may
             attend to beside the rows of `x` (prefix tuning); only for that layer.
-        gate: (heads,) or (batch, heads): in the next layer every other row attends to the prompt slots, or to the
-            `prefix`, in a softmax of their own, and takes the result times this; at 0 it is what it were without them.
-            None: they are keys like all others. Only for that layer.
+        aside: (prompts, width) or (batch, prompts, width): prompts outside the sequence that the rows of the next layer
+            read behind the `gate`, as if they stood in slots; what the layer would make of them does not come out.
+        gate: (heads,) or (batch, heads): the rows of the next layer attend to the prompt slots, to the `prefix` or to
+            the prompts `aside` in a softmax of its own, and take the result times this; at 0 they are what they were
+            without prompts. None: slots and prefix are keys like all others. Only for that layer.
         pooled_only: the next layer has to bring out the pooled row alone: set by the walk before the last layer.
     """
 
@@ -60,6 +62,7 @@ class Tokens:
     held: Tensor | None = None
     route: Tensor | None = None
     prefix: tuple[Tensor, Tensor] | None = None
+    aside: Tensor | None = None
     gate: Tensor | None = None
     pooled_only: bool = False
 
