@@ -72,7 +72,7 @@ def wrong_type(argument: str, takes: str, value: Any) -> InterplayError:
     return InterplayError(f"{argument} takes {takes}, not {got}.")
 
 
-def few(names: Sequence[str]) -> str:
+def shortlist(names: Sequence[str]) -> str:
     """Names for a message, the first ten of them."""
     return ", ".join(f"{name:.30}" for name in names[:10]) + (
         f" … ({len(names):,})" if len(names) > 10 else ""

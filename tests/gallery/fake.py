@@ -15,7 +15,7 @@ from torch import Tensor
 
 from interplay.data.images import decode
 from interplay.gallery.address import Address
-from interplay.gallery.entry import Card
+from interplay.gallery.entry import GalleryCard
 from interplay.gallery.store import Store
 from interplay.towers.tokens import Side
 
@@ -112,7 +112,7 @@ Row = tuple[Side, str, str, str, bytes, bytes, dict[str, Any]]
 
 def snapshot(retriever: Fake, place: Path) -> dict[str, Row]:
     """Everything that a closed gallery holds, by id; fails where the gallery gives an entry twice."""
-    card = Card(retriever.backbone_digest, retriever.identity, retriever.joint)
+    card = GalleryCard(retriever.backbone_digest, retriever.identity, retriever.joint)
     store = Store.open(Address.of(str(place)), "interplay", card, create=False)
     try:
         ids = [entry.id for block in store.scan() for entry in block]

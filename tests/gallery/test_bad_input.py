@@ -183,7 +183,7 @@ def test_a_gallery_of_another_format_is_refused(
     opened: Opener, retriever: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(entry.Card.__init__, "__defaults__", (99,))
+        patch.setattr(entry.GalleryCard.__init__, "__defaults__", (99,))
         opened(retriever).close()
     with pytest.raises(InterplayError, match="has format 99; this version of interplay reads 1"):
         opened(retriever)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from interplay.gallery.address import Address
-from interplay.gallery.entry import Card
+from interplay.gallery.entry import GalleryCard
 from interplay.gallery.gallery import Gallery
 from interplay.gallery.store import Store
 from interplay.retrieval.retriever import Retriever
@@ -95,7 +95,7 @@ def test_searches_equal_exact_ranking(tmp_path: Path) -> None:
     store = Store.open(
         Address.of(str(place)),
         "interplay",
-        Card(retriever.backbone_digest, retriever.identity, retriever.joint),
+        GalleryCard(retriever.backbone_digest, retriever.identity, retriever.joint),
     )
     entries = list(store.get([entry.id for block in store.scan() for entry in block]).values())
     store.close()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from inspect import cleandoc
 
-from interplay.methods.catalogue import Entry, catalogue
+from interplay.methods.catalogue import ListedMethod, catalogue
 from interplay.methods.registry import choices
 
 
 def test_what_is_read_from_the_files_is_what_the_classes_say() -> None:
     found = catalogue()
     assert found == [
-        Entry(
+        ListedMethod(
             name=name,
             summary=cleandoc(choice.method.__doc__ or "").split("\n")[0],
             trained=choice.method.traits.solver.words,

@@ -8,7 +8,7 @@ import pytest
 from interplay.data import load
 from interplay.data import sessions as stream
 from interplay.data.schema import PairTable
-from interplay.data.sessions import Session, by_caption, by_picture, joint, seen, sessions_of
+from interplay.data.sessions import Session, all_at_once, by_caption, by_picture, seen, sessions_of
 from interplay.data.splits import SPLITS
 from interplay.errors import InterplayError
 
@@ -121,24 +121,24 @@ def test_seen_holds_the_tasks_so_far_with_their_index() -> None:
 
 def test_joint_holds_everything() -> None:
     sessions = sessions_of(table_of(ROWS), ["a", "b", "c"])
-    together = joint(sessions)
+    together = all_at_once(sessions)
     assert together.name == "joint"
     assert together.table.ids() == ["1", "4", "7", "0", "2", "5", "3", "6", "8"]
     assert together.split("test").ids() == ["7", "5", "3"]
-    assert joint(sessions[:1]).table.ids() == ["1", "4", "7"]
+    assert all_at_once(sessions[:1]).table.ids() == ["1", "4", "7"]
     with pytest.raises(InterplayError, match="without sessions"):
-        joint([])
+        all_at_once([])
 
 
 def test_tables_that_do_not_fit_together() -> None:
     one = Session("a", table_of(ROWS))
     other = Session("b", PairTable("other", "pairs", (), one.table.rows.remove_columns(["split"])))
     with pytest.raises(InterplayError, match="unlike columns"):
-        joint([one, other])
+        all_at_once([one, other])
     lists = Session("c", table_of(ROWS[:2], [["x"], ["y", "z"]]))
     with pytest.raises(InterplayError, match="do not fit together"):
-        joint([one, lists])
-    assert joint([one, Session("d", table_of(ROWS, name="more"))]).table.name == "things + more"
+        all_at_once([one, lists])
+    assert all_at_once([one, Session("d", table_of(ROWS, name="more"))]).table.name == "things + more"
 
 
 @pytest.mark.parametrize("part", [1, 4, 5000])
@@ -216,7 +216,7 @@ def test_sessions_have_one_row_a_picture() -> None:
         [["text 0", "text 2"], ["text 5"], ["text 10"]],
         [["text 1", "text 4"], ["text 7"], ["text 9"]],
     ]
-    assert joint(sessions).table.captions()[0] == ["text 0", "text 2"]
+    assert all_at_once(sessions).table.captions()[0] == ["text 0", "text 2"]
 
 
 def test_openmoji_is_a_stream_of_nine_sessions(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from interplay.devices import device_of
 from interplay.encoding.batches import EncodedTable
 from interplay.encoding.inputs import encode_table, pairs_of
 from interplay.encoding.predict import predict
-from interplay.errors import InterplayError, few, unknown, wrong_type
+from interplay.errors import InterplayError, shortlist, unknown, wrong_type
 from interplay.methods.registry import choose
 from interplay.methods.settings import make_settings
 from interplay.metrics.calibration import Calibration, CalibrationReport, fit_calibration
@@ -125,8 +125,8 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
         self.kind = kind = self._kind_of(table)
         if self.labels is not None and set(self.labels) != set(table.classes):
             raise InterplayError(
-                f"{table.name} has the classes {few(table.classes)}; the classifier was made for "
-                f"{few(self.labels)}."
+                f"{table.name} has the classes {shortlist(table.classes)}; the classifier was made for "
+                f"{shortlist(self.labels)}."
             )
         if self.labels is not None:
             table = replace(table, classes=self.labels)
@@ -261,8 +261,8 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
         self._kind_of(table)
         if self.labels is None or not {*table.classes} <= {*self.labels}:
             raise InterplayError(
-                f"{table.name} has the classes {few(table.classes)}, this classifier knows "
-                f"{few(self.labels or ())}."
+                f"{table.name} has the classes {shortlist(table.classes)}, this classifier knows "
+                f"{shortlist(self.labels or ())}."
             )
         part = table if isinstance(split, str) and split == "all" else table.split(split)
         table = replace(part, classes=self.labels)

@@ -59,7 +59,7 @@ def stream_report(
     return found, "\n\n".join(parts)
 
 
-def joint_report(
+def all_at_once_report(
     facts: dict[str, Any], recall: Sequence[Recall], bare: Sequence[Recall]
 ) -> tuple[dict[str, Any], str]:
     """Joint training, measured task by task in the gallery of all tasks."""

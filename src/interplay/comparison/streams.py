@@ -20,7 +20,7 @@ from interplay.data.schema import Split
 from interplay.data.sessions import Session, sessions_of
 from interplay.methods.registry import choose
 from interplay.retrieval.averages import averages
-from interplay.retrieval.continual import StreamEvaluation, run_joint, run_stream
+from interplay.retrieval.continual import StreamEvaluation, run_all_at_once, run_stream
 from interplay.retrieval.learning import trained_parameters
 from interplay.retrieval.retriever import Retriever
 from interplay.retrieval.run_folder import MATRIX
@@ -121,7 +121,7 @@ class RunStream:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
             if cell.joint:
-                learned = run_joint(retriever, sessions, folder, settings=training)
+                learned = run_all_at_once(retriever, sessions, folder, settings=training)
                 summary: Record = {"final_average": averages(evaluation.stage(learned, len(sessions)).recall)}
             else:
                 _, matrix = run_stream(retriever, sessions, folder, settings=training, evaluation=evaluation)

@@ -157,7 +157,7 @@ def seed_of(seed: int, task: str) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=7).digest())
 
 
-def joint(sessions: Sequence[Session]) -> Session:
+def all_at_once(sessions: Sequence[Session]) -> Session:
     """All sessions as one named `joint`, for joint training: the upper bound of a stream.
 
     Raises:

@@ -26,7 +26,7 @@ CONTENT = "_content"
 
 
 @dataclass(frozen=True)
-class Card:
+class GalleryCard:
     """What a gallery was made with, kept in the collection itself.
 
     Attributes:

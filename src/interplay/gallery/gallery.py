@@ -12,7 +12,7 @@ from typing import Any
 from interplay.errors import InterplayError, unknown, wrong_type
 from interplay.gallery.add import AddReport, OnBad, add
 from interplay.gallery.address import Address, ServerSettings
-from interplay.gallery.entry import Card, Entry, Vector
+from interplay.gallery.entry import Entry, GalleryCard, Vector
 from interplay.gallery.filters import columns_of
 from interplay.gallery.items import (
     Encodes,
@@ -112,7 +112,7 @@ class Gallery:
         ):
             if not isinstance(value, kind):
                 raise wrong_type(name, words, value)
-        card = Card(retriever.backbone_digest, retriever.identity, retriever.joint)
+        card = GalleryCard(retriever.backbone_digest, retriever.identity, retriever.joint)
         address = Address.of(str(uri), token)
         if not create and address.folder is not None and not address.folder.exists():
             raise InterplayError(f"There is no gallery '{uri}'.")

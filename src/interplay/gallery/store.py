@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from interplay.errors import InterplayError, unknown
 from interplay.gallery.address import Address, ServerSettings, index_of
 from interplay.gallery.calls import calling
-from interplay.gallery.entry import COLUMNS, CONTENT, LONGEST, NAME, Card, Entry, Vector
+from interplay.gallery.entry import COLUMNS, CONTENT, LONGEST, NAME, Entry, GalleryCard, Vector
 from interplay.gallery.filters import closed, shown
 from interplay.gallery.lite import start_lite
 from interplay.towers.tokens import Side
@@ -66,7 +66,7 @@ class Store:
         cls,
         address: Address,
         collection: str,
-        card: Card,
+        card: GalleryCard,
         settings: ServerSettings | None = None,
         *,
         create: bool = True,
@@ -299,7 +299,7 @@ class Store:
         )
         return described
 
-    def _prepare(self, card: Card, create: bool) -> None:
+    def _prepare(self, card: GalleryCard, create: bool) -> None:
         """Create the collection, or see that it fits; then have it ready to be searched."""
         if not self._ask("be opened", lambda: self._client.has_collection(self.collection, **self._wait)):
             if not create:
@@ -316,7 +316,7 @@ class Store:
             self._client.create_index(self.collection, index_of(self._client, self._settings), **self._wait)
         self._client.load_collection(self.collection, **self._wait)
 
-    def _create(self, card: Card) -> None:
+    def _create(self, card: GalleryCard) -> None:
         """The collection and its card appear in one step.
 
         Milvus Lite gets no index. It would gain nothing (exact search compares everything anyway), and Milvus Lite
@@ -346,7 +346,7 @@ def _literal(text: str) -> str:
     return '"' + text.translate(escapes) + '"'
 
 
-def _check(about: str | None, card: Card, where: str) -> None:
+def _check(about: str | None, card: GalleryCard, where: str) -> None:
     """Refuses a collection that is not a gallery, or one that was made with something else."""
     try:
         found = json.loads(about or "")

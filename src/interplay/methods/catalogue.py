@@ -16,7 +16,7 @@ _SOLVER, _COUPLING = "Gradient", "apart"  # of a method that says nothing else (
 
 
 @dataclass(frozen=True)
-class Entry:
+class ListedMethod:
     """A method as a list shows it.
 
     Attributes:
@@ -34,7 +34,7 @@ class Entry:
     variants: Mapping[str, Mapping[str, Any]]
 
 
-def catalogue() -> list[Entry]:
+def catalogue() -> list[ListedMethod]:
     """All methods by name. What is read here stands as literals in their files; a test holds it against the classes."""
     solvers = _classes(Path(__file__).with_name("solvers.py"), "Solver")
     words = {solver.name: _literal(solver, "words") for solver in solvers}
@@ -49,7 +49,7 @@ def catalogue() -> list[Entry]:
             for settings in _classes(path, "MethodSettings"):
                 variants |= _literal(settings, "variants") or {}
             found.append(
-                Entry(
+                ListedMethod(
                     name=path.stem,
                     summary=(ast.get_docstring(method) or "").split("\n")[0],
                     trained=words[_SOLVER if solver is None else _called(solver)],

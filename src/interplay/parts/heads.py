@@ -17,14 +17,14 @@ from interplay.parts.features import PairFeatures, feature_width, pair_features
 from interplay.parts.kernel_map import KernelMap
 from interplay.towers.walk import Vectors
 
-Query = Literal["image", "text", "image+text"]
+HeadQuery = Literal["image", "text", "image+text"]
 Kind = Literal["auto", "class_text", "learned", "pair", "linear", "kernel"]
 FORMER_HEAD: Mapping[str, Any] = {"kind": "class_text"}
 """What the head was by default before it was chosen by evidence; cells that do not say otherwise mean this."""
 LINEAR = ("pair", "linear")
 
 
-def query(vectors: Vectors, kind: Query) -> Float[Tensor, "batch joint"]:
+def query(vectors: Vectors, kind: HeadQuery) -> Float[Tensor, "batch joint"]:
     """The normalised vector of a pair that is compared with the classes: (batch, joint).
 
     `image+text` is the mean of the two normalised vectors, normalised again.
@@ -64,7 +64,7 @@ class HeadSettings:
     """
 
     kind: Kind = "auto"
-    query: Query = "image+text"
+    query: HeadQuery = "image+text"
     class_text: Literal["separate", "joint", "prompted"] = "separate"
     template: str = "a picture of {}"
     features: PairFeatures = "concat"

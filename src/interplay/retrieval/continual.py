@@ -10,7 +10,7 @@ from torch import Tensor
 
 from interplay import artifacts
 from interplay.data.schema import PairTable, Split
-from interplay.data.sessions import Session, by_caption, check_sessions, joint, seen
+from interplay.data.sessions import Session, all_at_once, by_caption, check_sessions, seen
 from interplay.encoding.embedding import SideInputs, embed, table_inputs
 from interplay.encoding.inputs import encode_table
 from interplay.errors import InterplayError
@@ -231,7 +231,7 @@ def run_stream(
     return retriever, matrix
 
 
-def run_joint(
+def run_all_at_once(
     retriever: Retriever,
     sessions: Sequence[Session],
     folder: Path,
@@ -244,7 +244,7 @@ def run_joint(
     Folder, arguments and errors are those of `run_stream`; there is one stage only, so there is no matrix. Measure it
     task by task with `StreamEvaluation.stage`.
     """
-    whole = joint(sessions)
+    whole = all_at_once(sessions)
     with writing(folder):
         retriever = _begun(retriever, [whole.name], folder, resume)
         if not retriever.sessions:

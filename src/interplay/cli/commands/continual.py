@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from interplay.cli.data_options import Reading
 from interplay.cli.output_paths import out_folder
-from interplay.cli.recall_tables import joint_report, stream_report
+from interplay.cli.recall_tables import all_at_once_report, stream_report
 from interplay.cli.result import Result, note, task_count
 from interplay.cli.retriever_evaluation import OnBadRow, SplitName
 from interplay.cli.runs import (
@@ -224,12 +224,12 @@ def _joint(
     facts: dict[str, Any],
 ) -> tuple[dict[str, Any], str]:
     """All at once."""
-    from interplay.retrieval.continual import run_joint
+    from interplay.retrieval.continual import run_all_at_once
 
     note(f"[1/1] all {len(sessions)} tasks at once")
-    learned = run_joint(retriever, sessions, folder, settings=training, resume=resume)
+    learned = run_all_at_once(retriever, sessions, folder, settings=training, resume=resume)
     stage = evaluation.stage(learned, len(sessions))
-    return joint_report(facts, stage.recall, evaluation.bare())
+    return all_at_once_report(facts, stage.recall, evaluation.bare())
 
 
 class _Progress:
