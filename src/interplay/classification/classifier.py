@@ -13,6 +13,8 @@ from torch import Tensor
 
 from interplay import artifacts
 from interplay.classification import artifact
+from interplay.classification.calibrating import IN_THE_CARD, calibrated
+from interplay.classification.deciding import check_abstaining, decided
 from interplay.classification.evaluation import evaluate
 from interplay.classification.model import MultiLoss, PairClassifier
 from interplay.classification.report import Report, report
@@ -26,8 +28,8 @@ from interplay.encoding.predict import predict
 from interplay.errors import InterplayError, shortlist, unknown, wrong_type
 from interplay.methods.registry import choose
 from interplay.methods.settings import make_settings
-from interplay.metrics.calibration import Calibration, CalibrationReport, fit_calibration
-from interplay.metrics.classification import Kind, classification_metrics, negative_log_likelihood
+from interplay.metrics.calibration import CalibrationReport
+from interplay.metrics.classification import Kind, classification_metrics
 from interplay.parts.heads import HeadSettings
 from interplay.ranks import follows
 from interplay.seeds import check_seed
@@ -41,10 +43,6 @@ if TYPE_CHECKING:
 
 Part = Split | Literal["all"]
 """A split of a table, or all its rows."""
-ABSTAINED = ""
-"""The answer of a classifier that abstains."""
-_CALIBRATED = ("nll", "calibration_error")
-"""What the model card tells of the calibrated probabilities, on the pairs that they were calibrated on."""
 
 
 class Classifier(artifacts.Pretrained, library_name="interplay"):
@@ -308,23 +306,14 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
         model = self._ready()
         assert self.card is not None
         logits, targets = self.logits(data, "validation", batch_size=batch_size)
-
-        def figures() -> dict[str, float]:
-            nll = negative_log_likelihood(model.calibration(logits), targets)
-            return {"nll": nll} | classification_metrics(model.probabilities(logits), targets, model.kind)
-
-        found = fit_calibration(logits, targets, model.kind)
-        model.calibration = Calibration()
-        before = figures()
-        model.calibration = found
-        after = figures()
+        found = calibrated(model, logits, targets)
         self.card = replace(
             self.card,
-            temperature=found.temperature,
-            shift=found.shift,
-            metrics={**self.card.metrics} | {f"calibrated_{name}": after[name] for name in _CALIBRATED},
+            temperature=found.calibration.temperature,
+            shift=found.calibration.shift,
+            metrics={**self.card.metrics} | {f"calibrated_{name}": found.after[name] for name in IN_THE_CARD},
         )
-        return CalibrationReport(found, len(targets), before, after)
+        return found
 
     @overload
     def predict_proba(
@@ -395,43 +384,17 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
         Raises:
             InterplayError: as `predict_proba`; `abstain_below` with several labels, or outside (0, 1].
         """
-        self.check_abstaining(abstain_below)
+        check_abstaining(self.kind, abstain_below)
         return self.decide(
             self.predict_proba(images, texts, batch_size=batch_size), abstain_below=abstain_below
         )
-
-    def check_abstaining(self, abstain_below: float | None) -> None:
-        """Whether a classifier can abstain there.
-
-        Raises:
-            InterplayError: with several labels, or outside (0, 1].
-        """
-        if abstain_below is None:
-            return
-        if self.kind != "single":
-            raise InterplayError(
-                "Abstaining is for classifiers with one label a pair: with several labels a pair may have none anyway."
-            )
-        expect("abstain_below", abstain_below, float)
-        if not 0 < abstain_below <= 1:
-            raise InterplayError(f"abstain_below is a probability above 0 and up to 1, not {abstain_below}.")
 
     def decide(
         self, probabilities: Tensor, *, abstain_below: float | None = None
     ) -> list[str] | list[list[str]]:
         """Probabilities (pairs, classes) → what `predict` says of them."""
         assert self.labels is not None
-        if self.kind == "single":
-            least = 0.0 if abstain_below is None else abstain_below
-            highest, best = probabilities.max(dim=1)
-            return [
-                self.labels[at] if value >= least else ABSTAINED
-                for at, value in zip(best.tolist(), highest.tolist(), strict=True)
-            ]
-        return [
-            [label for label, value in zip(self.labels, row, strict=True) if value > 0.5]
-            for row in probabilities.tolist()
-        ]
+        return decided(self.labels, self.kind, probabilities, abstain_below)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         model = self._ready()

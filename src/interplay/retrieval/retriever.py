@@ -11,24 +11,23 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from interplay import artifacts
 from interplay.data.picture_sources import Images, Words
 from interplay.data.readers import Source, as_table
 from interplay.data.schema import Split
 from interplay.data.sessions import FEWEST_PICTURES, Session, check_sessions
-from interplay.encoding.embedding import BATCH, SideInputs, embed, image_inputs, text_inputs
+from interplay.encoding.embedding import SideInputs, embed, image_inputs, text_inputs
 from interplay.errors import InterplayError
 from interplay.locks import writing
 from interplay.methods.base import Method
 from interplay.methods.registry import choose
 from interplay.retrieval import run_folder
 from interplay.retrieval.card import RetrieverCard, fingerprint, model_card, read_card
+from interplay.retrieval.pair_scores import pair_scores
 from interplay.seeds import check_seed
 from interplay.towers.backbone import Backbone, as_backbone
 from interplay.towers.tokens import Side
-from interplay.towers.walk import Routes, encode_pair
 from interplay.training.report import FitReport
 from interplay.training.settings import RETRIEVAL_TRAINING, TrainSettings
 from interplay.typed import expect
@@ -309,22 +308,8 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
             pairs: (image, text) by number.
             routes: whose prompts each pair takes.
         """
-        scores = torch.zeros(len(pairs))
-        for route in sorted(set(routes)):
-            rows = [at for at, taken in enumerate(routes) if taken == route]
-            for start in range(0, len(rows), BATCH):
-                block = rows[start : start + BATCH]
-                inputs = [
-                    side.read([pairs[row][at] for row in block]).to(self.backbone.device)
-                    for at, side in enumerate((images, texts))
-                ]
-                chosen = self._numbers([route] * len(block))
-                with torch.no_grad():
-                    found = encode_pair(
-                        self.backbone, inputs[0], inputs[1], self.method, routes=Routes(chosen, chosen)
-                    )
-                scores[block] = F.cosine_similarity(found.image, found.text, dim=-1).cpu()
-        return scores
+        numbers = {route: self._numbers([route]) for route in set(routes)}
+        return pair_scores(self.backbone, self.method, images, texts, pairs, routes, numbers)
 
     def index(
         self,

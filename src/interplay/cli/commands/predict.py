@@ -83,8 +83,10 @@ def predict(
         )
     if out is not None:
         new_file("--out", out, (".csv", ".jsonl"), overwrite=overwrite, read=table)
+    from interplay.classification.deciding import check_abstaining
+
     classifier = open_run(run, backbone).to(device)
-    classifier.check_abstaining(abstain_below)
+    check_abstaining(classifier.kind, abstain_below)
     if table is not None:
         return _predict_table(classifier, table, reading, out, on_bad_row, abstain_below, batch_size)
     if image is not None and not Path(image).is_file():
