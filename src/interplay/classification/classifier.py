@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args, overload
 
@@ -15,14 +14,12 @@ from interplay import artifacts
 from interplay.classification import artifact
 from interplay.classification.calibrating import IN_THE_CARD, calibrated
 from interplay.classification.deciding import check_abstaining, decided
-from interplay.classification.evaluation import evaluate
 from interplay.classification.model import MultiLoss, PairClassifier
 from interplay.classification.report import Report, report
 from interplay.data.picture_sources import Images, Words, text_list
 from interplay.data.readers import Source, as_table
 from interplay.data.schema import PairTable, Split
 from interplay.devices import device_of
-from interplay.encoding.batches import EncodedTable
 from interplay.encoding.inputs import encode_table, pairs_of
 from interplay.encoding.predict import predict
 from interplay.errors import InterplayError, shortlist, unknown, wrong_type
@@ -182,46 +179,15 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
         self, table: PairTable, settings: TrainSettings, run: str | Path | None, *, resume: bool
     ) -> FitReport:
         """`fit`; what fails leaves a half-made model behind."""
-        from interplay.classification.solving import solve
+        from interplay.classification.solving import fitted
 
         table = self._begin(table)
         assert self.model is not None
         assert self.card is not None
-        train, validation = (
-            encode_table(table.split(name), self.backbone, reserve=self.model.reserve)
-            for name in ("train", "validation")
-        )
-        settings = settings.settled(len(train), self.model.method.traits.learning_rate)
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(run) if run is not None else Path(scratch)
-            report = solve(self.model, self.backbone, train, validation, settings, folder, resume=resume)
-            self.model.eval()
-            self.card = replace(
-                self.card,
-                head=self._fitted_head(),
-                metrics={
-                    f"validation_{name}": value for name, value in self._validated(report, validation).items()
-                },
-                training=asdict(settings) if self.model.method.traits.solver.by_gradient else {},
-            )
-            if run is not None and not follows(settings.devices):
-                self.save_pretrained(folder)
+        self.card, report = fitted(self.model, self.card, self.backbone, table, settings, run, resume=resume)
+        if run is not None and not follows(settings.devices):
+            self.save_pretrained(Path(run))
         return report
-
-    def _fitted_head(self) -> dict[str, Any]:
-        """The head's settings as an artefact holds them: those of the one that was chosen, where it was."""
-        assert self.model is not None
-        assert self.card is not None
-        given = make_settings(HeadSettings, self.card.head, "the head")
-        fitted = self.model.head.settings
-        return dict(self.card.head) if fitted == given else asdict(fitted)
-
-    def _validated(self, report: FitReport, validation: EncodedTable) -> dict[str, float]:
-        """Metrics of what came out, on pairs that it was not fitted on."""
-        assert self.model is not None
-        if report.start and not report.best_epoch:
-            return {name: value for name, value in report.start.items() if name != "loss"}
-        return evaluate(self.model, self.backbone, validation)
 
     def _ready(self) -> PairClassifier:
         if self.model is None:

@@ -2,19 +2,85 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
+from interplay.classification.artifact import ClassifierCard
 from interplay.classification.evaluation import evaluate
 from interplay.classification.from_start import fit_from_start
 from interplay.classification.model import PairClassifier
 from interplay.classification.probe import fit_probe, fit_threshold
+from interplay.data.schema import PairTable
 from interplay.encoding.batches import EncodedTable
+from interplay.encoding.inputs import encode_table
+from interplay.methods.settings import make_settings
 from interplay.methods.solvers import Probe
+from interplay.parts.heads import HeadSettings
 from interplay.towers.backbone import Backbone
 from interplay.training.report import FitReport
 from interplay.training.settings import TrainSettings
 from interplay.training.train import fit
+
+
+def fitted(
+    model: PairClassifier,
+    card: ClassifierCard,
+    backbone: Backbone,
+    table: PairTable,
+    settings: TrainSettings,
+    run: str | Path | None,
+    *,
+    resume: bool,
+) -> tuple[ClassifierCard, FitReport]:
+    """Fit a fresh classifier on `train`, with everything that is chosen chosen on `validation`.
+
+    Args:
+        model: what is fitted.
+        card: what its artefact says before.
+        table: with its classes in the order of the labels.
+        settings, run, resume: as `Classifier.fit` takes them.
+
+    Returns:
+        What its artefact says now, and what came out of the training.
+
+    Raises:
+        InterplayError: as `Classifier.fit`.
+    """
+    train, validation = (
+        encode_table(table.split(name), backbone, reserve=model.reserve) for name in ("train", "validation")
+    )
+    settings = settings.settled(len(train), model.method.traits.learning_rate)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(run) if run is not None else Path(scratch)
+        report = solve(model, backbone, train, validation, settings, folder, resume=resume)
+        model.eval()
+        found = _validated(model, backbone, report, validation)
+    card = replace(
+        card,
+        head=_fitted_head(model, card),
+        metrics={f"validation_{name}": value for name, value in found.items()},
+        training=asdict(settings) if model.method.traits.solver.by_gradient else {},
+    )
+    return card, report
+
+
+def _fitted_head(model: PairClassifier, card: ClassifierCard) -> dict[str, Any]:
+    """The head's settings as an artefact holds them: those of the one that was chosen, where it was."""
+    given: HeadSettings = make_settings(HeadSettings, card.head, "the head")
+    chosen = model.head.settings
+    return dict(card.head) if chosen == given else asdict(chosen)
+
+
+def _validated(
+    model: PairClassifier, backbone: Backbone, report: FitReport, validation: EncodedTable
+) -> dict[str, float]:
+    """Metrics of what came out, on pairs that it was not fitted on."""
+    if report.start and not report.best_epoch:
+        return {name: value for name, value in report.start.items() if name != "loss"}
+    return evaluate(model, backbone, validation)
 
 
 def solve(

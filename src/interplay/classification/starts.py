@@ -18,7 +18,7 @@ from interplay.encoding.prefix_cache import behind_front
 from interplay.errors import InterplayError
 from interplay.metrics.classification import Kind
 from interplay.parts.features import PairFeatures
-from interplay.parts.heads import Head, HeadSettings, Query
+from interplay.parts.heads import Head, HeadQuery, HeadSettings
 from interplay.parts.kernel_map import KernelMap
 from interplay.towers.backbone import Backbone
 from interplay.towers.walk import Vectors
@@ -28,7 +28,7 @@ FEW = 200
 on all others."""
 LANDMARKS = 512
 _BLOCKS: tuple[PairFeatures, ...] = ("text", "image", "concat", "pair")
-_QUERIES: tuple[Query, ...] = ("text", "image", "image+text")
+_QUERIES: tuple[HeadQuery, ...] = ("text", "image", "image+text")
 _SHARPNESS = (0.3, 1.0)
 """Widths of the kernel: the median squared distance of two pairs over these."""
 _NEAR = 0.5
