@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def fits(value: Any, kind: Any) -> bool:
     """Whether a value is of a type as annotations spell it; whole numbers have at most 63 bits, and are numbers too."""
-    if type(value) is kind and (kind is not int or -LARGEST <= value <= LARGEST):
+    if _plainly(value, kind):
         return True  # without the cost of importing what checks the rest
     from pydantic import ValidationError
 
@@ -28,6 +28,16 @@ def fits(value: Any, kind: Any) -> bool:
     except ValidationError:
         return False
     return True
+
+
+def _plainly(value: Any, kind: Any) -> bool:
+    """Whether a value is of a type at first sight: of that class, or one of the options."""
+    origin = get_origin(kind)
+    if origin in (Union, UnionType):
+        return any(_plainly(value, option) for option in get_args(kind))
+    if origin is Literal:
+        return any(type(value) is type(option) and value == option for option in get_args(kind))
+    return type(value) is kind and (kind is not int or -LARGEST <= value <= LARGEST)
 
 
 @cache
