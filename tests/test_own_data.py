@@ -90,6 +90,28 @@ def test_a_set_is_made_the_same_each_time() -> None:
     assert with_splits("one", rows) == with_splits("one", rows) != with_splits("another", rows)
 
 
+def test_words_are_drawn_apart_from_the_split() -> None:
+    """What texts are made of is the same in train and test: where a word stands in one, it stands in the other."""
+    for name in ("reviews", "complaints"):
+        words = {
+            split: {
+                word for row in made(name).rows if row.split == split for word in row.texts[0].split()[2:]
+            }
+            for split in ("train", "test")
+        }
+        names = {word for row in made(name).rows for word in row.texts[0].split(" was ")[0].split()}
+        assert words["test"] - words["train"] <= names
+    firsts = [row.texts[0].split(" was ")[1].split(" and ") for row in made("reviews").rows]
+    assert all(first != second for first, second in firsts)
+    kinds = {
+        split: {
+            tuple(pair) for row, pair in zip(made("reviews").rows, firsts, strict=True) if row.split == split
+        }
+        for split in ("train", "test")
+    }
+    assert len(kinds["test"] & kinds["train"]) > 0.3 * len(kinds["train"])
+
+
 def test_wrong_labels_are_as_many_as_said_and_none_is_in_test() -> None:
     """A tenth of train and of validation."""
     rows = [Draft(str(number), ("a",), (str(number % 3),), str(number)) for number in range(400)]

@@ -27,6 +27,7 @@ class SmallSet:
         about: what it asks, and what is special about it.
         make: its rows and pictures, from its name.
         downloads: whether its pictures come from an npm package.
+        edition: another number, another folder, and other cells: raise it when what the set holds changes.
     """
 
     name: str
@@ -36,6 +37,7 @@ class SmallSet:
     about: str
     make: Callable[[str], Made]
     downloads: bool = False
+    edition: int = 1
 
 
 def _icons(function: Callable[..., Made], source: str, **options: object) -> Callable[[str], Made]:
@@ -125,6 +127,7 @@ _ALL = (
         "text",
         "a sentence and an emoji → good, bad, plain",
         ruled.reviews,
+        edition=2,
     ),
     SmallSet(
         "emoji-sixty",
@@ -243,6 +246,7 @@ _ALL = (
         "text",
         "a letter of 50 words, more than tiny reads, and an emoji → the department",
         ruled.complaints,
+        edition=2,
     ),
     SmallSet(
         "emoji-stream",

@@ -20,7 +20,7 @@ import torch
 
 import interplay
 from benchmarks.small_data.catalogue import sets, streams
-from benchmarks.small_data.folders import folder
+from benchmarks.small_data.folders import edition, folder
 from benchmarks.small_data.ranking import measured_stream
 from interplay import Classifier, TrainSettings
 from interplay.comparison.engine import Place, Record, load_record, run_cells
@@ -110,12 +110,16 @@ class Cell:
 
     def plain(self) -> Record:
         """As JSON holds it, with what its row is."""
-        values: Record = json.loads(json.dumps({**asdict(self), "what": asdict(self.what)}))
+        values: Record = json.loads(
+            json.dumps({**asdict(self), "edition": edition(self.data), "what": asdict(self.what)})
+        )
         return values
 
     def recorded(self, record: Record) -> Record:
-        """What a record says it was run with."""
-        return {key: record[key] for key in ("data", "row", "seed", "what")}
+        """What a record says it was run with; those from before there were editions are of the first."""
+        return {key: record[key] for key in ("data", "row", "seed", "what")} | {
+            "edition": record.get("edition", 1)
+        }
 
     def run(self, loader: Loader) -> Record:
         """Train, and measure on validation and test; `chosen` is what the training settled on."""

@@ -19,9 +19,6 @@ from interplay.data.schema import Kind, PairTable
 from interplay.errors import unknown
 from interplay.files import write_text
 
-VERSION = 1
-"""Another number, another folder: raise it when what a set holds changes."""
-
 
 def table(name: str) -> PairTable:
     """A set of classification, read from its folder.
@@ -39,6 +36,18 @@ def stream(name: str) -> PairTable:
     if name not in streams():
         raise unknown("stream", name, streams())
     return load(folder(name), verify=False)
+
+
+def edition(name: str) -> int:
+    """Which one of a set's editions this is.
+
+    Raises:
+        InterplayError: there is no such set.
+    """
+    known = sets() | streams()
+    if name not in known:
+        raise unknown("set", name, known)
+    return known[name].edition
 
 
 @cache
@@ -60,7 +69,7 @@ def folder(name: str) -> Path:
     Raises:
         InterplayError: as `made`; the folder cannot be written.
     """
-    target = cache_folder() / "own_data" / f"v{VERSION}" / name
+    target = cache_folder() / "own_data" / f"v{edition(name)}" / name
     target.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(target.with_name(f".{name}.lock")):
         if not target.exists():

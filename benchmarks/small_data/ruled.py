@@ -263,11 +263,14 @@ _LIKED = {
 def reviews(name: str) -> Made:
     """A sentence with two adjectives, an emoji → what its writer thinks; each emoji is under each."""
     rows = []
-    for place, one in enumerate(some_emoji(name, 160)):
+    for one in some_emoji(name, 160):
         for label, listed in _LIKED.items():
             adjectives = listed.split()
-            first = place % len(adjectives)
-            second = (first + 1 + place // len(adjectives)) % len(adjectives)
+            first, other = (
+                int(unit_hash(f"{name} {which} {one.code} {label}") * count)
+                for which, count in (("first", len(adjectives)), ("second", len(adjectives) - 1))
+            )
+            second = (first + 1 + other) % len(adjectives)
             text = f"the {one.name} was {adjectives[first]} and {adjectives[second]}"
             rows.append(Draft(one.code, (text,), (label,), one.code, picture_fact=one.code, text_fact=label))
     return Made(with_splits(name, rows, (30, 8, 62)), lambda code: png_bytes(emoji_picture(code)))
@@ -328,11 +331,12 @@ _FILLERS = (
 def complaints(name: str) -> Made:
     """A letter of about 50 words of which one sentence matters, an emoji → the department; each emoji is under each."""
     rows = []
-    for place, one in enumerate(some_emoji(name, 200)):
+    for one in some_emoji(name, 200):
         for label, problems in _PROBLEMS.items():
-            order = np.random.default_rng([place, len(label)]).permutation(len(_FILLERS))[:5]
-            sentences = [_FILLERS[number] for number in order]
-            sentences.insert(place % 4, problems[place // 4 % len(problems)])
+            generator = np.random.default_rng(int(unit_hash(f"{name} words {one.code} {label}") * 2**32))
+            sentences = [_FILLERS[number] for number in generator.permutation(len(_FILLERS))[:5]]
+            problem = problems[int(generator.integers(len(problems)))]
+            sentences.insert(int(generator.integers(3)), problem)  # where tiny still reads
             text = ". ".join([f"about the {one.name}", *sentences])
             rows.append(Draft(one.code, (text,), (label,), one.code, picture_fact=one.code, text_fact=label))
     return Made(with_splits(name, rows, (30, 8, 62)), lambda code: png_bytes(emoji_picture(code)))
