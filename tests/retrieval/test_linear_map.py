@@ -15,11 +15,10 @@ from interplay import Classifier, Retriever
 from interplay.errors import InterplayError
 from interplay.methods.linear_map import LinearMap
 from interplay.methods.settings import NoSettings
+from interplay.parts.moments import Moments, pooled
 from interplay.parts.vector_alignment import (
-    PairMoments,
     VectorAlignment,
     alignment,
-    pooled,
     reciprocal_ranks,
     strength_of,
 )
@@ -47,8 +46,8 @@ def world(seed: int, count: int, *, turned: bool = True) -> tuple[Tensor, Tensor
     return F.normalize(hidden + 0.5, dim=1), F.normalize(text - 0.5, dim=1)
 
 
-def moments_of(image: Tensor, text: Tensor) -> PairMoments:
-    moments = PairMoments(image.shape[1])
+def moments_of(image: Tensor, text: Tensor) -> Moments:
+    moments = Moments(2 * image.shape[1])
     moments.fit(torch.cat([image, text], dim=1))
     return moments
 
@@ -164,13 +163,13 @@ def test_a_session_that_makes_its_held_out_pairs_worse_does_not_count() -> None:
     for at in range(2):
         harmful.begin()
         harmful.end(image, text, world(12, 30) if at == 0 else (image[:30], image[:30]))
-    assert [bool(one.counts) for one in harmful.moments] == [True, False]
+    assert [bool(one.counts) for one in harmful.kept] == [True, False]
     once = learned([(image, text)])
     assert torch.equal(harmful.get_buffer("image_map"), once.get_buffer("image_map"))
     few = VectorAlignment(JOINT)
     few.begin()
     few.end(image, text, (image[:7], image[:7]))
-    assert bool(few.moments[0].counts)  # type: ignore[arg-type]
+    assert bool(few.kept[0].counts)  # type: ignore[arg-type]
 
 
 def test_sides_that_are_all_alike_are_left_alone() -> None:

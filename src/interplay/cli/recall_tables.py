@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from interplay.cli.result import columns
+from interplay.cli.worth import ARROWS, COUNTED, Counts, verdict, worth
 from interplay.retrieval.averages import average, averages
 
 if TYPE_CHECKING:
@@ -14,12 +15,8 @@ if TYPE_CHECKING:
     from interplay.retrieval.score_matrix import ScoreMatrix, Stage
     from interplay.towers.tokens import Side
 
-ARROWS: dict[Direction, str] = {"image_to_text": "i→t", "text_to_image": "t→i"}
 _WORDS: dict[Direction, str] = {"image_to_text": "image to text", "text_to_image": "text to image"}
-COUNTED: dict[str, Side] = {"images": "image", "texts": "text"}
-"""Columns with the number of queries that a recall is a share of."""
 _ASKING: dict[Direction, Side] = {"image_to_text": "image", "text_to_image": "text"}
-Counts = Mapping[str, Mapping["Side", int]]
 _FIGURES = {
     "final_average": "final average",
     "stage_average": "stage average",
@@ -54,6 +51,10 @@ def stream_report(
         ),
         _summary(matrix, bare, str(facts["method"])),
     ]
+    last, still = matrix.stages[-1], bare.stages[len(matrix.stages) - 1]
+    seen = matrix.tasks[: len(matrix.stages)]
+    measured = {name: facts["counts"][name] for name in seen}
+    parts.append(worth(seen, measured, still.recall[: len(seen)], last.recall[: len(seen)], last.oracle))
     if found["summary"]["routing"]:
         parts.append(_routing(found["summary"]["routing"]))
     return found, "\n\n".join(parts)
@@ -68,7 +69,8 @@ def all_at_once_report(
         f"{facts['method']}, all tasks of {facts['data']} learned at once, measured on {facts['split']}: recall in the "
         "gallery of all tasks, as shares from 0 to 1."
     )
-    return found, f"{title}\n\n{_each(facts, recall, bare)}"
+    said = verdict(facts["counts"], bare, recall, max(recall[0]["image_to_text"]))
+    return found, f"{title}\n\n{_each(facts, recall, bare)}\n\n{said}"
 
 
 def measured_report(
@@ -89,6 +91,7 @@ def measured_report(
     if stage.oracle is not None:
         found["oracle"] = averages(stage.oracle)
         parts.append(f"With the true task given: {average(stage.oracle):.3f} on average.")
+    parts.append(worth(facts["order"], facts["counts"], bare, stage.recall, stage.oracle))
     if stage.routing:
         parts.append(_routing(stage.routing))
     return found, "\n\n".join(parts)
@@ -165,4 +168,4 @@ def _summary(matrix: ScoreMatrix, bare: ScoreMatrix, method: str) -> str:
 
 def _routing(routing: dict[Any, float]) -> str:
     sides = ", ".join(f"{share:.1%} of the {side}s" for side, share in routing.items())
-    return f"Sent to the prompts of their own task: {sides}."
+    return f"Sent to the prompts of their own task, of those that were sent to any: {sides}."

@@ -158,6 +158,11 @@ def _retriever(source: Retriever) -> dict[str, Graph]:
             f"The method '{source.method_name}' with these settings encodes true pairs, so there are no encoders of "
             "one side to export."
         )
+    if source.method.sessions.abstains or {*source.bare} - {*source.method.sessions.left_out}:
+        raise InterplayError(
+            "Some samples of this retriever take no prompts at all (distance=gaussian, keep=helpful), and a graph "
+            "cannot choose that."
+        )
     method = source.method if source.sessions else None  # before the first session the towers are bare
     return {
         f"{side}.onnx": Graph(

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from interplay.errors import InterplayError
+from interplay.parts.gaussian_keys import GaussianKeys
 from interplay.parts.prompt_bank import PromptBank, Sessions
 from interplay.parts.vector_alignment import VectorAlignment
 from interplay.towers.tokens import Side
@@ -39,6 +40,16 @@ class SessionPolicy(ABC):
     def __init__(self, method: str) -> None:
         self.method = method
         self.names: list[str] = []
+
+    @property
+    def abstains(self) -> bool:
+        """Whether `route` may say of a sample that it takes none."""
+        return False
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The sessions that do not count, as their held-out samples were better off without them."""
+        return ()
 
     def begin(self, name: str, meaning: Tensor) -> None:
         """A session begins. The first one takes the parameters that the method was built with.
@@ -72,7 +83,7 @@ class SessionPolicy(ABC):
     def route(self, side: Side, keys: Tensor) -> Tensor | None:
         """Which prompts samples take, chosen by their keys (batch, joint); None where there is no choice.
 
-        Where it `routes_tasks`, (batch,), the number of the session from 0.
+        Where it `routes_tasks`, (batch,), the number of the session from 0; below 0 for a sample that takes none.
         """
 
     def training_route(self, side: Side, keys: Tensor) -> Tensor | None:
@@ -130,6 +141,13 @@ class Aligned(SessionPolicy):
     def __init__(self, method: str, alignment: VectorAlignment) -> None:
         super().__init__(method)
         self.alignment = alignment
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Those whose own maps made their held-out pairs worse."""
+        return tuple(
+            name for name, count in zip(self.names, self.alignment.counting(), strict=True) if not count
+        )
 
     def begin(self, name: str, meaning: Tensor) -> None:
         """Room for its moments."""
@@ -216,25 +234,33 @@ class Banked(SessionPolicy):
 
 
 class OwnSets(Banked):
-    """A sample takes the set of the session that has the k-means centre nearest to its key (S-Prompts; LPI)."""
+    """A sample takes the set of the session that has the k-means centre nearest to its key (S-Prompts; LPI).
+
+    With keys by Gaussians it takes that of the most probable session, and none where none is sure.
+    """
 
     isolates = True
 
+    @property
+    def abstains(self) -> bool:
+        """Where keys are told by Gaussians."""
+        return isinstance(self.bank.keys, GaussianKeys)
+
     def end(self, keys: Keys, held_out: Keys | None = None) -> None:
-        """The centres of its keys are kept."""
+        """What tells its keys is kept."""
         self.bank.end(keys.image, keys.text)
 
     def forget(self, name: str) -> None:
-        """The session's set and its centres go."""
+        """The session's set goes, and what tells its keys."""
         self.bank.remove(self.names.index(name))
         self.names.remove(name)
 
     def route(self, side: Side, keys: Tensor) -> Tensor | None:
-        """The session of the nearest centre, (batch,)."""
+        """The session that is nearest or most probable, (batch,)."""
         return self.bank.route(side, keys)
 
     def margin(self, side: Side, keys: Tensor) -> Tensor | None:
-        """Distance to the nearest other session − distance to the nearest one; infinite with a single session."""
+        """How much further the next session is; infinite with a single session."""
         return self.bank.margin(side, keys)
 
     def own(self, name: str) -> nn.Module | None:

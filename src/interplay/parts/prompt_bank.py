@@ -11,6 +11,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from interplay.parts.gates import Gates, placed
+from interplay.parts.gaussian_keys import GaussianKeys
 from interplay.parts.task_keys import Distance, TaskKeys
 from interplay.towers.tokens import Side, Tokens, Tower
 
@@ -42,7 +43,8 @@ class PromptBank(nn.Module):
 
     Args:
         make: builds a fresh set (a `PromptSet`) beside the older ones; the first one is there from the start.
-        centres, distance: as `TaskKeys`.
+        centres: of `TaskKeys`.
+        distance: as `TaskKeys`, or `gaussian` for `GaussianKeys`.
     """
 
     def __init__(
@@ -51,7 +53,7 @@ class PromptBank(nn.Module):
         super().__init__()
         self._make = make
         self.sets = nn.ModuleList([make([])])
-        self.keys = TaskKeys(centres, distance)
+        self.keys = GaussianKeys() if distance == "gaussian" else TaskKeys(centres, distance)
         self._held: dict[tuple[str, torch.device], Any] = {}
 
     @property
@@ -70,7 +72,7 @@ class PromptBank(nn.Module):
         self.keys.append(meaning)
 
     def end(self, image_keys: Tensor, text_keys: Tensor) -> None:
-        """The newest session has been trained: keep the centres of its keys, (samples, joint) a side."""
+        """The newest session has been trained: keep what tells its keys, (samples, joint) a side."""
         self.keys.fit("image", image_keys)
         self.keys.fit("text", text_keys)
 
@@ -83,7 +85,7 @@ class PromptBank(nn.Module):
         self._held.clear()
 
     def route(self, side: Side, keys: Tensor) -> Tensor | None:
-        """The session of each key, (batch,); None where there is none to choose."""
+        """The session of each key, (batch,), -1 where no session is sure; None where there is none to choose."""
         return self.keys.nearest(side, keys) if len(self.keys) else None
 
     def margin(self, side: Side, keys: Tensor) -> Tensor | None:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from interplay.towers.tokens import Side
 
-Distance = Literal["l1", "cosine"]
+Distance = Literal["l1", "cosine", "gaussian"]
+"""How near a key is to a session: by its k-means centres (`TaskKeys`), or by a Gaussian (`GaussianKeys`)."""
 
 
 class SessionKeys(nn.Module):
@@ -46,7 +47,7 @@ class TaskKeys(nn.Module):
         distance: `l1` (as S-Prompts released it) or `cosine` (1 − cos).
     """
 
-    def __init__(self, centres: int, distance: Distance) -> None:
+    def __init__(self, centres: int, distance: Literal["l1", "cosine"]) -> None:
         super().__init__()
         self.centres = centres
         self.distance = distance

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from interplay.parts.moments import Moments, pooled
 from interplay.towers.tokens import Side
 
 Maps = tuple[float, dict[Side, Tensor], dict[Side, Tensor]]
@@ -20,61 +20,19 @@ _ERRORS = 2
 """Standard errors beyond which held-out pairs count as worse."""
 
 
-class PairMoments(nn.Module):
-    """What is kept of a session's pairs z = [image, text]: how many there were, their mean m, and Σ (z − m)(z − m)ᵀ.
-
-    No sample is among them: they are 2·joint² numbers, however many pairs there were.
+class SessionPairs(nn.Module):
+    """What is kept of a session: moments of its pairs [image, text], and whether they count.
 
     Args:
         joint: width of the vectors.
     """
 
-    count: Tensor
-    mean: Tensor
-    scatter: Tensor
     counts: Tensor
 
     def __init__(self, joint: int) -> None:
         super().__init__()
-        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("mean", torch.zeros(2 * joint))
-        self.register_buffer("scatter", torch.zeros(joint * (2 * joint + 1)))  # the lower triangle
+        self.moments = Moments(2 * joint)
         self.register_buffer("counts", torch.ones((), dtype=torch.bool))
-
-    def fit(self, pairs: Float[Tensor, "pairs both"]) -> None:
-        """Take the moments of a session's pairs."""
-        exact = pairs.detach().cpu().double()
-        mean = exact.mean(dim=0)
-        apart = exact - mean
-        scatter = apart.T @ apart
-        rows, columns = torch.tril_indices(len(mean), len(mean))
-        self.count.fill_(len(pairs))
-        self.mean.copy_(mean)
-        self.scatter.copy_(scatter[rows, columns])
-
-    def whole(self) -> Float[Tensor, "both both"]:
-        """The scatter as a matrix, in double precision."""
-        width = len(self.mean)
-        rows, columns = torch.tril_indices(width, width)
-        lower = torch.zeros(width, width, dtype=torch.float64)
-        lower[rows, columns] = self.scatter.cpu().double()
-        return lower + lower.tril(-1).T
-
-
-def pooled(
-    sessions: Sequence[PairMoments],
-) -> tuple[int, Float[Tensor, " both"], Float[Tensor, "both both"]]:
-    """Number, mean and covariance of all pairs of some sessions, as if they had come at once."""
-    count = sum(int(one.count) for one in sessions)
-    means = [one.mean.cpu().double() for one in sessions]
-    mean = torch.stack([int(one.count) * m for one, m in zip(sessions, means, strict=True)]).sum(0) / count
-    scatter = torch.stack(
-        [
-            one.whole() + int(one.count) * torch.outer(m - mean, m - mean)
-            for one, m in zip(sessions, means, strict=True)
-        ]
-    ).sum(0)
-    return count, mean, scatter / count
 
 
 def strength_of(
@@ -169,7 +127,7 @@ class VectorAlignment(nn.Module):
     def __init__(self, joint: int) -> None:
         super().__init__()
         self.joint = joint
-        self.moments = nn.ModuleList()
+        self.kept = nn.ModuleList()
         self.register_buffer("strength", torch.zeros(()))
         for side in ("image", "text"):
             self.register_buffer(f"{side}_taken", torch.zeros(joint))
@@ -178,7 +136,7 @@ class VectorAlignment(nn.Module):
 
     def begin(self) -> None:
         """Room for one more session; nothing changes before its pairs are there."""
-        self.moments.append(PairMoments(self.joint))
+        self.kept.append(SessionPairs(self.joint))
 
     def end(self, image: Tensor, text: Tensor, held_out: tuple[Tensor, Tensor] | None = None) -> None:
         """The newest session's pairs, (pairs, joint) a side.
@@ -188,19 +146,23 @@ class VectorAlignment(nn.Module):
                 beyond noise, the session does not count.
         """
         newest = self._sessions()[-1]
-        newest.fit(torch.cat([image, text], dim=1))
+        newest.moments.fit(torch.cat([image, text], dim=1))
         if held_out is not None:
             newest.counts.fill_(not self._harms(newest, *held_out))
         self.solve()
 
     def remove(self, session: int) -> None:
         """Take a session out; those behind it move up."""
-        self.moments = nn.ModuleList(kept for at, kept in enumerate(self.moments) if at != session)
+        self.kept = nn.ModuleList(kept for at, kept in enumerate(self.kept) if at != session)
         self.solve()
+
+    def counting(self) -> list[bool]:
+        """Which sessions count."""
+        return [bool(one.counts) for one in self._sessions()]
 
     def solve(self) -> None:
         """The maps of the sessions that count."""
-        counting = [one for one in self._sessions() if bool(one.counts) and int(one.count)]
+        counting = [one.moments for one in self._sessions() if bool(one.counts) and int(one.moments.count)]
         strength, taken, maps = alignment(*pooled(counting)) if counting else _nothing(self.joint)
         self.strength.fill_(strength)
         for side, centre in taken.items():
@@ -215,15 +177,15 @@ class VectorAlignment(nn.Module):
         apart = F.normalize(vectors, dim=-1) - self.get_buffer(f"{side}_taken")
         return apart @ self.get_buffer(f"{side}_map")
 
-    def _sessions(self) -> list[PairMoments]:
-        return list(self.moments)  # type: ignore[arg-type]
+    def _sessions(self) -> list[SessionPairs]:
+        return list(self.kept)  # type: ignore[arg-type]
 
-    def _harms(self, session: PairMoments, image: Tensor, text: Tensor) -> bool:
+    def _harms(self, session: SessionPairs, image: Tensor, text: Tensor) -> bool:
         """Whether a session's own maps rank its held-out pairs worse than the bare vectors do, beyond noise."""
         if len(image) < FEWEST:
             return False
         alone = VectorAlignment(self.joint)
-        alone.moments.append(session)
+        alone.kept.append(session)
         alone.solve()
         bare = reciprocal_ranks(image, text)
         gain = reciprocal_ranks(alone("image", image.cpu()), alone("text", text.cpu())) - bare

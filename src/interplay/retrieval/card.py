@@ -23,6 +23,7 @@ class RetrieverCard:
         identity: made once for each retriever; a gallery belongs to one identity.
         method, settings, seed: as `Retriever`.
         sessions: names of the tasks, in the order in which they were learned.
+        bare: those of them that have not helped, and keep the backbone's vectors.
         backbone, backbone_digest: name and weights' identity of the backbone.
         data: name of the table of every session.
         training: settings of the training that came last, whether its session is still there or not.
@@ -37,6 +38,7 @@ class RetrieverCard:
     backbone: str
     backbone_digest: str
     data: tuple[str, ...] = ()
+    bare: tuple[str, ...] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
     version: str = ""
     format: int = artifacts.FORMAT

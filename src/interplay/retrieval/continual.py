@@ -16,7 +16,8 @@ from interplay.encoding.inputs import encode_table
 from interplay.errors import InterplayError
 from interplay.locks import writing
 from interplay.metrics.recall import Recall, RetrievalRanks, retrieval_ranks
-from interplay.retrieval.retriever import Retriever
+from interplay.retrieval.keeping import Keep
+from interplay.retrieval.retriever import BARE, Retriever
 from interplay.retrieval.run_folder import MATRIX, tidy
 from interplay.retrieval.score_matrix import ScoreMatrix, Stage
 from interplay.towers.backbone import Backbone
@@ -105,8 +106,13 @@ class StreamEvaluation:
             if retriever.method.sessions.route(side, self._keys[side]) is None:
                 continue  # this side chooses nothing
             here = (self._tasks[side] < count).tolist()
-            right = [a == b for a, b, asked in zip(routes[side], true[side], here, strict=True) if asked]
-            routing[side] = sum(right) / len(right)
+            right = [
+                own == name
+                for own, name, asked in zip(routes[side], true[side], here, strict=True)
+                if asked and own != BARE
+            ]
+            if right:
+                routing[side] = sum(right) / len(right)
         given = self._vectors(retriever, true, count, oracle=True)
         return Stage(tuple(recall), routing, tuple(self._recall(given, count)))
 
@@ -176,6 +182,7 @@ def run_stream(
     settings: TrainSettings | None = None,
     split: Split = "test",
     resume: bool = False,
+    keep: Keep = "trained",
     report: Callable[[ScoreMatrix], None] | None = None,
     evaluation: StreamEvaluation | None = None,
 ) -> tuple[Retriever, ScoreMatrix]:
@@ -192,6 +199,7 @@ def run_stream(
         settings: how each session is trained.
         split: what is measured.
         resume: go on where the folder stands.
+        keep: as `Retriever.learn`.
         report: called with the matrix after every session.
         evaluation: of these sessions and this split, to share; by default it is made here.
 
@@ -219,7 +227,9 @@ def run_stream(
         for at, session in enumerate(sessions):
             if at == len(retriever.sessions):
                 place = folder / SESSIONS / f"{at + 1:02d}"
-                retriever.learn(session.name, session.table, settings=settings, run=place, resume=resume)
+                retriever.learn(
+                    session.name, session.table, settings=settings, run=place, resume=resume, keep=keep
+                )
                 retriever.save_pretrained(folder)
             if at == len(matrix.stages):
                 found = evaluation.stage(retriever, at + 1)
@@ -238,6 +248,7 @@ def run_all_at_once(
     *,
     settings: TrainSettings | None = None,
     resume: bool = False,
+    keep: Keep = "trained",
 ) -> Retriever:
     """Learn all sessions of a stream at once, as one task named `joint`: what a stream could reach at best.
 
@@ -249,7 +260,7 @@ def run_all_at_once(
         retriever = _begun(retriever, [whole.name], folder, resume)
         if not retriever.sessions:
             place = folder / SESSIONS / "01"
-            retriever.learn(whole.name, whole.table, settings=settings, run=place, resume=resume)
+            retriever.learn(whole.name, whole.table, settings=settings, run=place, resume=resume, keep=keep)
             retriever.save_pretrained(folder)
         tidy(folder, retriever.sessions)
     return retriever

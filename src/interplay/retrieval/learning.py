@@ -17,6 +17,7 @@ from interplay.encoding.embedding import embed, table_inputs, text_inputs
 from interplay.encoding.inputs import encode_table
 from interplay.methods.base import Method
 from interplay.retrieval import run_folder
+from interplay.retrieval.keeping import Standing, session_helps
 from interplay.retrieval.model import PairRetriever
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import SIDES
@@ -35,14 +36,18 @@ def learned(
     seed: int,
     run: str | Path | None = None,
     resume: bool = False,
-) -> tuple[Method, FitReport | None]:
-    """A method that has learned one more session, and what came out of the training; the one that is given stays.
+    standing: Standing | None = None,
+) -> tuple[Method, FitReport | None, bool]:
+    """A method that has learned one more session, what came out of the training, and whether that is kept.
+
+    The method that is given stays as it is.
 
     Args:
         method: as it stands after the sessions before.
         session: with the splits `train` and, for what is trained by gradient, `validation`.
         seed: of the retriever.
         settings, run, resume: as `Retriever.learn` takes them.
+        standing: the vectors that pairs have so far; given, what was trained is kept only where it is better.
 
     Raises:
         InterplayError: as `Retriever.learn`.
@@ -50,12 +55,8 @@ def learned(
     reserve = method.traits.reserve
     train = _encoded(session.table, "train", backbone, reserve)
     keys = _keys_of(train, backbone)
-    method = copy.deepcopy(method)
-    meaning = _meaning(session.name, backbone)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed_of(seed, session.name))
-        method.sessions.begin(session.name, meaning)
-    report, held_out = None, None
+    before, method = method, _begun(method, session.name, backbone, seed)
+    report, held_out, kept = None, None, True
     if method.sessions.reads_held_out and "validation" in session.table.splits():
         held_out = _keys_of(_encoded(session.table, "validation", backbone, reserve), backbone)
     if method.traits.solver.by_gradient:
@@ -68,8 +69,21 @@ def learned(
             folder = Path(run) if run is not None else Path(scratch)
             with run_folder.session(folder, session.name):
                 report = fit(model, backbone, train, validation, settings, folder, resume=resume)
+        kept = standing is None or session_helps(method.eval(), backbone, (validation, train), standing)
+        if not kept and not method.sessions.isolates:
+            method = _begun(before, session.name, backbone, seed)
     method.sessions.end(keys, held_out)
-    return method.eval(), report
+    return method.eval(), report, kept
+
+
+def _begun(method: Method, name: str, backbone: Backbone, seed: int) -> Method:
+    """A copy of a method in which a session has begun."""
+    method = copy.deepcopy(method)
+    meaning = _meaning(name, backbone)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_of(seed, name))
+        method.sessions.begin(name, meaning)
+    return method
 
 
 def trained_parameters(method: Method) -> int:

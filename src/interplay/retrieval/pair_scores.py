@@ -30,12 +30,12 @@ def pair_scores(
         pairs: (image, text) by number.
         routes: whose prompts each pair takes.
         numbers: of each route, as the method takes it for one sample: (1,) or (1, prompts); None where nothing is
-            chosen.
+            chosen. A route that is not among them is that of the bare towers.
     """
     scores = torch.zeros(len(pairs))
     for route in sorted(set(routes)):
         rows = [at for at, taken in enumerate(routes) if taken == route]
-        number = numbers[route]
+        number, around = numbers.get(route), method if route in numbers else None
         for start in range(0, len(rows), BATCH):
             block = rows[start : start + BATCH]
             inputs = [
@@ -44,6 +44,6 @@ def pair_scores(
             ]
             chosen = None if number is None else number.repeat(len(block), *[1] * (number.dim() - 1))
             with torch.no_grad():
-                found = encode_pair(backbone, inputs[0], inputs[1], method, routes=Routes(chosen, chosen))
+                found = encode_pair(backbone, inputs[0], inputs[1], around, routes=Routes(chosen, chosen))
             scores[block] = F.cosine_similarity(found.image, found.text, dim=-1).cpu()
     return scores

@@ -24,6 +24,7 @@ from interplay.methods.base import Method
 from interplay.methods.registry import choose
 from interplay.retrieval import run_folder
 from interplay.retrieval.card import RetrieverCard, fingerprint, model_card, read_card
+from interplay.retrieval.keeping import Keep, check_new_task, check_training
 from interplay.retrieval.pair_scores import pair_scores
 from interplay.seeds import check_seed
 from interplay.towers.backbone import Backbone, as_backbone
@@ -36,12 +37,9 @@ if TYPE_CHECKING:
     from interplay.gallery.gallery import Gallery
 
 BARE = ""
-"""The route of an item that no session's prompts take: before the first session, it is encoded by the bare towers."""
+"""The route of an item that takes no session's prompts: it is encoded by the bare towers."""
 SHARED = "shared"
 """The route of an item where all sessions share their prompts."""
-
-SMALLEST_BATCH = 2
-"""The contrastive loss of a single pair is 0, whatever its vectors."""
 
 
 class Retriever(artifacts.Pretrained, library_name="interplay"):
@@ -90,11 +88,17 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
         self._training: dict[str, Any] = {}
         self._forgotten: set[str] = set()
         self._seen: set[str] = set()
+        self._bare: set[str] = set()
 
     @property
     def sessions(self) -> tuple[str, ...]:
         """Names of the tasks that were learned, in their order."""
         return tuple(self.method.sessions.names)
+
+    @property
+    def bare(self) -> tuple[str, ...]:
+        """The tasks that have not helped, so that nothing is kept of their training (`keep`, `linear_map`)."""
+        return tuple(name for name in self.sessions if name in {*self._bare, *self.method.sessions.left_out})
 
     @property
     def needs(self) -> dict[Split, int]:
@@ -122,6 +126,7 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
         settings: TrainSettings | None = None,
         run: str | Path | None = None,
         resume: bool = False,
+        keep: Keep = "trained",
     ) -> FitReport | None:
         """Learn one more task from its image-text pairs; the best epoch is chosen on its `validation` split.
 
@@ -134,34 +139,39 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
             settings: how to train.
             run: folder for checkpoints and logs of this session; by default a temporary one.
             resume: go on in `run` where a killed session stopped.
+            keep: of a method that is trained by gradient: `helpful` keeps what was trained only where it ranks the
+                validation rows, among themselves and the training rows, better than what was there before, by more than
+                one standard error. Else the task is in `bare`.
 
         Returns:
-            What came out of the training; None for a method that is not trained.
+            What came out of the training; None for a method that is not trained by gradient.
 
         Raises:
             InterplayError: the name is taken or empty; no pairs, or too few, in all or in a batch; a loss that is not
                 finite; a full disk.
         """
-        expect("the task's name", name, str)
-        if not name.strip():
-            raise InterplayError("A task needs a name.")
-        if name in self.sessions:
-            raise InterplayError(
-                f"The task '{name}' was learned already; forget it first, or choose another name."
-            )
+        check_new_task(name, self.sessions)
         table = as_table(pairs, "pairs")
         settings = settings or replace(RETRIEVAL_TRAINING, seed=self.seed)
-        if self.method.traits.solver.by_gradient and settings.batch_size < SMALLEST_BATCH:
-            raise InterplayError(
-                f"batch_size must be at least {SMALLEST_BATCH} for retrieval, not {settings.batch_size}: a pair is "
-                "told from the others of its batch."
-            )
+        check_training(self.method, settings, keep)
         check_sessions([Session(name, table)], self.needs, "Add some, or merge the task with another.")
         from interplay.retrieval.learning import learned
 
-        self.method, report = learned(
-            self.method, self.backbone, Session(name, table), settings, seed=self.seed, run=run, resume=resume
+        def standing(side: Side, inputs: SideInputs, keys: Tensor) -> Tensor:
+            return self.encode(side, inputs, self.routes(side, keys))
+
+        self.method, report, helped = learned(
+            self.method,
+            self.backbone,
+            Session(name, table),
+            settings,
+            seed=self.seed,
+            run=run,
+            resume=resume,
+            standing=standing if keep == "helpful" else None,
         )
+        if not helped:
+            self._bare.add(name)
         self._data.append(table.name)
         self._training = asdict(settings)
         self._forgotten.discard(name)
@@ -185,6 +195,7 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
             torch.manual_seed(self.seed)
             method.sessions.forget(name)
         self.method = method
+        self._bare.discard(name)
         del self._data[at]
         self._forgotten.add(name)
 
@@ -210,13 +221,14 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
 
     def routes(self, side: Side, keys: Tensor) -> list[str]:
         """Which prompts items take: the name of a task, or what stands for several or shared prompts."""
-        if not self.sessions:
+        if self._bare.issuperset(self.sessions):
             return [BARE] * len(keys)
         route = self.method.sessions.route(side, keys)
         if route is None:
             return [SHARED] * len(keys)
         if route.dim() == 1:
-            return [self.sessions[at] for at in route.tolist()]
+            named = [BARE if name in self._bare else name for name in self.sessions]
+            return [BARE if at < 0 else named[at] for at in route.tolist()]
         return [",".join(map(str, row)) for row in route.tolist()]
 
     def margins(self, side: Side, keys: Tensor) -> Tensor | None:
@@ -238,9 +250,17 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
         prepared = items if isinstance(items, SideInputs) else self.prepare(side, items)
         if not len(prepared):
             return torch.zeros(0, self.joint)
-        if all(route == BARE for route in routes):
+        bare = [at for at, route in enumerate(routes) if route == BARE or route in self._bare]
+        if len(bare) == len(routes):
             return embed(prepared, self.backbone, apart=apart)
-        return embed(prepared, self.backbone, self.method, self._numbers(routes), apart=apart)
+        if not bare:
+            return embed(prepared, self.backbone, self.method, self._numbers(routes), apart=apart)
+        led = sorted({*range(len(routes))} - {*bare})
+        vectors = torch.zeros(len(prepared), self.joint)
+        vectors[bare] = embed(prepared.rows(bare), self.backbone, apart=apart)
+        chosen = self._numbers([routes[at] for at in led])
+        vectors[led] = embed(prepared.rows(led), self.backbone, self.method, chosen, apart=apart)
+        return vectors
 
     def _numbers(self, routes: Sequence[str]) -> Tensor | None:
         """Routes as the method takes them: numbers of sessions, or of prompts; None where nothing is chosen."""
@@ -261,7 +281,7 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
 
     def version_of(self, route: str) -> str:
         """A fingerprint of what encodes a route: it changes exactly when its prompts do."""
-        if route == BARE:
+        if route == BARE or route in self._bare:
             return "bare"
         if not self.method.sessions.isolates:
             return fingerprint(self.method)
@@ -270,7 +290,7 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
 
     def state(self) -> str:
         """A fingerprint that changes when anything that routes or encodes does."""
-        return fingerprint(self.method, *self.sessions)
+        return fingerprint(self.method, *self.sessions, *self.bare)
 
     def encode_images(self, images: Images, *, task: str | None = None) -> Tensor:
         """Pictures to vectors, (N, joint), normalised.
@@ -308,7 +328,7 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
             pairs: (image, text) by number.
             routes: whose prompts each pair takes.
         """
-        numbers = {route: self._numbers([route]) for route in set(routes)}
+        numbers = {route: self._numbers([route]) for route in {*routes} - {BARE}}
         return pair_scores(self.backbone, self.method, images, texts, pairs, routes, numbers)
 
     def index(
@@ -355,6 +375,7 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
             sessions=self.sessions,
             backbone=self.backbone.name,
             backbone_digest=self.backbone.digest,
+            bare=tuple(name for name in self.sessions if name in self._bare),
             data=tuple(self._data),
             training=self._training,
             version=artifacts.version(),
@@ -392,6 +413,6 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
             for name in card.sessions:
                 retriever.method.sessions.begin(name, torch.zeros(backbone.shape.joint))
         artifacts.fill(folder, retriever.method)
-        retriever.identity = card.identity
+        retriever.identity, retriever._bare = card.identity, set(card.bare)
         retriever._data, retriever._training = list(card.data), dict(card.training)
         return retriever

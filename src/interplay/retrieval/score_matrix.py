@@ -24,7 +24,8 @@ class Stage:
 
     Args:
         recall: of tasks 0, 1, …: of all tasks up to this one, and optionally of some that follow.
-        routing: share of the samples of all tasks so far that were routed to their own task, by side.
+        routing: share of the samples of all tasks so far that were routed to their own task, by side, among those that
+            were routed to any.
         oracle: of tasks 0, 1, … up to this one, with every sample's true task given.
     """
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from interplay.data.schema import PairTable
     from interplay.data.sessions import Session
     from interplay.retrieval.continual import StreamEvaluation
+    from interplay.retrieval.keeping import Keep
     from interplay.retrieval.retriever import Retriever
     from interplay.retrieval.score_matrix import ScoreMatrix
 
@@ -48,6 +49,7 @@ def continual(
     min_rows: int = 2,
     small: Literal["error", "skip", "merge"] = "error",
     joint: bool = False,
+    keep: Literal["trained", "helpful"] = "trained",
     resume: bool = False,
     random_weights: bool = False,
     on_bad_row: OnBadRow = "error",
@@ -85,6 +87,9 @@ def continual(
         small: what becomes of a task with fewer: `error` names it before anything is trained, `skip` leaves it out,
             `merge` makes it one task with the next (the last one with the one before).
         joint: learn all tasks at once instead, and measure each: the upper bound of a stream.
+        keep: of a method that is trained by gradient: `trained` keeps what every task has learned; `helpful` keeps it
+            where it ranks the task's `validation` rows better, by more than one standard error, and the backbone's
+            vectors for the other tasks.
         resume: go on in OUT where a run with the same options was interrupted.
         random_weights: random weights for the backbone, to measure speed and memory; results mean nothing.
         on_bad_row: what to do with a row that cannot be used: `error` stops and names it, `skip` leaves it out and
@@ -123,6 +128,8 @@ def continual(
     }
     if (min_rows, small) != (2, "error"):  # runs from before there was a choice go on
         config |= {"min_rows": min_rows, "small": small}
+    if keep != "trained":
+        config["keep"] = keep
     config |= reading.given
     loaded = open_backbone(backbone, random_weights=random_weights)
     note_depth(changes, loaded)
@@ -150,7 +157,7 @@ def continual(
     facts["counts"] = evaluation.counts()
     run = _joint if joint else _stream
     with recorded_run(folder, config | given(training), resume=resume):
-        found, text = run(retriever, sessions, folder, training, evaluation, resume, facts)
+        found, text = run(retriever, sessions, folder, training, evaluation, resume, facts, keep)
         found["seconds"] = time.monotonic() - begun
         write_text(folder / SUMMARY, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     text += (
@@ -195,23 +202,26 @@ def _stream(
     evaluation: StreamEvaluation,
     resume: bool,
     facts: dict[str, Any],
+    keep: Keep,
 ) -> tuple[dict[str, Any], str]:
     """Session after session."""
     from interplay.retrieval.continual import run_stream
     from interplay.retrieval.run_folder import BARE
 
-    _, matrix = run_stream(
+    learned, matrix = run_stream(
         retriever,
         sessions,
         folder,
         settings=training,
         resume=resume,
+        keep=keep,
         report=_Progress(folder, [session.name for session in sessions], resume),
         evaluation=evaluation,
     )
     bare = evaluation.bare_matrix()
     bare.save(folder / BARE)
-    return stream_report(facts, matrix, bare)
+    found, text = stream_report(facts | {"kept_bare": list(learned.bare)}, matrix, bare)
+    return found, text + _unhelpful(learned)
 
 
 def _joint(
@@ -222,14 +232,24 @@ def _joint(
     evaluation: StreamEvaluation,
     resume: bool,
     facts: dict[str, Any],
+    keep: Keep,
 ) -> tuple[dict[str, Any], str]:
     """All at once."""
     from interplay.retrieval.continual import run_all_at_once
 
     note(f"[1/1] all {len(sessions)} tasks at once")
-    learned = run_all_at_once(retriever, sessions, folder, settings=training, resume=resume)
+    learned = run_all_at_once(retriever, sessions, folder, settings=training, resume=resume, keep=keep)
     stage = evaluation.stage(learned, len(sessions))
-    return all_at_once_report(facts, stage.recall, evaluation.bare())
+    found, text = all_at_once_report(facts, stage.recall, evaluation.bare())
+    return found, text + _unhelpful(learned)
+
+
+def _unhelpful(learned: Retriever) -> str:
+    """Which tasks have not helped, in a sentence; nothing where all have."""
+    if not learned.bare:
+        return ""
+    names = ", ".join(f"'{name}'" for name in learned.bare)
+    return f"\n\nNot better on their validation rows, so that nothing is kept of their training: {names}."
 
 
 class _Progress:

@@ -10,9 +10,9 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from interplay.cli.output_paths import out_folder
-from interplay.cli.recall_tables import ARROWS, COUNTED, Counts
 from interplay.cli.result import Result, columns, note
 from interplay.cli.runs import open_backbone
+from interplay.cli.worth import ARROWS, COUNTED, Counts
 from interplay.errors import InterplayError
 from interplay.retrieval.averages import average
 from interplay.seeds import check_seed

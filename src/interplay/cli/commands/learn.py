@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from interplay.cli.data_options import Reading
 from interplay.cli.result import Result, task_count
@@ -17,11 +17,13 @@ from interplay.cli.runs import (
     open_retriever,
     open_table,
 )
+from interplay.cli.worth import worth
 from interplay.errors import InterplayError
 from interplay.files import delete
 from interplay.training.settings import EXECUTION, RETRIEVAL_TRAINING
 
 if TYPE_CHECKING:
+    from interplay.data.schema import PairTable
     from interplay.retrieval.retriever import Retriever
 
 
@@ -37,6 +39,7 @@ def learn(
     columns: tuple[str, ...] = (),
     backbone: str | None = None,
     on_bad_row: OnBadRow = "error",
+    keep: Literal["trained", "helpful"] = "trained",
     settings: Mapping[str, Any] | None = None,
 ) -> Result:
     """Let the retriever of a run learn one more task.
@@ -60,6 +63,8 @@ def learn(
         backbone: where to load the backbone from, if not from where the run says; its weights must be the same.
         on_bad_row: what to do with a row that cannot be used: `error` stops and names it, `skip` leaves it out and
             lists it.
+        keep: of a method that is trained by gradient: `helpful` keeps the backbone's vectors for the task unless what
+            was trained ranks its `validation` rows better, by more than one standard error.
     """
     from interplay.methods.settings import make_settings
     from interplay.retrieval.run_folder import free_folder, tidy
@@ -77,11 +82,12 @@ def learn(
         tidy(Path(run), retriever.sessions)  # what a session that was killed has left
         place = free_folder(Path(run))
         try:
-            report = retriever.learn(task, pairs, settings=training, run=place)
+            report = retriever.learn(task, pairs, settings=training, run=place, keep=keep)
             retriever.save_pretrained(run)
         except BaseException:
             delete(place)
             raise
+    told = _worth(retriever, task, pairs)
     values = {} if report is None else report.validation
     found = {
         "run": run,
@@ -94,9 +100,26 @@ def learn(
     }
     known = task_count(len(retriever.sessions))
     text = f"{run} has learned '{task}' from {found['training_rows']:,} rows and knows {known} now."
+    if task in retriever.bare:
+        text += " It has not helped its validation rows, and keeps the backbone's vectors."
     if values:
         text += "\n\n" + aligned(("validation", "value"), list(values.items()))
-    return Result(found, text)
+    return Result(found, text + told)
+
+
+def _worth(retriever: Retriever, task: str, pairs: PairTable) -> str:
+    """What the task is worth on its own validation rows; nothing where there are none."""
+    from interplay.data.sessions import Session
+    from interplay.retrieval.continual import StreamEvaluation
+
+    if "validation" not in pairs.splits():
+        return ""
+    evaluation = StreamEvaluation(
+        retriever.backbone, [Session(task, pairs)], "validation", reserve=retriever.method.traits.reserve
+    )
+    stage = evaluation.stage(retriever, 1)
+    found = worth([task], evaluation.counts(), evaluation.bare(), stage.recall, stage.oracle)
+    return f"\n\nOn its validation rows alone. {found}"
 
 
 def _refuse_known(retriever: Retriever, task: str) -> None:
