@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from interplay.cli.commands import COMMANDS
+from interplay.cli.command import commands
 
 WITHOUT_A_MODEL = 0.5
 SEARCH = 3.0
@@ -80,7 +80,7 @@ def make_run(folder: Path) -> None:
 
 def main() -> None:
     print(f"{'CPU seconds on one thread':<56}{'spent':>6}   target")
-    for name in COMMANDS:
+    for name in commands():
         print(row(f"interplay {name} --help", seconds(MAIN, *name.split(), "--help"), WITHOUT_A_MODEL))
     for line in ("--help", "--version", "methods", "data list"):
         print(row(f"interplay {line}", seconds(MAIN, *line.split()), WITHOUT_A_MODEL))

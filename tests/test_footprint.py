@@ -86,6 +86,13 @@ COMMANDS_WITHOUT_TORCH = (
     "learn --help",
     "search --help",
     "reproduce --help",
+    "train --help",
+    "train --method lpi-p --help",
+    "tune --help",
+    "compare --help",
+    "experiment --help",
+    "continual --help",
+    "info --help",
     "train --sead 1",
     "continual --epochs many",
     "info --method mipt",
@@ -97,8 +104,20 @@ COMMANDS_WITHOUT_TORCH = (
 @pytest.mark.parametrize("line", COMMANDS_WITHOUT_TORCH)
 def test_commands_that_need_no_model_import_no_torch(line: str) -> None:
     found = imported(f"from interplay.cli import main; main({line.split()})")
-    assert "interplay.cli.commands" in found
+    assert "interplay.cli" in found
     assert found.isdisjoint((*LIGHT, *TABLES, "torch", "numpy", "pydantic", "transformers"))
+
+
+@pytest.mark.parametrize("line", ["--help", "--version", "data --help", "tarin"])
+def test_what_no_command_runs_for_imports_no_parser(line: str) -> None:
+    assert imported(f"from interplay.cli import main; main({line.split()})").isdisjoint(("cyclopts", "rich"))
+
+
+@pytest.mark.parametrize("line", ["methods", "data list", "train --sead 1"])
+def test_what_is_not_drawn_imports_nothing_to_draw_with(line: str) -> None:
+    found = imported(f"from interplay.cli import main; main({line.split()})")
+    assert "cyclopts" in found
+    assert found.isdisjoint(("rich.console", "docutils"))
 
 
 def test_the_bundled_backbone_is_loaded_without_transformers() -> None:

@@ -6,14 +6,14 @@ import os
 import subprocess
 import sys
 
-from interplay.cli.commands import COMMANDS
+from interplay.cli.command import commands
 
 _PLAIN = {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
 
 
 def names() -> list[str]:
-    """Every command, in the order of the help."""
-    return list(COMMANDS)
+    """Every command."""
+    return list(commands())
 
 
 def uri(name: str) -> str:

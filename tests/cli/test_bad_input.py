@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from interplay import cli
-from interplay.cli.commands import Command
+from interplay.cli.command import Command
 from interplay.cli.result import Result
 
 from .conftest import Run

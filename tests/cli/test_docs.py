@@ -10,13 +10,15 @@ from pathlib import Path
 
 import pytest
 
+import interplay.cli.commands
 import interplay.methods
 from interplay.cli import main
+from interplay.cli.command import commands
 from interplay.methods.registry import choices, choose
-from scripts.site import commands
 from tests.contract.rules import RULES, Rule
 from tests.contract.world import Subject, towers
 
+from .conftest import Run, write_toy
 from .test_samples import DOCUMENTS, ROOT, samples
 
 
@@ -26,7 +28,7 @@ def test_the_commands_of_the_documents_exist(document: str) -> None:
     named = re.findall(r"`(interplay [^`]*)`", (ROOT / document).read_text("utf-8"))
     for line in [*re.findall(r"^interplay .*$", shown, re.MULTILINE), *named]:
         words = line.split()
-        name = " ".join(words[1:3]) if " ".join(words[1:3]) in commands.names() else words[1]
+        name = " ".join(words[1:3]) if " ".join(words[1:3]) in commands() else words[1]
         if name.startswith("-") or name == "COMMAND":
             continue
         options = help_of(name)
@@ -41,10 +43,15 @@ def help_of(command: str) -> str:
     return out.getvalue()
 
 
+def python_of_contributing() -> list[str]:
+    """The method and the command that CONTRIBUTING.md shows whole."""
+    return [one.code for one in samples("CONTRIBUTING.md") if one.language == "python"]
+
+
 @pytest.fixture
 def shift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The method of CONTRIBUTING.md, as if its file lay among the methods."""
-    (code,) = (one.code for one in samples("CONTRIBUTING.md") if one.language == "python")
+    code = python_of_contributing()[0]
     (tmp_path / "shift.py").write_text(code, encoding="utf-8")
     monkeypatch.setattr(interplay.methods, "__path__", [*interplay.methods.__path__, str(tmp_path)])
     assert "shift" in choices()
@@ -54,6 +61,22 @@ def shift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.mark.parametrize("rule", RULES, ids=[rule.__name__ for rule in RULES])
 def test_the_method_of_the_contributing_guide_passes_the_contract(rule: Rule, shift: str) -> None:
     rule(Subject(choose(shift), towers()))
+
+
+def test_the_command_of_the_contributing_guide_is_a_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    table = write_toy(tmp_path / "toy")
+    code = python_of_contributing()[1]
+    (tmp_path / "data_classes.py").write_text(code, encoding="utf-8")
+    package = interplay.cli.commands
+    assert "data classes" not in commands()
+    monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
+    assert set(run("data", "classes", table, "--json").json) == {"same", "other"}
+    assert "same" not in run("data", "classes", table, "--fewest", 1000).out
+    assert "'--fewest'" in run("data", "classes", table, "--fewst", 2).err
+    assert re.search(r"^  data classes +List the classes of a data set", run("--help").out, re.MULTILINE)
+    assert "rows that a class needs to be listed" in run("data", "classes", "--help").out
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

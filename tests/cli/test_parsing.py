@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from interplay.cli.commands import COMMANDS, Command
-from interplay.cli.parsing import CommandLine
+from interplay.cli.command import Command, commands
+from interplay.cli.command_line import CommandLine
+from interplay.cli.completion import SHELLS
 from interplay.cli.result import Result, note
 from interplay.errors import LONGEST, InterplayError, brief, unknown
 
@@ -19,7 +20,7 @@ from .conftest import Run
 
 @pytest.mark.parametrize("parts", list(permutations((["runs/lpi"], ["-k", "5"], ["--find", "text"]))))
 def test_what_is_given_by_its_place_stands_anywhere(parts: tuple[list[str], ...]) -> None:
-    line = CommandLine.of("search", COMMANDS["search"])
+    line = CommandLine.of(commands()["search"])
     words = [word for part in parts for word in part]
     for at in range(words.index("runs/lpi") + 1, len(words) + 1):
         if words[at - 1] in ("-k", "--find"):
@@ -34,7 +35,7 @@ def test_what_is_given_by_its_place_stands_anywhere(parts: tuple[list[str], ...]
 
 
 def test_several_values_end_at_the_next_option() -> None:
-    line = CommandLine.of("index", COMMANDS["index"])
+    line = CommandLine.of(commands()["index"])
     found, manner = line.parse(["--images", "a", "b", "--json", "runs/lpi", "--texts=c"])
     assert (found["run"], found["images"], found["texts"]) == ("runs/lpi", ["a", "b"], "c")
     assert (manner.json, manner.quiet) == (True, False)
@@ -42,8 +43,82 @@ def test_several_values_end_at_the_next_option() -> None:
 
 @pytest.mark.parametrize("query", ["-5", "-5 degrees", "- a dash"])
 def test_what_begins_with_a_dash_is_no_option_unless_it_looks_like_one(query: str) -> None:
-    found, _ = CommandLine.of("search", COMMANDS["search"]).parse(["run", "-k", "3", query])
+    found, _ = CommandLine.of(commands()["search"]).parse(["run", "-k", "3", query])
     assert (found["query"], found["k"]) == (query, 3)
+
+
+@pytest.mark.parametrize("words", [["a", "b", "-k", "5"], ["a", "-k", "5", "b"], ["-k", "5", "a", "b"]])
+def test_several_values_by_place_stand_anywhere(words: list[str]) -> None:
+    found, _ = CommandLine.of(commands()["plots"]).parse(words)
+    assert ([*found["runs"]], found["k"]) == (["a", "b"], 5)
+
+
+def test_of_an_option_given_twice_the_last_value_counts_and_lists_grow() -> None:
+    line = CommandLine.of(commands()["train"])
+    found, _ = line.parse(
+        [
+            "--data=a",
+            "--data=b",
+            "--out",
+            "c",
+            "--seed",
+            "1",
+            "--set",
+            "a=1",
+            "--no-progress",
+            "--set",
+            "b=2",
+            "--seed=2",
+        ]
+    )
+    assert (found["data"], found["set"]) == ("b", ["a=1", "b=2"])
+    assert found["settings"] == {"seed": 2, "progress": False}
+
+
+def test_behind_two_dashes_nothing_is_an_option() -> None:
+    found, _ = CommandLine.of(commands()["search"]).parse(["-k", "3", "run", "--", "--help"])
+    assert (found["query"], found["k"]) == ("--help", 3)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("9" * 20, "a whole number"),
+        ("9" * 5000, "a whole number"),
+        ("1.5", "a whole number"),
+        ("", "a whole number"),
+    ],
+)
+def test_what_is_no_count_is_refused(value: str, told: str) -> None:
+    with pytest.raises(InterplayError, match=told):
+        CommandLine.of(commands()["search"]).parse(["run", "-k", value])
+
+
+def test_the_help_of_a_command_stands_under_headings(run: Run) -> None:
+    shown = run("train", "--help").out
+    headings = [shown.index(f"─ {heading} ─") for heading in ("Data", "Method", "Training", "Output")]
+    assert headings == sorted(headings)
+    data, training = shown[headings[0] : headings[1]], shown[headings[2] : headings[3]]
+    assert "--columns" in data
+    assert "--epochs" in training
+    assert "--epochs" not in data
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_completion_knows_commands_and_options(
+    shell: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    told = run("--install-completion", shell)
+    assert told.code == 0, told.err
+    script = Path(told.out.removeprefix("The completion is in ").partition(": a new shell")[0]).read_text()
+    assert str(tmp_path) in told.out
+    for word in ("continual", "retrieval", "show", "order-seed", "bf16-mixed", "on-bad-row"):
+        assert word in script
+
+
+def test_completion_of_another_shell_is_refused(run: Run) -> None:
+    assert "'bash'" in run("--install-completion", "bsh").err
 
 
 def test_help_lists_the_settings(run: Run) -> None:

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from interplay.classification.classifier import Classifier
-from interplay.cli.commands import COMMANDS
-from interplay.cli.parsing import CommandLine
+from interplay.cli.command import commands
+from interplay.cli.command_line import CommandLine
 from interplay.comparison.engine import Record
 from interplay.comparison.loader import Loader
 from interplay.comparison.papers import lpi
@@ -91,7 +91,7 @@ def test_every_recipe_has_its_method() -> None:
 @pytest.mark.parametrize("recipe", RECIPES, ids=named)
 def test_train_reads_every_recipe(recipe: Recipe) -> None:
     path = ROOT / "recipes" / recipe.file
-    line = CommandLine.of("train", COMMANDS["train"])
+    line = CommandLine.of(commands()["train"])
     keywords, _ = line.parse(["--config", str(path), "--out", "x"])
     options = keywords | keywords.pop("settings")
     stored = yaml.safe_load(path.read_text("utf-8"))
@@ -269,7 +269,7 @@ def test_the_list_needs_no_data(run: Run, tmp_path: Path) -> None:
     for row in listed:
         assert (ROOT / row["recipe"]).exists()
         words = row["command"].split()
-        CommandLine.of("reproduce", COMMANDS["reproduce"]).parse(words[2:])
+        CommandLine.of(commands()["reproduce"]).parse(words[2:])
         assert [recipe.title for recipe in chosen(tables()["figure4"], [words[4]])] == [row["cell"]]
 
 
@@ -280,7 +280,7 @@ def test_the_commands_of_the_data_pages_exist(name: str) -> None:
     assert [words[1] for words in lines] == ["data", "train", "reproduce"]
     for words in lines:
         name = " ".join(words[1:3]) if words[1] == "data" else words[1]
-        CommandLine.of(name, COMMANDS[name]).parse(
+        CommandLine.of(commands()[name]).parse(
             [
                 str(ROOT / word) if word.startswith("recipes/") else word
                 for word in words[1 + len(name.split()) :]

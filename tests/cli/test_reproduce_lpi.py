@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from interplay.cli.commands import COMMANDS
-from interplay.cli.parsing import CommandLine
+from interplay.cli.command import commands
+from interplay.cli.command_line import CommandLine
 from interplay.comparison.loader import Loader
 from interplay.comparison.papers.cells import RecipeCell, RunRecipe, training_of
 from interplay.comparison.papers.lpi import tables
@@ -44,9 +44,7 @@ def loader() -> Loader:
 @pytest.mark.parametrize("recipe", ROWS, ids=lambda recipe: recipe.name)
 def test_continual_reads_every_recipe(recipe: Recipe) -> None:
     path = ROOT / "recipes" / recipe.file
-    keywords, _ = CommandLine.of("continual", COMMANDS["continual"]).parse(
-        ["--config", str(path), "--out", "x"]
-    )
+    keywords, _ = CommandLine.of(commands()["continual"]).parse(["--config", str(path), "--out", "x"])
     options = keywords | keywords.pop("settings")
     stored = yaml.safe_load(path.read_text("utf-8"))
     options["set"] = list(options.get("set", ()))
@@ -83,7 +81,7 @@ def test_the_list_needs_no_data_and_claims_no_published_value(run: Run, tmp_path
         assert (ROOT / row["recipe"]).exists()
         words = row["command"].split()
         assert words[2] == "lpi-table1"
-        CommandLine.of("reproduce", COMMANDS["reproduce"]).parse(words[2:])
+        CommandLine.of(commands()["reproduce"]).parse(words[2:])
         assert [recipe.title for recipe in chosen(ROWS, [words[4]])] == [row["cell"]]
 
 

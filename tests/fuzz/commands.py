@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from interplay.cli.commands import COMMANDS
-from interplay.cli.parsing import CommandLine, Option
+from interplay.cli.command import commands
+from interplay.cli.command_line import CommandLine
+from interplay.cli.options import Option
 
 from .conftest import World
 from .values import NUMBERS, WORDS
@@ -53,8 +54,8 @@ def right(world: World, out: Path, command: str) -> Call:
 
 def options(command: str) -> list[Option]:
     """All options of a command."""
-    line = CommandLine.of(command, COMMANDS[command])
-    return [*line.own, *line.more]
+    line = CommandLine.of(commands()[command])
+    return [*line.own, *line.further]
 
 
 def broken(call: Call, option: Option, value: object) -> list[object]:
@@ -63,7 +64,7 @@ def broken(call: Call, option: Option, value: object) -> list[object]:
     if option.positional:
         at = {"sources": 1, "query": 1}.get(option.name, 0)
         return [*by_place[:at], value, *by_place[at + 1 :], *rest]
-    return [*by_place, *rest, option.arguments()[0], value]
+    return [*by_place, *rest, option.switch, value]
 
 
 def values_for(option: Option, files: Sequence[Path]) -> Iterator[object]:

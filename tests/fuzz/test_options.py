@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from interplay.cli.commands import COMMANDS, demo, demo_retrieval
+from interplay.cli.command import commands
+from interplay.cli.commands import demo, demo_retrieval
 
 from .commands import broken, options, right, values_for
 from .conftest import World
@@ -19,7 +20,7 @@ FEW, MANY = 127, 3
 
 
 @pytest.mark.parametrize("every", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", commands())
 def test_every_option(
     command: str, every: int, world: World, tmp_path: Path, tally: Tally, monkeypatch: pytest.MonkeyPatch
 ) -> None:

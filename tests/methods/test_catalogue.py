@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from inspect import cleandoc
 
+import pytest
+
+from interplay.cli.options import options_of
+from interplay.errors import InterplayError
 from interplay.methods.catalogue import ListedMethod, catalogue
 from interplay.methods.registry import choices
+from interplay.methods.settings_text import Setting, head_settings, settings_of
+from interplay.parts.heads import HeadSettings
 
 
 def test_what_is_read_from_the_files_is_what_the_classes_say() -> None:
@@ -29,3 +35,18 @@ def test_what_is_read_from_the_files_is_what_the_classes_say() -> None:
     }
     assert {entry.coupled for entry in found} == {True, False}
     assert sum(len(entry.variants) for entry in found) > 10
+
+
+def test_the_settings_that_are_read_from_the_files_are_those_of_the_classes() -> None:
+    def told(kind: type, values: object) -> list[Setting]:
+        return [Setting(o.name, o.hint, o.default, o.help) for o in options_of(kind, defaults=values)]
+
+    for name, choice in choices().items():
+        assert settings_of(name) == told(choice.method.Settings, choice.settings()), name
+    assert head_settings() == told(HeadSettings, HeadSettings())
+    assert len(settings_of("mitp")) > 10
+
+
+def test_settings_of_no_method_are_refused() -> None:
+    with pytest.raises(InterplayError, match="Did you mean 'mitp'"):
+        settings_of("mipt")

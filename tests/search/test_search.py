@@ -15,8 +15,8 @@ import yaml
 
 from interplay import Classifier, InterplayError, load_backbone
 from interplay.cli import main
-from interplay.cli.commands import COMMANDS
-from interplay.cli.parsing import CommandLine
+from interplay.cli.command import commands
+from interplay.cli.command_line import CommandLine
 from interplay.data.schema import PairTable
 from interplay.methods.registry import choices, choose
 from interplay.methods.settings import make_settings
@@ -209,7 +209,7 @@ def test_the_command_ends_in_settings_that_train_reads(
     assert by_config == found["best"]["value"]
     command = shlex.split(found["command"])
     assert command[:2] == ["interplay", "train"]
-    line = CommandLine.of("train", COMMANDS["train"])
+    line = CommandLine.of(commands()["train"])
     typed, read = line.parse(command[2:])[0], yaml.safe_load(Path("s/best.yaml").read_text())
     built = make_settings(TrainSettings, typed["settings"], "training")
     assert built == make_settings(

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import math
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
 
-from interplay.cli.commands import COMMANDS
-from interplay.cli.result import Result
+from interplay.cli.command import commands
+from interplay.cli.printing import print_result, say
 from interplay.errors import InterplayError, brief, unknown
 from interplay.ranks import follows
 from interplay.threads import settle
@@ -55,27 +52,46 @@ def _complain(sentence: str) -> int:
 def _run(arguments: list[str]) -> int:
     _refuse_unwritable(arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(_overview(), file=sys.stdout if arguments else sys.stderr)
+        from interplay.cli.overview import overview
+
+        print(overview(commands()), file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else 2
     if arguments[0] == "--version":
         from importlib.metadata import version
 
         print(f"interplay {version('interplay')}")
         return 0
+    if arguments[0] == "--install-completion":
+        from interplay.cli.completion import install
+
+        say(install(arguments[1:]))
+        return 0
     name, rest = _command(arguments)
-    if rest[:1] in (["-h"], ["--help"]) and name not in COMMANDS:
-        print(_overview(name))
+    if {"-h", "--help"} & {*rest[: (*rest, "--").index("--")]}:
+        say(_help(name, rest))
         return 0
-    from interplay.cli.parsing import CommandLine
+    return _call(name, rest)
 
-    command = COMMANDS[name]
-    line = CommandLine.of(name, command)
-    if "-h" in rest or "--help" in rest:
-        from interplay.cli.help import settings_help
 
-        _say(line.parser(settings_help(line, rest)).format_help().rstrip())
-        return 0
-    keywords, manner = line.parse(rest)
+def _help(name: str, rest: list[str]) -> str:
+    """The help of a command, or of a group of them."""
+    from interplay.cli.overview import overview
+
+    known = commands()
+    if name not in known:
+        return overview({other: c for other, c in known.items() if other.split()[0] == name}, name)
+    from interplay.cli.command_line import CommandLine
+    from interplay.cli.help_page import page
+
+    return page(CommandLine.of(known[name]), rest)
+
+
+def _call(name: str, rest: list[str]) -> int:
+    """Run one command, and tell its result."""
+    from interplay.cli.command_line import CommandLine
+
+    command = commands()[name]
+    keywords, manner = CommandLine.of(command).parse(rest)
     further = _is_further(name, keywords.get("settings", {}).get("devices", 1))
     with contextlib.ExitStack() as stack:
         quiet = manner.quiet or further
@@ -89,7 +105,7 @@ def _run(arguments: list[str]) -> int:
                 return 2  # the first process has the same to tell
             raise
     if not further:
-        _print(result, manner.json)
+        print_result(result, manner.json)
     return 0
 
 
@@ -136,73 +152,17 @@ def _command(arguments: list[str]) -> tuple[str, list[str]]:
     Raises:
         InterplayError: there is no such command.
     """
+    known = commands()
     for words in (2, 1):
         name = " ".join(arguments[:words])
-        if name in COMMANDS:
+        if name in known:
             return name, arguments[words:]
     group = arguments[0]
-    members = [name.split()[1] for name in COMMANDS if name.startswith(f"{group} ")]
+    members = [name.split()[1] for name in known if name.startswith(f"{group} ")]
     if not members:
-        raise unknown("command", group, [*dict.fromkeys(name.split()[0] for name in COMMANDS)])
+        raise unknown("command", group, [*dict.fromkeys(name.split()[0] for name in known)])
     if arguments[1:2] in (["-h"], ["--help"]):
         return group, arguments[1:]
     if len(arguments) == 1:
         raise InterplayError(f"interplay {group} needs one of: {', '.join(members)}.")
     raise unknown(f"command of interplay {group}", arguments[1], members)
-
-
-def _print(result: Result, as_json: bool) -> None:
-    """Write a result, JSON that not every terminal can show as JSON that it can."""
-    if not as_json:
-        _say(result.text)
-        return
-    data = _plain(result.data)
-    text = json.dumps(data, ensure_ascii=False, indent=2)
-    print(text if _can_show(text) else json.dumps(data, indent=2), flush=True)
-
-
-def _say(text: str) -> None:
-    """Write a text to stdout; what its encoding has not as escapes."""
-    encoding = _encoding()
-    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
-
-
-def _encoding() -> str:
-    return sys.stdout.encoding or "utf-8"
-
-
-def _can_show(text: str) -> bool:
-    try:
-        text.encode(_encoding())
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _plain(value: Any) -> Any:
-    """The same with null for numbers that JSON cannot write."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _overview(group: str = "") -> str:
-    """The help of `interplay` itself, or of a group of commands."""
-    shown = {name: command for name, command in COMMANDS.items() if not group or name.split()[0] == group}
-    width = max(map(len, shown))
-    commands = "\n".join(f"  {name:<{width}}  {command.summary}" for name, command in shown.items())
-    return f"""usage: interplay {f"{group} " if group else ""}COMMAND [options]
-
-Prompt interaction for frozen vision-language models.
-
-commands:
-{commands}
-
-Each has a help of its own with an example: 'interplay {next(iter(shown))} --help'. Results go to stdout, with --json
-as one JSON document; progress and notes go to stderr, with --quiet nowhere.
-
-options:
-  -h, --help  this text
-  --version   the version"""

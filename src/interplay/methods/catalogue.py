@@ -39,7 +39,7 @@ def catalogue() -> list[ListedMethod]:
     solvers = _classes(Path(__file__).with_name("solvers.py"), "Solver")
     words = {solver.name: _literal(solver, "words") for solver in solvers}
     found = []
-    for path in (path for folder in methods.__path__ for path in sorted(Path(folder).glob("*.py"))):
+    for path in files():
         for method in _classes(path, "Method"):
             traits = _value(method, "traits")
             given = {k.arg: k.value for k in traits.keywords} if isinstance(traits, ast.Call) else {}
@@ -58,6 +58,11 @@ def catalogue() -> list[ListedMethod]:
                 )
             )
     return found
+
+
+def files() -> list[Path]:
+    """The files of the package of methods, sorted; some hold no method."""
+    return [path for folder in methods.__path__ for path in sorted(Path(folder).glob("*.py"))]
 
 
 def known_name(name: str) -> str:

@@ -15,7 +15,7 @@ from interplay.methods.settings import make_settings
 from interplay.towers.tokens import Shape
 from interplay.typed import expect
 
-_BESIDE = ("base", "catalogue", "registry", "sessions", "settings", "solvers", "traits")
+_BESIDE = ("base", "catalogue", "registry", "sessions", "settings", "settings_text", "solvers", "traits")
 """Modules of this package that are no methods."""
 
 

@@ -12,6 +12,8 @@ from interplay.cli.runs import changing, open_run, open_table
 if TYPE_CHECKING:
     pass
 
+GROUP = "Classify"
+
 
 def calibrate(
     run: str,

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from interplay.cli.options import Further
 from interplay.cli.output_paths import out_folder
 from interplay.cli.result import Result, columns, note
 from interplay.errors import InterplayError
 from interplay.key_value import assignments
+from interplay.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from interplay.comparison.engine import Record
     from interplay.comparison.grid import Grid, GridCell
+
+GROUP = "Compare"
 
 
 _SHARED = {"backbone": "tiny", "random_weights": False, "multi_loss": "bce"}
@@ -39,7 +43,7 @@ def compare(
     on_bad_row: Literal["error", "skip"] = "error",
     no_memory: bool = False,
     dry_run: bool = False,
-    settings: Mapping[str, Any] | None = None,
+    settings: Annotated[Mapping[str, Any] | None, Further(TrainSettings, "Training")] = None,
 ) -> Result:
     """Train methods on data with several seeds each, and compare them on the test splits.
 

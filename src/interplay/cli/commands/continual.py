@@ -8,9 +8,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from interplay.cli.data_options import Reading
+from interplay.cli.options import Further
 from interplay.cli.output_paths import out_folder
 from interplay.cli.recall_tables import all_at_once_report, stream_report
 from interplay.cli.result import Result, note, task_count
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from interplay.retrieval.retriever import Retriever
     from interplay.retrieval.score_matrix import ScoreMatrix
 
+GROUP = "Retrieve"
+
 
 def continual(
     *,
@@ -53,7 +56,7 @@ def continual(
     resume: bool = False,
     random_weights: bool = False,
     on_bad_row: OnBadRow = "error",
-    settings: Mapping[str, Any] | None = None,
+    settings: Annotated[Mapping[str, Any] | None, Further(RETRIEVAL_TRAINING, "Training")] = None,
 ) -> Result:
     """Learn retrieval task after task, and measure all tasks after each one, no task identity given.
 

@@ -10,6 +10,8 @@ from interplay.cli.result import columns as aligned
 if TYPE_CHECKING:
     pass
 
+GROUP = "Look"
+
 
 EMBEDDED = {
     "openmoji/subgroup": "picture and name of an emoji: which sub-category? (one label)",

@@ -13,6 +13,8 @@ from interplay.seeds import check_seed
 if TYPE_CHECKING:
     pass
 
+GROUP = "Look"
+
 
 def data_show(
     name: str,

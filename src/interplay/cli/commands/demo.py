@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from interplay.data.schema import PairTable
     from interplay.towers.backbone import Backbone
 
+GROUP = "Start here"
+
 DATA, BACKBONE, SHOWN = "openmoji/relation", "tiny", "mitp"
 HEAD = {"kind": "pair", "start": "probe"}
 """The one head under all methods that are trained by gradient; it starts at the logistic regression."""

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from interplay.retrieval.retriever import Retriever
     from interplay.retrieval.score_matrix import ScoreMatrix
 
+GROUP = "Start here"
+
 DATA, BACKBONE, METHOD = "openmoji/continual", "tiny", "lpi-p"
 TASKS = ("Animals & Nature", "Food & Drink", "Travel & Places", "Flags")
 SETTINGS = {"length": 4, "deviation": 0.2}

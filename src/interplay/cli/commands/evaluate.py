@@ -16,6 +16,8 @@ from interplay.errors import InterplayError
 if TYPE_CHECKING:
     pass
 
+GROUP = "Classify"
+
 
 _BATCH = 64
 """Pairs at a time, by default."""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from interplay.cli.commands.compare import compared, report_cell
+from interplay.cli.options import Further
 from interplay.cli.output_paths import out_folder
 from interplay.cli.result import Result
 from interplay.comparison.papers.experiments import Experiment
 from interplay.errors import InterplayError
 from interplay.key_value import assignments
+from interplay.training.settings import TrainSettings
+
+GROUP = "Compare"
 
 
 def experiment(
@@ -26,7 +30,7 @@ def experiment(
     ray: str | None = None,
     cpus: int = 1,
     on_bad_row: Literal["error", "skip"] = "error",
-    settings: Mapping[str, Any] | None = None,
+    settings: Annotated[Mapping[str, Any] | None, Further(TrainSettings, "Training", shown=False)] = None,
 ) -> Result:
     """Run one of the MITP paper's experiments: a grid with its table and its picture.
 

@@ -6,6 +6,8 @@ from interplay.cli.output_paths import out_folder
 from interplay.cli.result import Result, columns
 from interplay.cli.runs import open_retriever, open_run, task_of
 
+GROUP = "Classify"
+
 
 def export(
     run: str, *, out: str, opset: int = 18, encoders: bool = False, backbone: str | None = None

@@ -13,6 +13,8 @@ from interplay.cli.runs import (
 if TYPE_CHECKING:
     pass
 
+GROUP = "Retrieve"
+
 
 def forget(run: str, *, task: str, backbone: str | None = None) -> Result:
     """Remove one task from the retriever of a run: its prompts, its keys, and every route to it.

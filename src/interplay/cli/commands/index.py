@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from interplay.cli.item_metadata import Notes, read_notes
 from interplay.cli.open_gallery import open_gallery, place_of, texts_of
+from interplay.cli.options import Further
 from interplay.cli.result import Result, columns, note
 from interplay.errors import InterplayError
+from interplay.gallery.address import ServerSettings
 
 if TYPE_CHECKING:
     from interplay.gallery.add import AddReport
+
+GROUP = "Gallery"
 
 
 def index(
@@ -28,7 +32,7 @@ def index(
     batch_size: int = 64,
     backbone: str | None = None,
     progress: bool = True,
-    settings: Mapping[str, Any] | None = None,
+    settings: Annotated[Mapping[str, Any] | None, Further(ServerSettings, "Server")] = None,
 ) -> Result:
     """Add pictures and texts to the gallery of a retriever, ready to be searched.
 

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from interplay.profiling.costs import Cost
     from interplay.profiling.memory import Memory
 
+GROUP = "Look"
+
 
 def info(
     *,

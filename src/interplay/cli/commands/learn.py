@@ -6,9 +6,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from interplay.cli.data_options import Reading
+from interplay.cli.options import Further
 from interplay.cli.result import Result, task_count
 from interplay.cli.result import columns as aligned
 from interplay.cli.retriever_evaluation import OnBadRow, rows_of
@@ -20,11 +21,13 @@ from interplay.cli.runs import (
 from interplay.cli.worth import worth
 from interplay.errors import InterplayError
 from interplay.files import delete
-from interplay.training.settings import EXECUTION, RETRIEVAL_TRAINING
+from interplay.training.settings import EXECUTION, RETRIEVAL_TRAINING, TrainSettings
 
 if TYPE_CHECKING:
     from interplay.data.schema import PairTable
     from interplay.retrieval.retriever import Retriever
+
+GROUP = "Retrieve"
 
 
 _MACHINE = (*EXECUTION, "devices", "precision")
@@ -40,7 +43,7 @@ def learn(
     backbone: str | None = None,
     on_bad_row: OnBadRow = "error",
     keep: Literal["trained", "helpful"] = "trained",
-    settings: Mapping[str, Any] | None = None,
+    settings: Annotated[Mapping[str, Any] | None, Further(TrainSettings, "Training", shown=False)] = None,
 ) -> Result:
     """Let the retriever of a run learn one more task.
 
@@ -68,7 +71,6 @@ def learn(
     """
     from interplay.methods.settings import make_settings
     from interplay.retrieval.run_folder import free_folder, tidy
-    from interplay.training.settings import TrainSettings
 
     reading = Reading.of(columns)
     with changing(run):

@@ -11,6 +11,8 @@ from interplay.cli.result import columns as aligned
 if TYPE_CHECKING:
     pass
 
+GROUP = "Look"
+
 
 def methods() -> Result:
     """List the methods with their variants.

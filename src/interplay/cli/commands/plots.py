@@ -16,6 +16,8 @@ from interplay.errors import InterplayError
 if TYPE_CHECKING:
     from interplay.retrieval.score_matrix import ScoreMatrix
 
+GROUP = "Retrieve"
+
 FOLDER = "plots"
 _RANKS = {"rank": "prompt rank", "fusion_rank": "interaction rank"}
 

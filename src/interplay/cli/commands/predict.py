@@ -19,6 +19,8 @@ from interplay.errors import InterplayError
 if TYPE_CHECKING:
     from interplay.classification.classifier import Classifier
 
+GROUP = "Classify"
+
 
 _BATCH = 64
 """Pairs at a time, by default."""

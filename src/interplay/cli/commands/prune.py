@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from interplay.cli.open_gallery import open_gallery
+from interplay.cli.options import Further
 from interplay.cli.result import Result
+from interplay.gallery.address import ServerSettings
 
 if TYPE_CHECKING:
     pass
+
+GROUP = "Gallery"
 
 
 def prune(
@@ -18,7 +22,7 @@ def prune(
     gallery: str | None = None,
     collection: str = "interplay",
     backbone: str | None = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: Annotated[Mapping[str, Any] | None, Further(ServerSettings, "Server")] = None,
 ) -> Result:
     """Take pictures out of a gallery whose files are gone or hold something else now.
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from interplay.cli.open_gallery import open_gallery
+from interplay.cli.options import Further
 from interplay.cli.result import Result
+from interplay.gallery.address import ServerSettings
 
 if TYPE_CHECKING:
     pass
+
+GROUP = "Gallery"
 
 
 def refresh(
@@ -21,7 +25,7 @@ def refresh(
     batch_size: int = 64,
     backbone: str | None = None,
     progress: bool = True,
-    settings: Mapping[str, Any] | None = None,
+    settings: Annotated[Mapping[str, Any] | None, Further(ServerSettings, "Server")] = None,
 ) -> Result:
     """Bring a gallery up to date with a retriever that has learned or forgotten a task.
 

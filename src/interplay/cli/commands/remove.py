@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from interplay.cli.open_gallery import open_gallery, place_of
+from interplay.cli.options import Further
 from interplay.cli.result import Result
 from interplay.errors import InterplayError
+from interplay.gallery.address import ServerSettings
 
 if TYPE_CHECKING:
     pass
+
+GROUP = "Gallery"
 
 
 def remove(
@@ -21,7 +25,7 @@ def remove(
     gallery: str | None = None,
     collection: str = "interplay",
     backbone: str | None = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: Annotated[Mapping[str, Any] | None, Further(ServerSettings, "Server")] = None,
 ) -> Result:
     """Take pictures and texts out of a gallery.
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from interplay.cli.options import Further
 from interplay.cli.output_paths import out_folder
 from interplay.cli.result import Result, columns, note
 from interplay.comparison.papers.recipes import DATA, Recipe, chosen
 from interplay.errors import InterplayError, unknown
+from interplay.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from interplay.comparison.engine import Record
     from interplay.comparison.papers.cells import RecipeCell
+
+GROUP = "Compare"
 
 
 def reproduce(
@@ -29,7 +33,7 @@ def reproduce(
     ray: str | None = None,
     cpus: int | None = None,
     gpus: float = 0.0,
-    settings: Mapping[str, Any] | None = None,
+    settings: Annotated[Mapping[str, Any] | None, Further(TrainSettings, "Training", shown=False)] = None,
 ) -> Result:
     """Train and test the cells of a published table, and set them beside the published values.
 

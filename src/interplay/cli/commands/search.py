@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from interplay.cli.open_gallery import open_gallery, texts_of
+from interplay.cli.options import Further
 from interplay.cli.result import Result, columns, note
 from interplay.errors import InterplayError
+from interplay.gallery.address import ServerSettings
 
 if TYPE_CHECKING:
     from interplay.gallery.gallery import Hit
+
+GROUP = "Gallery"
 
 
 def search(
@@ -27,7 +31,7 @@ def search(
     find: Literal["image", "text"] = "image",
     where: str | None = None,
     backbone: str | None = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: Annotated[Mapping[str, Any] | None, Further(ServerSettings, "Server")] = None,
 ) -> Result:
     """Find the pictures or texts of a gallery that are most similar to a text or a picture.
 

@@ -6,20 +6,23 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from interplay.cli.data_options import Reading
+from interplay.cli.options import Further
 from interplay.cli.output_paths import out_folder
 from interplay.cli.result import Result
 from interplay.cli.result import columns as aligned
 from interplay.cli.runs import note_depth, open_backbone, open_table
 from interplay.errors import InterplayError
 from interplay.key_value import assignments, given, spelled
+from interplay.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from interplay.data.schema import PairTable
     from interplay.towers.backbone import Backbone
-    from interplay.training.settings import TrainSettings
+
+GROUP = "Classify"
 
 
 def train(
@@ -40,7 +43,7 @@ def train(
     resume: bool = False,
     random_weights: bool = False,
     on_bad_row: Literal["error", "skip"] = "error",
-    settings: Mapping[str, Any] | None = None,
+    settings: Annotated[Mapping[str, Any] | None, Further(TrainSettings, "Training")] = None,
 ) -> Result:
     """Train a method on a data set and keep it in a run folder.
 
@@ -83,7 +86,6 @@ def train(
     from interplay.methods.settings import make_settings
     from interplay.parts.heads import HeadSettings
     from interplay.training.run_record import recorded_run
-    from interplay.training.settings import TrainSettings
 
     if seeds < 1:
         raise InterplayError(f"--seeds must be at least 1, not {seeds}.")

@@ -6,11 +6,12 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 
 from interplay.cli.data_options import Reading
+from interplay.cli.options import Further
 from interplay.cli.output_paths import out_folder
 from interplay.cli.result import Result, note
 from interplay.cli.result import columns as aligned
@@ -18,9 +19,12 @@ from interplay.cli.runs import open_backbone, open_table
 from interplay.errors import InterplayError
 from interplay.files import write_text
 from interplay.key_value import assignments, given, spelled
+from interplay.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from interplay.tuning.search import SearchReport
+
+GROUP = "Classify"
 
 BEST = "best.yaml"
 _SHOWN = 5
@@ -42,7 +46,7 @@ def tune(
     test: str | None = None,
     split: str | None = None,
     on_bad_row: Literal["error", "skip"] = "error",
-    settings: Mapping[str, Any] | None = None,
+    settings: Annotated[Mapping[str, Any] | None, Further(TrainSettings, "Training", shown=False)] = None,
 ) -> Result:
     """Search the settings of a method and of its training that are best on validation, for some minutes.
 
@@ -80,7 +84,6 @@ def tune(
     from interplay.methods.registry import choose
     from interplay.methods.settings import make_settings
     from interplay.parts.heads import HeadSettings
-    from interplay.training.settings import TrainSettings
     from interplay.tuning.search import search
 
     folder = out_folder(out)
