@@ -7,6 +7,7 @@ import sys
 from itertools import permutations
 from pathlib import Path
 
+import pydantic  # noqa: F401  (the parser asks it, where it is loaded)
 import pytest
 
 from interplay.cli.command import Command, commands
@@ -73,6 +74,18 @@ def test_of_an_option_given_twice_the_last_value_counts_and_lists_grow() -> None
     )
     assert (found["data"], found["set"]) == ("b", ["a=1", "b=2"])
     assert found["settings"] == {"seed": 2, "progress": False}
+
+
+@pytest.mark.parametrize("name", commands())
+def test_what_is_missing_is_told_whatever_else_was_imported(name: str) -> None:
+    assert "pydantic" in sys.modules
+    line = CommandLine.of(commands()[name])
+    needed = [option.flag for option in line.own if option.required]
+    if not needed:
+        line.parse([])
+        return
+    with pytest.raises(InterplayError, match=f"needs {needed[0]}"):
+        line.parse([])
 
 
 def test_behind_two_dashes_nothing_is_an_option() -> None:

@@ -167,7 +167,10 @@ class CommandLine:
             return Place(option.name, Place.VAR_POSITIONAL, annotation=Annotated[option.kinds[0], how])
         kind = Place.POSITIONAL_ONLY if option.positional else Place.KEYWORD_ONLY
         default = None if option.required and not demanding else option.default
-        return Place(option.name, kind, default=default, annotation=Annotated[option.hint, how])
+        hint = (
+            option.hint | None if default is None else option.hint
+        )  # pydantic, if loaded, is asked of defaults
+        return Place(option.name, kind, default=default, annotation=Annotated[hint, how])
 
     def _parameter(self, option: Option, demanding: bool) -> cyclopts.Parameter:
         names = ("--help", "-h") if option.name == "help" else (option.flag,)

@@ -66,7 +66,13 @@ def _fields(file: Path, kind: str) -> Iterator[Setting]:
                 if isinstance(field, ast.AnnAssign) and field.value is not None:
                     name, hint = ast.unparse(field.target), field.annotation
                     if "ClassVar" not in ast.unparse(hint):
-                        yield Setting(name, _type(hint, module), ast.literal_eval(field.value), told[name])
+                        yield Setting(name, _type(hint, module), _default(field.value), told[name])
+
+
+def _default(value: ast.expr) -> Any:
+    """What a field is set to, by itself or as the default of `field(…)`."""
+    given = [one.value for one in value.keywords if one.arg == "default"] if isinstance(value, ast.Call) else [value]
+    return ast.literal_eval(given[0])
 
 
 def _type(hint: ast.expr, module: ast.Module) -> Any:
