@@ -71,8 +71,9 @@ def _fields(file: Path, kind: str) -> Iterator[Setting]:
 
 def _default(value: ast.expr) -> Any:
     """What a field is set to, by itself or as the default of `field(…)`."""
-    given = [one.value for one in value.keywords if one.arg == "default"] if isinstance(value, ast.Call) else [value]
-    return ast.literal_eval(given[0])
+    if isinstance(value, ast.Call):
+        value = next(one.value for one in value.keywords if one.arg == "default")
+    return ast.literal_eval(value)
 
 
 def _type(hint: ast.expr, module: ast.Module) -> Any:
