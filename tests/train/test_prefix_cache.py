@@ -158,6 +158,16 @@ def test_torn_and_damaged_files_are_mended(name: str, damage: str, towers: Backb
     same(opened(towers, tmp_path, fill=False).collate(ROWS), expected)
 
 
+def test_a_cache_from_before_there_was_a_storage_is_filled_again(towers: Backbone, tmp_path: Path) -> None:
+    """It had one index for all shards."""
+    expected = opened(towers, tmp_path).collate(ROWS)
+    for path in tmp_path.glob("*/000000.index"):
+        path.rename(path.with_name("index"))
+    again = opened(towers, tmp_path)
+    same(again.collate(ROWS), expected)
+    assert all(side is not None and len(side.storage) for side in (again.image, again.text))
+
+
 def test_the_bound_is_kept_and_said_once(
     towers: Backbone, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
