@@ -139,7 +139,7 @@ class DualPromptThatOverwritesItself(DualPrompt):
             tokens = self.bank.hold(side, tokens)
             whole = tokens.held_for(0, 2 * self.settings.length)
             keys, values = whole.chunk(2, dim=-2)
-            return tower.layer(i, replace(tokens, prefix=(keys, values)))
+            return tower.layer(i, tokens.for_next(prefix=(keys, values)))
         return super().layer(side, i, tower, tokens)
 
 

@@ -310,13 +310,15 @@ def nothing_happens_in_front_of_the_first_layer(subject: Subject) -> None:
             assert not call.result.x.requires_grad, f"{at} is computed for a gradient"
             assert not call.own_block, f"{at} is not the frozen one"
             assert call.given.prompts == 0, f"{at} sees prompts"
-            assert call.given.prefix is None, f"{at} sees a prefix"
-            assert call.given.aside is None, f"{at} sees prompts aside"
+            assert call.given.next.prefix is None, f"{at} sees a prefix"
+            assert call.given.next.aside is None, f"{at} sees prompts aside"
             assert torch.equal(call.given.x, bare[side, call.layer]), f"{at} does not see the bare tokens"
         there = [call for call in own if call.layer == first]
         for call in there[:1]:
             given = call.given
-            changed = call.own_block or given.prompts > 0 or (given.prefix, given.aside) != (None, None)
+            changed = (
+                call.own_block or given.prompts > 0 or (given.next.prefix, given.next.aside) != (None, None)
+            )
             assert changed or not torch.equal(call.given.x, bare[side, first]), (
                 f"nothing happens in front of {side} layer {first}, which is said to be the first"
             )

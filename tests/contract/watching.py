@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -106,11 +106,11 @@ class Placing:
             return plain_embed(inputs, context=placed, **options)
 
         def layer(i: int, tokens: Tokens, **options: Any) -> Tokens:
-            if tokens.prefix is not None:
-                keys, values = self._one(*tokens.prefix)
-                tokens = replace(tokens, prefix=(keys, values))
-            if tokens.aside is not None:
-                tokens = replace(tokens, aside=self._one(tokens.aside)[0])
+            if tokens.next.prefix is not None:
+                keys, values = self._one(*tokens.next.prefix)
+                tokens = tokens.for_next(prefix=(keys, values))
+            if tokens.next.aside is not None:
+                tokens = tokens.for_next(aside=self._one(tokens.next.aside)[0])
             return plain_layer(i, tokens, **options)
 
         return _instead(tower, put=put, embed=embed, layer=layer)

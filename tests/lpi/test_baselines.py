@@ -88,7 +88,7 @@ def test_l2p_pulls_the_picked_keys_to_the_images(backbone: Backbone) -> None:
 
 def test_maple_s_image_prompts_are_maps_of_the_text_prompts(backbone: Backbone) -> None:
     torch.manual_seed(2)
-    prompts = CoupledPrompts(backbone.shape, 3, 2)
+    prompts = CoupledPrompts(backbone.shape, 3, 2, "paper")
     image = prompts("image")
     for i in range(3):
         layer: Any = prompts.maps[i]
@@ -147,7 +147,7 @@ def test_dual_prompt_s_prefixes_join_the_keys_and_the_values(backbone: Backbone,
     experts: Any = method.bank.sets  # type: ignore[union-attr]
     for i in range(2):
         found = method.layer("image", i, backbone.image, tokens)
-        assert found.prefix is None
+        assert found.next.prefix is None
         assert found.x.shape == tokens.x.shape
         block: Any = backbone.image.blocks[i]
         for row in range(len(pixels)):
@@ -169,10 +169,10 @@ def test_a_prefix_is_seen_by_every_row_of_the_causal_tower(backbone: Backbone, t
     keys, values = torch.randn(2, 16), torch.randn(2, 16)
     tokens = backbone.text.embed(backbone.tokenize(texts))
     plain = backbone.text.layer(0, tokens).x
-    found = backbone.text.layer(0, replace(tokens, prefix=(keys, values))).x
+    found = backbone.text.layer(0, tokens.for_next(prefix=(keys, values))).x
     assert (found - plain).abs().amin(dim=(0, 2)).min() > 0
     first = replace(tokens, x=tokens.x[:, :1], lengths=torch.ones(len(texts), dtype=torch.long))
-    alone = backbone.text.layer(0, replace(first, prefix=(keys, values))).x
+    alone = backbone.text.layer(0, first.for_next(prefix=(keys, values))).x
     torch.testing.assert_close(found[:, :1], alone)  # the start token sees the prefix and no later word
 
 

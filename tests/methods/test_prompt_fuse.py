@@ -89,7 +89,7 @@ def test_only_blind_prompts_never_hear_of_the_input(
     layer = type(backbone.text).layer
 
     def watched(self: Tower, i: int, tokens: Tokens, **more: Any) -> Tokens:
-        out = layer(self, i, replace(tokens, pooled_only=False), **more)  # type: ignore[arg-type]
+        out = layer(self, i, tokens.for_next(pooled_only=False), **more)  # type: ignore[arg-type]
         slots.append(out.slots[0, :N])
         inputs.append(out.x[0, 1 + N :])
         return out

@@ -97,8 +97,8 @@ def test_slots_behind_a_gate(
     gates = torch.stack([gate, 2 * gate, 0 * gate]) if each else gate.expand(3, -1)
     tokens = replace(_tokens(backbone, side), prompts_see_all=see_all, blind=blind)
     with torch.no_grad():
-        found = tower.layer(1, replace(tokens, gate=gates if each else gate, pooled_only=pooled))
-        assert found.gate is None, "a gate is for one layer"
+        found = tower.layer(1, tokens.for_next(gate=gates if each else gate, pooled_only=pooled))
+        assert found.next.gate is None, "a gate is for one layer"
         for at in range(3):
             real = LENGTHS[at] + SLOTS if side == "text" else tokens.x.shape[1]
             x = tokens.x[at, :real]
@@ -123,7 +123,7 @@ def test_a_prefix_behind_a_gate(side: Side, backbone: Backbone) -> None:
     width, gate = tokens.x.shape[2], torch.linspace(-0.5, 0.8, block.heads)
     prefix = torch.randn(4, width), torch.randn(4, width)
     with torch.no_grad():
-        found = tower.layer(1, replace(tokens, prefix=prefix, gate=gate))
+        found = tower.layer(1, tokens.for_next(prefix=prefix, gate=gate))
         for at in range(3):
             real = LENGTHS[at] if side == "text" else tokens.x.shape[1]
             both = list(prefix[0]), list(prefix[1])
@@ -147,9 +147,9 @@ def test_prompts_aside_are_slots_that_do_not_come_out(
     gate = torch.linspace(-0.5, 0.8, backbone.shape.side(side).heads)
     prompts = torch.randn(*([3] if each else []), SLOTS, bare.x.shape[2])
     with torch.no_grad():
-        beside = tower.layer(1, replace(bare, aside=prompts, gate=gate, pooled_only=pooled))
-        slots = tower.layer(1, replace(bare.put(prompts), gate=gate, pooled_only=pooled))
-    assert beside.aside is None
+        beside = tower.layer(1, bare.for_next(aside=prompts, gate=gate, pooled_only=pooled))
+        slots = tower.layer(1, bare.put(prompts).for_next(gate=gate, pooled_only=pooled))
+    assert beside.next.aside is None
     torch.testing.assert_close(beside.x, slots.drop().x, atol=2e-6, rtol=1e-5)
 
 
@@ -165,10 +165,10 @@ def test_a_continuation_is_the_end_of_the_whole_text(placed: str, backbone: Back
 
     def prompted(tokens: Tokens) -> Tokens:
         if placed == "slots":
-            return replace(tokens.put(prompt), gate=gate)
+            return tokens.put(prompt).for_next(gate=gate)
         if placed == "aside":
-            return replace(tokens, aside=prompt, gate=gate)
-        return replace(tokens, prefix=(prompt, prompt + 1), gate=gate)
+            return tokens.for_next(aside=prompt, gate=gate)
+        return tokens.for_next(prefix=(prompt, prompt + 1), gate=gate)
 
     with torch.no_grad():
         found = tower.layer(1, prompted(tokens)).suffix

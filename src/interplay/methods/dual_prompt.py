@@ -137,7 +137,7 @@ class DualPrompt(Method):
             whole = tokens.held_for(s.expert_layers.index(i + 1), 2 * s.length)
         if whole is not None:
             keys, values = whole[..., : s.length, :], whole[..., s.length :, :]
-            tokens = replace(tokens, prefix=(keys, values))
+            tokens = tokens.for_next(prefix=(keys, values))
         return tower.layer(i, gated(self.gates, side, i, self.bank.gated(side, i, tokens)))
 
     def objective(self, base: Tensor, keys: Keys | None) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from torch import nn
@@ -80,7 +80,7 @@ class Lora(Method):
         """The layer with its adapters."""
         if side not in self.adapted:
             last = i == tower.shape.depth - 1
-            return tower.layer(i, replace(tokens, pooled_only=last))
+            return tower.layer(i, tokens.for_next(pooled_only=last))
         adapted = _with_weights(self._layers[0][side][i], tower.blocks[i])
         return tower.layer(i, tokens, block=adapted.train(self.training))
 

@@ -108,7 +108,7 @@ class Mmbt(Method):
     def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
         """The own layer of a tower that is fine-tuned; of the last text layer the pooled row is enough."""
         last = side == "text" and i == self.shape.text.depth - 1
-        tokens = gated(self.gates, side, i, replace(tokens, pooled_only=last))
+        tokens = gated(self.gates, side, i, tokens.for_next(pooled_only=last))
         return self.towers.tower(side, tower).layer(i, tokens)
 
     def vector(self, side: Side, tower: Tower, tokens: Tokens) -> Tensor:

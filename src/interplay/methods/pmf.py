@@ -17,7 +17,7 @@ from interplay.parts.gates import Beginning, GatedLayers, gate_count, gated, gat
 from interplay.parts.perceptron import perceptron_count
 from interplay.parts.temporal_prompts import Visibility
 from interplay.towers.backbone import Backbone
-from interplay.towers.tokens import SIDES, Shape, Side, Tokens, Tower, other
+from interplay.towers.tokens import AS_IT_IS, SIDES, Shape, Side, Tokens, Tower, other
 from interplay.towers.walk import Pair, Step
 
 KINDS = ("query", "query_context", "fusion_context")
@@ -98,7 +98,7 @@ class Pmf(Method):
         """Query stage: what a side tells the other one, (batch, length, the other side's width)."""
         prompts = torch.cat([self._prompts(side, "query_context", at), self._prompts(side, "query", at)])
         asked = tower.put(tokens, prompts, see_all=self.settings.visibility == "full")
-        out = tower.layer(i, replace(asked, pooled_only=False, suffix=None))
+        out = tower.layer(i, replace(asked, next=AS_IT_IS, suffix=None))
         answer: Tensor = self.maps[side][at](out.slots[:, -self.settings.length :])  # type: ignore[index]
         return answer
 

@@ -2,13 +2,12 @@
 
 Prompts among the keys of a softmax change what every token sees, however small they are. Behind a gate the tokens'
 attention over their own keys stays what it was, and what they see of the prompts is added times the gate
-(`Tokens.gate`; zero-initialised attention, LLaMA-Adapter, Zhang et al., 2023).
+(`Next.gate`; zero-initialised attention, LLaMA-Adapter, Zhang et al., 2023).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -71,7 +70,7 @@ def gated(gates: Gates | None, side: Side, layer: int, tokens: Tokens) -> Tokens
     row = None if gates is None else gates.row(side, layer)
     if gates is None or row is None:
         return tokens
-    return replace(tokens, gate=gates(side)[row])
+    return tokens.for_next(gate=gates(side)[row])
 
 
 def placed(
@@ -91,7 +90,7 @@ def placed(
         see_all: as `Tower.put`.
     """
     if gates is not None and last:
-        return replace(tower.drop(tokens), aside=prompts)
+        return tower.drop(tokens).for_next(aside=prompts)
     return tower.put(tokens, prompts, see_all=see_all)
 
 

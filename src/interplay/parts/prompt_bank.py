@@ -157,14 +157,14 @@ class PromptBank(nn.Module):
             return tokens
         fresh = newest(side)
         if tokens.route is None:
-            return replace(tokens, gate=fresh[row])
+            return tokens.for_next(gate=fresh[row])
 
         def stack(older: Sequence[nn.Module]) -> Tensor:
             closed: Tensor = fresh.new_zeros(0, *fresh.shape)
             return torch.stack([self._gates(old)(side) for old in older]) if older else closed  # type: ignore[misc]
 
         every = torch.cat([self.once(f"gates {side}", stack), fresh[None]])
-        return replace(tokens, gate=every[tokens.route, row])
+        return tokens.for_next(gate=every[tokens.route, row])
 
     @staticmethod
     def _gates(prompts: nn.Module) -> Gates | None:

@@ -17,16 +17,16 @@ from torch import Tensor, nn
 
 from interplay.towers.block import Block, KeysValues
 from interplay.towers.preprocessing import CLIP_PIXELS, Normalisation
-from interplay.towers.tokens import Tokens, Tower, TowerShape
+from interplay.towers.tokens import AS_IT_IS, Tokens, Tower, TowerShape
 
 
 def _prefix(block: Block, tokens: Tokens) -> KeysValues | None:
     """The keys and values that join the next layer, one row a sample: given as such, or made from prompts."""
-    if tokens.prefix is None and tokens.aside is None:
+    if tokens.next.prefix is None and tokens.next.aside is None:
         return None
-    pair = tokens.prefix
-    if tokens.aside is not None:
-        rows = tokens.aside if tokens.aside.dim() == 3 else tokens.aside[None]
+    pair = tokens.next.prefix
+    if tokens.next.aside is not None:
+        rows = tokens.next.aside if tokens.next.aside.dim() == 3 else tokens.next.aside[None]
         pair = block.read(rows.to(tokens.x.dtype))
     assert pair is not None
     keys, values = (part.expand(tokens.x.shape[0], -1, -1) for part in pair)
@@ -47,15 +47,17 @@ def _own_keys(tokens: Tokens) -> Tensor:
 
 def _gate(tokens: Tokens) -> Tensor | None:
     """The gate of the next layer, (batch or 1, heads); None where nothing is gated."""
-    if tokens.gate is None or (not tokens.prompts and tokens.prefix is None and tokens.aside is None):
+    if tokens.next.gate is None or (
+        not tokens.prompts and tokens.next.prefix is None and tokens.next.aside is None
+    ):
         return None
-    gate = tokens.gate.to(tokens.x.dtype)
+    gate = tokens.next.gate.to(tokens.x.dtype)
     return gate[None] if gate.dim() == 1 else gate
 
 
 def _after(tokens: Tokens, x: Tensor) -> Tokens:
     """The tokens behind a layer that made `x`; what was for that layer alone is gone."""
-    return replace(tokens, x=x, prefix=None, aside=None, gate=None)
+    return replace(tokens, x=x, next=AS_IT_IS)
 
 
 def _apart(tokens: Tokens, split: int) -> Tokens:
@@ -119,14 +121,14 @@ class ImageTower(Tower):
         chosen: Block = self.blocks[i] if block is None else block  # type: ignore[assignment]
         prefix, gate, slots = _prefix(chosen, tokens), _gate(tokens), tokens.prompts
         gated_slots = gate is not None and prefix is None
-        if tokens.pooled_only and (prefix is None or gate is not None):
+        if tokens.next.pooled_only and (prefix is None or gate is not None):
             batch, length, _ = tokens.x.shape
             row = tokens.x.new_zeros(batch, dtype=torch.long)
             seen = torch.ones(1, length, dtype=torch.bool, device=row.device)
             if gated_slots:
                 seen = ~_slot_rows(tokens)[None]
             x = chosen.one_row(tokens.x, row, seen, prefix=prefix, slots=slots, gate=gate)[0]
-            return Tokens(x, pooled_only=True)
+            return Tokens(x)
         mask = _own_keys(tokens)[None, None] if gated_slots else None
         return _after(tokens, chosen(tokens.x, mask, prefix=prefix, slots=slots, gate=gate)[0])
 
@@ -216,7 +218,7 @@ class TextTower(Tower):
 
         Padding stands on the right, so a causal row that is real never sees any.
         """
-        gated = tokens.gate is not None and tokens.prefix is None and tokens.aside is None
+        gated = tokens.next.gate is not None and tokens.next.prefix is None and tokens.next.aside is None
         if not tokens.prompts or not (tokens.prompts_see_all or tokens.blind or gated):
             return None
         length, device = tokens.x.shape[1], tokens.x.device
@@ -239,11 +241,11 @@ class TextTower(Tower):
         if gate is not None and prefix is None:
             visible = visible & ~_slot_rows(tokens)
         suffix = tokens.suffix
-        if tokens.pooled_only and suffix is None and (prefix is None or gate is not None):
+        if tokens.next.pooled_only and suffix is None and (prefix is None or gate is not None):
             assert tokens.lengths is not None
             row = tokens.lengths + slots - 1
             x = chosen.one_row(tokens.x, row, visible, prefix=prefix, slots=slots, gate=gate)[0]
-            return Tokens(x, lengths=torch.ones_like(tokens.lengths), pooled_only=True)
+            return Tokens(x, lengths=torch.ones_like(tokens.lengths))
         mask = self._mask(tokens)
         x, front = chosen(tokens.x, mask, causal=True, prefix=prefix, slots=slots, gate=gate)
         if suffix is not None:

@@ -25,6 +25,31 @@ def other(side: Side) -> Side:
 
 
 @dataclass(frozen=True)
+class Next:
+    """What one layer does otherwise: it is said in front of the layer, and is over after it.
+
+    Attributes:
+        prefix: keys and values, each (length, width) or (batch, length, width), that every row of the next layer may
+            attend to beside the rows of `x` (prefix tuning).
+        aside: (prompts, width) or (batch, prompts, width): prompts outside the sequence that the rows of the next layer
+            read behind the `gate`, as if they stood in slots; what the layer would make of them does not come out.
+        gate: (heads,) or (batch, heads): the rows of the next layer attend to the prompt slots, to the `prefix` or to
+            the prompts `aside` in a softmax of its own, and take the result times this; at 0 they are what they were
+            without prompts. None: slots and prefix are keys like all others.
+        pooled_only: the next layer has to bring out the pooled row alone: set by the walk before the last layer.
+    """
+
+    prefix: tuple[Tensor, Tensor] | None = None
+    aside: Tensor | None = None
+    gate: Tensor | None = None
+    pooled_only: bool = False
+
+
+AS_IT_IS = Next()
+"""A layer that does what it does."""
+
+
+@dataclass(frozen=True)
 class Tokens:
     """The tokens of one batch between two layers, with the prompts that are among them.
 
@@ -43,14 +68,7 @@ class Tokens:
             layers, outside the sequence.
         route: (batch, …) which of a method's prompts each sample takes, chosen in front of the walk (`Method.route`);
             None: those in training.
-        prefix: keys and values, each (length, width) or (batch, length, width), that every row of the next layer may
-            attend to beside the rows of `x` (prefix tuning); only for that layer.
-        aside: (prompts, width) or (batch, prompts, width): prompts outside the sequence that the rows of the next layer
-            read behind the `gate`, as if they stood in slots; what the layer would make of them does not come out.
-        gate: (heads,) or (batch, heads): the rows of the next layer attend to the prompt slots, to the `prefix` or to
-            the prompts `aside` in a softmax of its own, and take the result times this; at 0 they are what they were
-            without prompts. None: slots and prefix are keys like all others. Only for that layer.
-        pooled_only: the next layer has to bring out the pooled row alone: set by the walk before the last layer.
+        next: what the next layer does otherwise.
     """
 
     x: Tensor
@@ -61,15 +79,16 @@ class Tokens:
     suffix: Tensor | None = None
     held: Tensor | None = None
     route: Tensor | None = None
-    prefix: tuple[Tensor, Tensor] | None = None
-    aside: Tensor | None = None
-    gate: Tensor | None = None
-    pooled_only: bool = False
+    next: Next = AS_IT_IS
 
     @property
     def slots(self) -> Tensor:
         """What the prompt slots hold: (batch, prompts, width)."""
         return self.x[:, 1 : 1 + self.prompts]
+
+    def for_next(self, **changes: Any) -> Tokens:
+        """The same tokens, and what the next layer does otherwise (`Next`) beside what is said already."""
+        return replace(self, next=replace(self.next, **changes))
 
     def held_for(self, layer: int, length: int) -> Tensor:
         """What is held for one layer, (…, length, width).

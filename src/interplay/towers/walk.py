@@ -185,7 +185,7 @@ def _enter(
 
 def _before_last(tokens: Tokens, i: int, tower: Tower, method: Around | None) -> Tokens:
     if i == tower.shape.depth - 1 and (method is None or not method.traits.reads_rows):
-        return replace(tokens, pooled_only=True)
+        return tokens.for_next(pooled_only=True)
     return tokens
 
 
