@@ -200,6 +200,8 @@ def quick(line: str) -> list[str]:
     words = shlex.split(line, comments=True)[1:]
     if words[0] in ("train", "continual", "learn", "compare") and "--grid" not in words:
         words += ["--epochs", "1", "--no-progress"]
+    if words[0] == "compare" and "--dry-run" not in words:
+        words += ["--no-memory"]
     if words[0] == "tune":
         words += ["--trials", "1", "--no-progress", *(["--epochs", "1"] if "layers=7,8,9" in words else [])]
     return words
