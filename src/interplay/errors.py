@@ -26,7 +26,7 @@ class InterplayError(Exception):
 
 
 def brief(text: str, most: int = LONGEST) -> str:
-    """A text of at most so many characters, on one line: its longest words lose their middle, then it does itself."""
+    """A text of at most `most` characters, on one line: its longest words lose their middle, then it does itself."""
     line = " ".join(text.split())
     while len(line) > most:
         word = max(line.split(" "), key=len)

@@ -99,7 +99,7 @@ class Fake:
 
 
 def make_pictures(folder: Path, count: int, prefix: str = "p") -> list[Path]:
-    """So many picture files."""
+    """`count` picture files."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{prefix}{number}.png" for number in range(count)]
     for path in paths:

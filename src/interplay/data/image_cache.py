@@ -19,7 +19,7 @@ from interplay.storage import Log, Storage
 from interplay.towers.preprocessing import Square, to_square
 
 _LAYOUT = "v1"  # counts up when the files or the resizing change
-_SHARDS = 8  # a full cache gives up one part in so many at a time
+_SHARDS = 8  # a full cache gives up one of this number of parts at a time
 _LARGEST_SHARD = 256 * 2**20
 _ALIAS = struct.Struct("<32s32s")  # digest of (path, size, time of change), digest of the original bytes
 

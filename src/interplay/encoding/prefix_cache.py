@@ -1,4 +1,4 @@
-"""The frozen layers in front of a method's first one: run in fixed blocks, or run once and then read from disk.
+"""The frozen layers before a method's first one: run in fixed blocks, or run once and then read from disk.
 
 What leaves those layers for a given picture or text never changes. `run_front` computes it in blocks of one fixed
 shape, whatever the batch, and training takes this way with and without the cache: so on one machine and number
@@ -32,7 +32,7 @@ from interplay.towers.walk import Start, front
 _LAYOUT = "v3"  # counts up when the files, the blocks or the last bits of the layers change
 _ROWS = 8  # inputs in a block
 _POSITIONS = 8  # the texts of a block are padded to a multiple of this
-_SHARD = 2**30  # a shard that has so many bytes is full
+_SHARD = 2**30  # bytes after which a shard is full
 _CHUNK = 64  # inputs between two flushes to disk
 _log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def run_front(tower: ImageTower | TextTower, inputs: Tensor, layers: int) -> Tok
         inputs: pixels (batch, 3, size, size) uint8, or ids (batch, length).
 
     Returns:
-        Tokens as the walk has them in front of layer `layers`; padding holds zeros.
+        Tokens as the walk has them before layer `layers`; padding holds zeros.
     """
     if isinstance(tower, ImageTower):
         return Tokens(_blocks(tower, inputs, layers))
@@ -66,7 +66,7 @@ def run_front(tower: ImageTower | TextTower, inputs: Tensor, layers: int) -> Tok
 
 
 def _blocks(tower: ImageTower | TextTower, inputs: Tensor, layers: int) -> Tensor:
-    """(n, length, width) behind the front, block by block; on an accelerator in one block."""
+    """(n, length, width) after the front, block by block; on an accelerator in one block."""
     if inputs.device.type != "cpu":
         return front(tower, inputs, layers).tokens.x.float()
     done = []
@@ -89,7 +89,7 @@ def behind_front(model: Trainable, backbone: Backbone, batch: PairBatch) -> Pair
 
 
 class PrefixCache:
-    """Tokens that wait behind frozen front layers, on disk, for every later epoch, seed, method and process.
+    """Tokens that wait after frozen front layers, on disk, for every later epoch, seed, method and process.
 
     Content-addressed by the backbone's weights and geometry, the side, the layer and the preprocessed input. Tokens
     (fp32) lie in a `Storage` for each backbone, side and layer; several processes may read and write at once.
@@ -114,7 +114,7 @@ class PrefixCache:
         fill: bool,
         progress: bool = True,
     ) -> PrefixedTable:
-        """A table whose batches start behind the front layers.
+        """A table whose batches start after the front layers.
 
         Args:
             fill: compute and keep what is missing first; the backbone may be on an accelerator for it.
@@ -219,7 +219,7 @@ def _keys(table: EncodedTable, side: Side, rows: Sequence[int]) -> list[bytes]:
 
 
 def _run(table: EncodedTable, backbone: Backbone, side: Side, layer: int, rows: list[int]) -> list[Floats]:
-    """The real tokens of some rows behind the front: (length of the row, width) each."""
+    """The real tokens of some rows after the front: (length of the row, width) each."""
     inputs = torch.from_numpy(table.pixels(rows)) if side == "image" else table.texts.batch(rows)
     x = run_front(backbone.tower(side), inputs.to(backbone.device), layer).x.cpu().numpy()
     if side == "image":
@@ -229,7 +229,7 @@ def _run(table: EncodedTable, backbone: Backbone, side: Side, layer: int, rows: 
 
 @dataclass(frozen=True)
 class _PrefixedSide:
-    """One side of a table behind its front: layer and width, where tokens are kept, and the key of each row."""
+    """One side of a table after its front: layer and width, where tokens are kept, and the key of each row."""
 
     layer: int
     width: int
@@ -244,7 +244,7 @@ class _PrefixedSide:
 
 @dataclass(frozen=True, eq=False)
 class PrefixedTable:
-    """An encoded table whose batches start behind the front layers of one or both sides."""
+    """An encoded table whose batches start after the front layers of one or both sides."""
 
     table: EncodedTable
     backbone: Backbone

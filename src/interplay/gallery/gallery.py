@@ -31,7 +31,7 @@ from interplay.towers.tokens import SIDES, Side
 from interplay.typed import fits, in_code
 
 MOST = 16_384
-"""Milvus gives at most so many hits."""
+"""The most hits that Milvus returns."""
 
 
 @dataclass(frozen=True)

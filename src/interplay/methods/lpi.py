@@ -134,7 +134,7 @@ class LpiPrompts(nn.Module):
 
     Called with a side it gives what is added to the slots: the prompts themselves, or for `fusion = own`
     λ·P_i + (1 − λ)·map_i(Σ_{j ≤ i} P'_j) with the other side's prompts P', what its slots would hold if the
-    frozen layers left them alone; the factor λ on the slots, and the norm behind the sum, are the method's to apply.
+    frozen layers left them alone; the factor λ on the slots, and the norm after the sum, are the method's to apply.
 
     Sets of version 0.1.0 with `fusion_profile = released` had a norm before each map in place of the released one
     after the sum. They are known by the names of its tensors, and stay what they were.

@@ -50,12 +50,12 @@ class PClipSettings(MethodSettings):
 class PClip(Method):
     """Free prompts on every layer of both towers, N(0, 0.02), each replacing what the last layer made of its own.
 
-    Behind the last prompted layer the slots run on. As published, class texts are prompted too and images alone are
+    After the last prompted layer the slots run on. As published, class texts are prompted too and images alone are
     compared with them: `head.class_text = prompted`, `head.query = image`; `p-clip-vpt` is deep prompting of the image
     tower alone (VPT-deep on CLIP, without a head of its own; Jia et al., ECCV 2022; Khattak et al., CVPR 2023).
 
-    Deviations from released deep prompting for CLIP: prompts stand behind the first token (released: image prompts
-    at the end), enter behind the image tower's first norm, and take no positions from the text.
+    Deviations from released deep prompting for CLIP: prompts come after the first token (released: image prompts
+    at the end), enter after the image tower's first norm, and take no positions from the text.
     """
 
     Settings = PClipSettings
@@ -76,11 +76,11 @@ class PClip(Method):
         return nn.Parameter(torch.randn(depth, self.settings.length, tower.width) * 0.02)
 
     def first_layer(self, side: Side) -> int:
-        """Prompts enter in front of the first layer; a side without any is left alone."""
+        """Prompts enter before the first layer; a side without any is left alone."""
         return 0 if side in self.settings.prompted else self.shape.side(side).depth
 
     def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens:
-        """Fresh prompts in front of every prompted layer."""
+        """Fresh prompts before every prompted layer."""
         prompts = self.image_prompts if side == "image" else self.text_prompts
         if prompts is not None and i < len(prompts):
             last = i + 1 < len(prompts) or i + 1 == tower.shape.depth

@@ -70,7 +70,7 @@ class GaussianKeys(nn.Module):
         self.sessions()[-1].side(side).fit(keys)
 
     def remove(self, session: int) -> None:
-        """Take a session out; those behind it move up."""
+        """Take a session out; those after it move up."""
         self.kept = nn.ModuleList(kept for at, kept in enumerate(self.kept) if at != session)
 
     def logs(self, side: Side, keys: Float[Tensor, "batch joint"]) -> Float[Tensor, "batch sessions"]:

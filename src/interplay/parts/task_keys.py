@@ -76,7 +76,7 @@ class TaskKeys(nn.Module):
         self.sessions()[-1].side(side).copy_(torch.from_numpy(filled))
 
     def remove(self, session: int) -> None:
-        """Take a session out; those behind it move up."""
+        """Take a session out; those after it move up."""
         self.kept = nn.ModuleList(kept for at, kept in enumerate(self.kept) if at != session)
 
     def distances(self, side: Side, keys: Float[Tensor, "batch joint"]) -> Float[Tensor, "batch sessions"]:

@@ -43,7 +43,7 @@ class Schedule:
         shape: geometry of the towers.
         layers: interaction layers, counted from 1; with `proportional` alignment, of the shallower tower.
         align: how the layers are paired.
-        carry: whether what the last exchange gives still enters the layer behind the last interaction layer
+        carry: whether what the last exchange gives still enters the layer after the last interaction layer
             (eq. 2–3 give every interaction layer a hub that makes the next layer's prompts). Without it the last
             exchange has no reader and does not take place.
 

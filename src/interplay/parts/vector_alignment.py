@@ -152,7 +152,7 @@ class VectorAlignment(nn.Module):
         self.solve()
 
     def remove(self, session: int) -> None:
-        """Take a session out; those behind it move up."""
+        """Take a session out; those after it move up."""
         self.kept = nn.ModuleList(kept for at, kept in enumerate(self.kept) if at != session)
         self.solve()
 

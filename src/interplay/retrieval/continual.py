@@ -26,7 +26,7 @@ from interplay.training.report import SESSIONS
 from interplay.training.settings import TrainSettings
 
 RERANKED = 10
-"""A coupled method scores so many candidates a query, those that the bare towers rank first."""
+"""How many candidates a coupled method scores for each query: those that the bare towers rank first."""
 
 
 class StreamEvaluation:
@@ -204,7 +204,7 @@ def run_stream(
         evaluation: of these sessions and this split, to share; by default it is made here.
 
     Returns:
-        The retriever behind the last session, and the matrix.
+        The retriever after the last session, and the matrix.
 
     Raises:
         InterplayError: a task has too few pictures, before anything is trained; the folder holds a run already, or

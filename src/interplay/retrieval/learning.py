@@ -43,7 +43,7 @@ def learned(
     The method that is given stays as it is.
 
     Args:
-        method: as it stands after the sessions before.
+        method: as the earlier sessions left it.
         session: with the splits `train` and, for what is trained by gradient, `validation`.
         seed: of the retriever.
         settings, run, resume: as `Retriever.learn` takes them.

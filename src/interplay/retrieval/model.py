@@ -1,4 +1,4 @@
-"""Image-text retrieval: a method between the frozen towers, and a contrastive loss behind them."""
+"""Image-text retrieval: a method between the frozen towers, and a contrastive loss after them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from interplay.towers.tokens import SIDES, Side
 from interplay.towers.walk import Vectors, encode, encode_pair
 
 BLOCK = 256
-"""The validation loss is the mean over blocks of so many pairs: a loss by comparison depends on how many there are."""
+"""Pairs in a block of the validation loss, a mean over blocks: a contrastive loss depends on the number of pairs."""
 
 
 def contrastive(
@@ -43,7 +43,7 @@ def contrastive(
 class PairRetriever(Trainable):
     """What is trained in one session of a retrieval stream: a method under the contrastive loss.
 
-    A pair's targets are the number of its image. Outputs are the two normalised vectors, one behind the other.
+    A pair's targets are the number of its image. Outputs are the two normalised vectors, one after the other.
 
     Args:
         method: what happens around the frozen layers.
