@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import griffe
 
 import interplay
-from interplay.methods.catalogue import Entry, catalogue
+from interplay.methods.catalogue import ListedMethod, catalogue
+from interplay.methods.settings_text import settings_of
+from interplay.typed import in_code, in_words
 from scripts.site.docstrings import SeveralNames
 
 SOURCE = Path(interplay.__file__).parents[1]
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A field of a method's settings.
-
-    Attributes:
-        name: of the field.
-        takes: its type, with the names of types resolved to their choices.
-        default: as code.
-        meaning: its line in the docstring.
-    """
-
-    name: str
-    takes: str
-    default: str
-    meaning: str
 
 
 def names() -> list[str]:
@@ -55,41 +39,6 @@ def _class(module: griffe.Module, base: str) -> griffe.Class | None:
     return next((found for found in module.classes.values() if base in [str(b) for b in found.bases]), None)
 
 
-def settings(name: str) -> list[Setting]:
-    """The settings of a method in the order of their definition."""
-    found = _class(_package()[f"methods.{name}"], "MethodSettings")
-    if found is None:
-        return []
-    meanings = _meanings(found)
-    return [
-        Setting(field.name, _choices(field), str(field.value), meanings.get(field.name, ""))
-        for field in found.attributes.values()
-        if field.annotation is not None and "instance-attribute" in field.labels
-    ]
-
-
-def _meanings(owner: griffe.Class) -> dict[str, str]:
-    """What a docstring says of each attribute."""
-    sections = owner.docstring.parsed if owner.docstring else []
-    return {
-        one.name: one.description
-        for section in sections
-        if section.kind is griffe.DocstringSectionKind.attributes
-        for one in section.value
-    }
-
-
-def _choices(field: griffe.Attribute) -> str:
-    """The type of a field; where its name stands for a list of choices, the list."""
-    annotation = field.annotation
-    if isinstance(annotation, griffe.ExprName):
-        path = annotation.canonical_path.removeprefix("interplay.")
-        meant = _package()[path] if annotation.canonical_path.startswith("interplay.") else None
-        if isinstance(meant, griffe.Attribute | griffe.Alias):
-            return str(meant.value)
-    return str(annotation)
-
-
 def _prose(owner: griffe.Object | griffe.Alias) -> str:
     """A docstring as paragraphs: its text, and what it raises."""
     parts = []
@@ -106,17 +55,17 @@ def _cell(text: str) -> str:
 
 
 def _settings_table(name: str) -> str:
-    found = settings(name)
+    found = settings_of(name)
     if not found:
         return "None.\n"
     rows = [
-        f"| `{one.name}` | `{_cell(one.default)}` | `{_cell(one.takes)}` | {_cell(one.meaning)} |"
+        f"| `{one.name}` | `{_cell(in_code(one.default))}` | {_cell(in_words(one.hint))} | {_cell(one.help)} |"
         for one in found
     ]
     return "\n".join(["| setting | default | takes | what it is |", "|---|---|---|---|", *rows]) + "\n"
 
 
-def _variants(entry: Entry) -> str:
+def _variants(entry: ListedMethod) -> str:
     if not entry.variants:
         return ""
     lines = [
@@ -127,7 +76,7 @@ def _variants(entry: Entry) -> str:
     return f"\n## Variants\n\nNamed settings, for `--method` and `Classifier(…, method=…)`:\n\n{listed}\n"
 
 
-def page(entry: Entry) -> str:
+def page(entry: ListedMethod) -> str:
     """The page of a method: paper, definition and deviations, settings, variants, parameters."""
     module = _package()[f"methods.{entry.name}"]
     method = _class(module, "Method")
@@ -136,16 +85,12 @@ def page(entry: Entry) -> str:
     title, _, more = module.docstring.value.partition("\n")
     count = method.members.get("parameter_count")
     counted = f"\n## Trained parameters\n\n{_prose(count)}\n" if count is not None and count.docstring else ""
-    coupled = (
-        "Image and text of a pair are encoded together."
-        if entry.coupled
-        else ("Image and text are encoded apart, so it can be used for retrieval.")
-    )
+    manner = "together, as a pair" if entry.coupled else "apart"
     return f"""# {entry.name}
 
 {title}{more}
 
-Trained {entry.trained}. {coupled}
+Trained {entry.trained}. Image and text are encoded {manner}.
 
 ## Definition
 
