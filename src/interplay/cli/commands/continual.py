@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from interplay.cli.chosen_method import ChosenMethod
 from interplay.cli.data_options import Reading
 from interplay.cli.options import Further
 from interplay.cli.output_paths import out_folder
@@ -23,9 +24,10 @@ from interplay.cli.runs import (
 )
 from interplay.errors import InterplayError
 from interplay.files import write_text
-from interplay.key_value import assignments, given, spelled
+from interplay.key_value import given
+from interplay.methods.settings import make_settings
 from interplay.retrieval.averages import average
-from interplay.training.settings import RETRIEVAL_TRAINING
+from interplay.training.settings import RETRIEVAL_TRAINING, TrainSettings
 
 if TYPE_CHECKING:
     from interplay.data.schema import PairTable
@@ -98,78 +100,88 @@ def continual(
         on_bad_row: what to do with a row that cannot be used: `error` stops and names it, `skip` leaves it out and
             lists it.
     """
-    from interplay.methods.catalogue import known_name
-
-    known_name(method)  # refused before torch is imported
-    from interplay.data.sessions import sessions_of
-    from interplay.methods.registry import choose
-    from interplay.methods.settings import make_settings
+    folder, reading = out_folder(out), Reading.of(columns)
+    chosen = ChosenMethod.of(method, set)
     from interplay.retrieval.continual import StreamEvaluation
     from interplay.retrieval.learning import trained_parameters
     from interplay.retrieval.retriever import Retriever
     from interplay.retrieval.run_folder import SUMMARY
     from interplay.training.run_record import recorded_run
-    from interplay.training.settings import TrainSettings
 
-    folder, reading = out_folder(out), Reading.of(columns)
-    choice = choose(method)
-    changes = assignments(set, choice.method.Settings, "--set")
     training: TrainSettings = make_settings(
         TrainSettings, {**asdict(RETRIEVAL_TRAINING), **(settings or {})}, "training"
     )
     config = {
         "data": data,
-        "method": choice.name,
-        "backbone": backbone,
-        "set": spelled(asdict(choice.settings(changes))),
+        **chosen.config(backbone),
         "order": order,
         "order_seed": order_seed,
         "split": split,
         "joint": joint,
         "random_weights": random_weights,
         "on_bad_row": on_bad_row,
+        **_unusual(min_rows, small, keep),
+        **reading.given,
     }
-    if (min_rows, small) != (2, "error"):  # runs from before there was a choice go on
-        config |= {"min_rows": min_rows, "small": small}
-    if keep != "trained":
-        config["keep"] = keep
-    config |= reading.given
     loaded = open_backbone(backbone, random_weights=random_weights)
-    note_depth(changes, loaded)
-    retriever = Retriever(loaded, choice.name, settings=changes, seed=training.seed)
+    note_depth(chosen.changes, loaded)
+    retriever = Retriever(loaded, chosen.name, settings=chosen.changes, seed=training.seed)
     table = open_table(data, on_bad_row, reading)
-    sessions = sessions_of(
-        table,
-        _ordered(table, order, order_seed),
-        fewest=min_rows,
-        small=small,
-        splits=tuple(dict.fromkeys([*retriever.needs, split])),
-    )
-    _tell_small(table, sessions, min_rows)
+    splits = tuple(dict.fromkeys([*retriever.needs, split]))
+    sessions = _sessions(table, _ordered(table, order, order_seed), min_rows, small, splits)
     begun = time.monotonic()
+    evaluation = StreamEvaluation(loaded, sessions, split, reserve=retriever.method.traits.reserve)
     facts = {
         "run": out,
         "data": data,
-        "method": choice.name,
+        "method": chosen.name,
         "split": split,
         "seed": training.seed,
         "order": [session.name for session in sessions],
         "trained_parameters": trained_parameters(retriever.method),
+        "counts": evaluation.counts(),
     }
-    evaluation = StreamEvaluation(loaded, sessions, split, reserve=retriever.method.traits.reserve)
-    facts["counts"] = evaluation.counts()
     run = _joint if joint else _stream
     with recorded_run(folder, config | given(training), resume=resume):
         found, text = run(retriever, sessions, folder, training, evaluation, resume, facts, keep)
         found["seconds"] = time.monotonic() - begun
         write_text(folder / SUMMARY, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
-    text += (
-        f"\n\n{facts['trained_parameters']:,} trained parameters a session, {found['seconds']:.0f} seconds."
-    )
-    text += f"\nThe retriever is in {out}."
+    return Result(found, f"{text}\n\n{_ending(found, retriever)}")
+
+
+def _unusual(min_rows: int, small: str, keep: Keep) -> dict[str, Any]:
+    """Options that runs of before have no record of, where they are not as usual: such runs go on."""
+    tasks = {} if (min_rows, small) == (2, "error") else {"min_rows": min_rows, "small": small}
+    return tasks | ({} if keep == "trained" else {"keep": keep})
+
+
+def _sessions(
+    table: PairTable,
+    order: list[str] | None,
+    fewest: int,
+    small: Literal["error", "skip", "merge"],
+    splits: tuple[SplitName, ...],
+) -> list[Session]:
+    """The sessions of a table's tasks; says which tasks were left out or made one, having too few pictures."""
+    from interplay.data.sessions import sessions_of
+
+    sessions = sessions_of(table, order, fewest=fewest, small=small, splits=splits)
+    names = [session.name for session in sessions]
+    tasks = dict.fromkeys(table.tasks())
+    if made := [f"'{name}'" for name in names if name not in tasks]:
+        note(f"Made one task, having fewer than {fewest} pictures in a split: {', '.join(made)}.")
+    elif out := [f"'{task}'" for task in tasks if task not in names]:
+        note(f"Left out, having fewer than {fewest} pictures in a split: {', '.join(out)}.")
+    return sessions
+
+
+def _ending(found: Mapping[str, Any], retriever: Retriever) -> str:
+    """What it took, and what comes next."""
+    text = f"{found['trained_parameters']:,} trained parameters a session, {found['seconds']:.0f} seconds."
+    text += f"\nThe retriever is in {found['run']}."
     if not retriever.method.traits.coupled:
-        text += f" Search with it: interplay index {out} --images FOLDER"
-    return Result(found, text)
+        text += f" Search with it: interplay index {found['run']} --images FOLDER"
+    return text
 
 
 def _ordered(table: PairTable, order: str, order_seed: int) -> list[str] | None:
@@ -185,16 +197,6 @@ def _ordered(table: PairTable, order: str, order_seed: int) -> list[str] | None:
     names = list(dict.fromkeys(table.tasks()))
     random.Random(order_seed).shuffle(names)
     return names
-
-
-def _tell_small(table: PairTable, sessions: Sequence[Session], fewest: int) -> None:
-    """Say which tasks were left out or made one, having too few pictures."""
-    names = [session.name for session in sessions]
-    tasks = dict.fromkeys(table.tasks())
-    if made := [f"'{name}'" for name in names if name not in tasks]:
-        note(f"Made one task, having fewer than {fewest} pictures in a split: {', '.join(made)}.")
-    elif out := [f"'{task}'" for task in tasks if task not in names]:
-        note(f"Left out, having fewer than {fewest} pictures in a split: {', '.join(out)}.")
 
 
 def _stream(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from interplay.cli.class_report import class_report
 from interplay.cli.data_options import Reading
@@ -14,7 +14,9 @@ from interplay.cli.runs import open_run, open_table, task_of
 from interplay.errors import InterplayError
 
 if TYPE_CHECKING:
-    pass
+    from torch import Tensor
+
+    from interplay.classification.classifier import Classifier
 
 GROUP = "Classify"
 
@@ -63,46 +65,71 @@ def evaluate(
         on_bad_row: what to do with a row that cannot be used: `error` stops and names it, `skip` leaves it out and
             lists it.
     """
-    if risk_coverage is not None:
-        picture = new_file("--risk-coverage", risk_coverage, (".png",), overwrite=overwrite)
-        numbers = str(picture.with_suffix(".json"))
-        new_file("--risk-coverage", numbers, (".json",), overwrite=overwrite, read=data)
+    picture = _picture(risk_coverage, overwrite, data)
     if task_of(run) == "retrieval":
-        asked = {"--risk-coverage": risk_coverage, "--per-class": per_class, "--split all": split == "all"}
-        asked |= {
-            "--device": device != "cpu",
-            "--batch-size": batch_size != _BATCH,
-        }
-        if refused := [name for name, given in asked.items() if given]:
-            raise InterplayError(f"{refused[0]} is for classifiers, and this run holds a retriever.")
+        for option, asked in (
+            ("--risk-coverage", picture is not None),
+            ("--per-class", per_class),
+            ("--split all", split == "all"),
+            ("--device", device != "cpu"),
+            ("--batch-size", batch_size != _BATCH),
+        ):
+            if asked:
+                raise InterplayError(f"{option} is for classifiers, and this run holds a retriever.")
         assert split != "all"
         from interplay.cli.retriever_evaluation import measure
 
         return measure(run, data, split, columns, backbone, on_bad_row)
     classifier = open_run(run, backbone)
     assert classifier.card is not None
-    if risk_coverage is not None and classifier.kind != "single":
+    if picture is not None and classifier.kind != "single":
         raise InterplayError("--risk-coverage is for classifiers with one label a pair.")
-    from interplay.classification.report import report
-
     source = data or classifier.card.data
     table = open_table(source, on_bad_row, Reading.for_run(run, data, columns))
     logits, targets = classifier.to(device).logits(table, split, batch_size=batch_size)
-    probabilities = classifier.probabilities(logits)
-    figures = report(classifier.labels or (), probabilities, targets, classifier.card.kind)
-    metrics = figures.metrics
-    found = {"run": run, "data": source, "split": split, "rows": len(targets), "metrics": metrics}
-    if table.skipped:
-        found["left_out"] = [str(row) for row in table.skipped]
+    facts: dict[str, Any] = {"run": run, "data": source, "split": split, "rows": len(targets)}
+    left_out = {"left_out": [str(row) for row in table.skipped]} if table.skipped else {}
     title = f"{classifier.method_name} on {source}, {split} ({len(targets):,} rows)"
-    text = f"{title}\n\n{aligned(('metric', 'value'), list(metrics.items()))}"
+    found, text = _reported(classifier, classifier.probabilities(logits), targets, title, per_class, picture)
+    return Result(facts | {"metrics": found.pop("metrics")} | left_out | found, text)
+
+
+def _picture(place: str | None, overwrite: bool, data: str | None) -> Path | None:
+    """Where the risk-coverage curve goes, with its numbers in a JSON file beside it; None where none is wanted.
+
+    Raises:
+        InterplayError: one of the two cannot be written there.
+    """
+    if place is None:
+        return None
+    picture = new_file("--risk-coverage", place, (".png",), overwrite=overwrite)
+    numbers = str(picture.with_suffix(".json"))
+    new_file("--risk-coverage", numbers, (".json",), overwrite=overwrite, read=data)
+    return picture
+
+
+def _reported(
+    classifier: Classifier,
+    probabilities: Tensor,
+    targets: Tensor,
+    title: str,
+    per_class: bool,
+    picture: Path | None,
+) -> tuple[dict[str, Any], str]:
+    """The figures that are wanted, for machines and for people."""
+    from interplay.classification.report import report
+
+    assert classifier.card is not None
+    figures = report(classifier.labels or (), probabilities, targets, classifier.card.kind)
+    found: dict[str, Any] = {"metrics": figures.metrics}
+    text = f"{title}\n\n{aligned(('metric', 'value'), list(figures.metrics.items()))}"
     if per_class:
         more_of, classes = class_report(figures)
         found |= more_of
         text += f"\n\n{classes}"
-    if risk_coverage is not None:
+    if picture is not None:
         from interplay.cli.risk_coverage import draw_risk_coverage
 
-        found["risk_coverage"], more = draw_risk_coverage(probabilities, targets, Path(risk_coverage), title)
+        found["risk_coverage"], more = draw_risk_coverage(probabilities, targets, picture, title)
         text += f"\n\n{more}"
-    return Result(found, text)
+    return found, text

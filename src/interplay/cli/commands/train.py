@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from interplay.cli.chosen_method import ChosenMethod
 from interplay.cli.data_options import Reading
 from interplay.cli.options import Further
 from interplay.cli.output_paths import out_folder
@@ -15,7 +16,8 @@ from interplay.cli.result import Result
 from interplay.cli.result import columns as aligned
 from interplay.cli.runs import note_depth, open_backbone, open_table
 from interplay.errors import InterplayError
-from interplay.key_value import assignments, given, spelled
+from interplay.key_value import given
+from interplay.methods.settings import make_settings
 from interplay.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -79,30 +81,19 @@ def train(
         on_bad_row: what to do with a row that cannot be used: `error` stops and names it, `skip` leaves it out and
             lists it.
     """
-    from interplay.methods.catalogue import known_name
-
-    known_name(method)  # refused before torch is imported
-    from interplay.methods.registry import choose
-    from interplay.methods.settings import make_settings
-    from interplay.parts.heads import HeadSettings
-    from interplay.training.run_record import recorded_run
-
     if seeds < 1:
         raise InterplayError(f"--seeds must be at least 1, not {seeds}.")
     if not 0 < share <= 1:
         raise InterplayError(f"--share must lie in (0, 1], not {share}.")
     out_folder(out)
     reading = Reading.of(columns, validation, test, split)
-    choice = choose(method)
-    changes = assignments(set, choice.method.Settings, "--set")
-    head_changes = assignments(head, HeadSettings, "--head")
+    chosen = ChosenMethod.of(method, set, head)
+    from interplay.training.run_record import recorded_run
+
     training: TrainSettings = make_settings(TrainSettings, settings or {}, "training")
     config = {
         "data": data,
-        "method": choice.name,
-        "backbone": backbone,
-        "set": spelled(asdict(choice.settings(changes))),
-        "head": spelled(asdict(make_settings(HeadSettings, head_changes, "the head"))),
+        **chosen.config(backbone),
         "multi_loss": multi_loss,
         "share": share,
         "random_weights": random_weights,
@@ -110,23 +101,22 @@ def train(
         **reading.given,
     }
     loaded = open_backbone(backbone, random_weights=random_weights)
-    note_depth(changes, loaded)
+    note_depth(chosen.changes, loaded)
     table = open_table(data, on_bad_row, reading)
     runs = []
     for seed in range(training.seed, training.seed + seeds):
         folder = Path(out) / f"seed-{seed}" if seeds > 1 else Path(out)
         one = replace(training, seed=seed)
-        arguments = {"settings": changes, "head": head_changes, "multi_loss": multi_loss, "seed": seed}
         part = table.with_share(share, seed)
         with recorded_run(folder, config | given(one), resume=resume):
-            runs.append(_train_one(loaded, choice.name, arguments, part, one, folder, resume))
+            runs.append(_train_one(loaded, chosen, multi_loss, part, one, folder, resume))
     return _summed(runs, out)
 
 
 def _train_one(
     backbone: Backbone,
-    method: str,
-    arguments: Mapping[str, Any],
+    chosen: ChosenMethod,
+    multi_loss: Literal["bce", "zlpr"],
     table: PairTable,
     training: TrainSettings,
     folder: Path,
@@ -135,7 +125,14 @@ def _train_one(
     """One run; what is worth printing of it."""
     from interplay.classification.classifier import Classifier
 
-    classifier = Classifier(backbone, method, **arguments)
+    classifier = Classifier(
+        backbone,
+        chosen.name,
+        settings=chosen.changes,
+        head=chosen.head or {},
+        multi_loss=multi_loss,
+        seed=training.seed,
+    )
     report = classifier.fit(table, settings=training, run=folder, resume=resume)
     assert classifier.card is not None
     return {

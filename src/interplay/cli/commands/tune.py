@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 
+from interplay.cli.chosen_method import ChosenMethod
 from interplay.cli.data_options import Reading
 from interplay.cli.options import Further
 from interplay.cli.output_paths import out_folder
@@ -18,7 +19,8 @@ from interplay.cli.result import columns as aligned
 from interplay.cli.runs import open_backbone, open_table
 from interplay.errors import InterplayError
 from interplay.files import write_text
-from interplay.key_value import assignments, given, spelled
+from interplay.key_value import given, spelled
+from interplay.methods.settings import make_settings
 from interplay.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -81,73 +83,83 @@ def tune(
     from interplay.tuning.study import need_optuna
 
     need_optuna()
-    from interplay.methods.registry import choose
-    from interplay.methods.settings import make_settings
-    from interplay.parts.heads import HeadSettings
     from interplay.tuning.search import search
 
-    folder = out_folder(out)
-    reading = Reading.of(columns, validation, test, split)
-    choice = choose(method)
-    changes = assignments(set, choice.method.Settings, "--set")
-    head_changes = assignments(head, HeadSettings, "--head")
-    choice.settings(changes)
-    head_settings = make_settings(HeadSettings, head_changes, "the head")
+    asked = _Asked(
+        data,
+        backbone,
+        ChosenMethod.of(method, set, head),
+        multi_loss,
+        on_bad_row,
+        Reading.of(columns, validation, test, split),
+        out_folder(out),
+    )
     make_settings(TrainSettings, settings or {}, "training")
+    report = search(
+        open_backbone(backbone),
+        asked.chosen.name,
+        open_table(data, on_bad_row, asked.reading),
+        asked.folder,
+        minutes=minutes,
+        trials=trials,
+        settings=asked.chosen.changes,
+        head=asked.chosen.head,
+        training=settings,
+        multi_loss=multi_loss,
+        after=asked.note_trial,
+    )
+    asked.write_best(report)
+    if report.best is None:
+        raise InterplayError(
+            f"None of {len(report.trials)} trials came to a value within {minutes:g} minutes: see "
+            f"{asked.folder}/trials.jsonl, or give more minutes."
+        )
+    return _told(report, asked.folder, asked.command(report))
 
-    def keep(report: SearchReport) -> None:
-        """Tell what has come out, and write what is best so far."""
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is the same in all trials, and where they go."""
+
+    data: str
+    backbone: str
+    chosen: ChosenMethod
+    multi_loss: str
+    on_bad_row: str
+    reading: Reading
+    folder: Path
+
+    def note_trial(self, report: SearchReport) -> None:
+        """Tell what the last trial came to, and write what is best so far."""
         last, best = report.trials[-1], report.best
         came = last.reason if last.value is None else f"{report.monitor} {last.value:.4f}"
         told = f"; the best so far: {best.value:.4f} (trial {best.number})" if best else ""
         note(f"Trial {last.number}, {last.seconds:.0f} s, {last.state}: {came}{told}")
-        write_best(report)
+        self.write_best(report)
 
-    def write_best(report: SearchReport) -> None:
+    def write_best(self, report: SearchReport) -> None:
+        """Write the best settings as a file for 'interplay train --config', if any trial came to a value."""
         if report.best is None:
             return
         config = {
-            "data": data,
-            "method": choice.name,
-            "backbone": backbone,
-            "set": spelled(asdict(choice.settings(report.settings))),
-            "head": spelled(asdict(head_settings)),
-            "multi_loss": multi_loss,
-            "on_bad_row": on_bad_row,
-            **reading.given,
+            "data": self.data,
+            **self.chosen.config(self.backbone, report.settings),
+            "multi_loss": self.multi_loss,
+            "on_bad_row": self.on_bad_row,
+            **self.reading.given,
             **given(report.training),
         }
-        write_text(folder / BEST, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+        write_text(self.folder / BEST, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 
-    report = search(
-        open_backbone(backbone),
-        choice.name,
-        open_table(data, on_bad_row, reading),
-        folder,
-        minutes=minutes,
-        trials=trials,
-        settings=changes,
-        head=head_changes,
-        training=settings,
-        multi_loss=multi_loss,
-        after=keep,
-    )
-    write_best(report)
-    if report.best is None:
-        raise InterplayError(
-            f"None of {len(report.trials)} trials came to a value within {minutes:g} minutes: see "
-            f"{folder}/trials.jsonl, or give more minutes."
-        )
-    words = ["--data", data, "--method", choice.name, "--backbone", backbone]
-    words += ["--set", *spelled(report.settings)] if report.settings else []
-    words += ["--head", *spelled(head_changes)] if head_changes else []
-    words += ["--multi-loss", multi_loss] if multi_loss != "bce" else []
-    words += ["--on-bad-row", on_bad_row] if on_bad_row != "error" else []
-    words += reading.words()
-    command = shlex.join(
-        ["interplay", "train", *words, *_flags(report.training), "--out", str(folder / "best")]
-    )
-    return _told(report, folder, command)
+    def command(self, report: SearchReport) -> str:
+        """What trains with the best settings."""
+        words = ["--data", self.data, "--method", self.chosen.name, "--backbone", self.backbone]
+        words += ["--set", *spelled(report.settings)] if report.settings else []
+        words += ["--head", *spelled(self.chosen.head)] if self.chosen.head else []
+        words += ["--multi-loss", self.multi_loss] if self.multi_loss != "bce" else []
+        words += ["--on-bad-row", self.on_bad_row] if self.on_bad_row != "error" else []
+        words += [*self.reading.words(), *_flags(report.training), "--out", str(self.folder / "best")]
+        return shlex.join(["interplay", "train", *words])
 
 
 def _flags(training: Any) -> list[str]:
