@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -45,7 +45,7 @@ def _value(text: str, hint: Any, what: str) -> Any:
     value = parsed_yaml(f"[{text}]" if "," in text and _LIST.fullmatch(text) else text, what)
     if get_origin(hint) is tuple and not isinstance(value, list):
         return (value,)
-    if hint is float and isinstance(value, str):  # YAML takes 1e-3 for text
+    if float in (hint, *get_args(hint)) and isinstance(value, str):  # YAML takes 1e-3 for text
         try:
             return float(value)
         except ValueError:
