@@ -223,6 +223,8 @@ def test_learn_and_forget_leave_the_other_tasks_as_they_are(
         writer.writerows(table)
     shown = run("learn", copied, "--task", "dots", "--data", extra, "--no-progress")
     assert "knows 4 tasks now" in shown.out
+    assert "On its validation rows alone" in shown.out
+    assert "the bare backbone's" in shown.out
     assert {path.name for path in (copied / "learned").iterdir()} == {"01", "02"}
     measured = run("evaluate", copied, "--json")  # tasks from two tables with unlike columns
     assert measured.code == 0, measured.err

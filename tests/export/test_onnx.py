@@ -156,8 +156,12 @@ def test_a_retriever_with_a_set_of_prompts_a_task_routes_inside_the_graph(tmp_pa
     assert about["text"]["tokenizer"] is None
 
 
+def classifies(name: str) -> bool:
+    return choose(name).method.traits.solver.classifies
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(choices()))
+@pytest.mark.parametrize("name", [name for name in sorted(choices()) if classifies(name)])
 def test_every_method_exports_as_a_classifier(name: str, tmp_path: Path) -> None:
     if name in REFUSED:
         with pytest.raises(InterplayError, match=REFUSED[name]):

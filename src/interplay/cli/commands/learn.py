@@ -103,7 +103,7 @@ def learn(
     known = task_count(len(retriever.sessions))
     text = f"{run} has learned '{task}' from {found['training_rows']:,} rows and knows {known} now."
     if task in retriever.bare:
-        text += " It has not helped its validation rows, and keeps the backbone's vectors."
+        text += " Its validation rows are not better for it, so nothing is kept of its training."
     if values:
         text += "\n\n" + aligned(("validation", "value"), list(values.items()))
     return Result(found, text + told)
