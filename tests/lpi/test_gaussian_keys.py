@@ -103,6 +103,15 @@ def test_a_single_session_takes_all() -> None:
     assert torch.isinf(keys.margin("image", session(5))).all()
 
 
+def test_keys_that_are_all_the_same_are_told_apart() -> None:
+    keys = GaussianKeys()
+    for at in range(3):
+        keys.append(torch.zeros(WIDTH))
+        for side in SIDES:
+            keys.fit(side, torch.eye(WIDTH)[at].expand(5, -1))
+    assert keys.nearest("text", torch.eye(WIDTH)[:3]).tolist() == [0, 1, 2]
+
+
 def test_the_policy_says_that_it_may_abstain() -> None:
     for distance in ("l1", "gaussian"):
         method = choose("lpi-m").build(small_shape(), {"depth": 2, "length": 2, "distance": distance})

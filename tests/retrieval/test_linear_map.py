@@ -128,6 +128,18 @@ def test_what_image_and_text_have_in_common_is_found() -> None:
     assert after > reciprocal_ranks(*other).mean() + 0.2
 
 
+def test_reciprocal_ranks_are_those_of_a_slow_count() -> None:
+    image, text = world(6, 600)
+    text[3] = text[590]  # a tie counts against both
+    found = reciprocal_ranks(image, text)
+    scores = image.double() @ text.double().T
+    for at in (0, 3, 511, 512, 590, 599):
+        above = sum(float(one) >= float(scores[at, at]) - 1e-9 for one in scores[at])
+        beside = sum(float(one) >= float(scores[at, at]) - 1e-9 for one in scores[:, at])
+        assert float(found[at]) == pytest.approx((1 / above + 1 / beside) / 2)
+    assert torch.equal(reciprocal_ranks(image, text, 7), found[:7])
+
+
 def test_pairs_that_have_nothing_in_common_change_no_bit() -> None:
     found = learned([world(seed, 40, turned=False) for seed in range(3)])
     assert float(found.strength) == pytest.approx(0, abs=0.05)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -15,6 +18,8 @@ SURE = 0.8
 """How probable a session has to be for a sample to be sent there."""
 SOFTER = 2.0
 """What log probabilities are divided by: keys are no Gaussians, which are too sure of them."""
+_LEAST = 1e-6
+"""The least variance within a session that is reckoned with: its keys may all be the same."""
 
 
 class SessionMoments(nn.Module):
@@ -53,6 +58,7 @@ class GaussianKeys(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.kept = nn.ModuleList()
+        self._held: dict[Side, list[tuple[float, Tensor, Tensor]]] = {}
 
     def __len__(self) -> int:
         return len(self.kept)
@@ -64,31 +70,50 @@ class GaussianKeys(nn.Module):
     def append(self, meaning: Tensor) -> None:
         """Room for one more session, of which there are no keys yet."""
         self.kept.append(SessionMoments(meaning))
+        self._held.clear()
 
     def fit(self, side: Side, keys: Float[Tensor, "samples joint"]) -> None:
         """The keys of the last session."""
         self.sessions()[-1].side(side).fit(keys)
+        self._held.clear()
 
     def remove(self, session: int) -> None:
         """Take a session out; those after it move up."""
         self.kept = nn.ModuleList(kept for at, kept in enumerate(self.kept) if at != session)
+        self._held.clear()
 
     def logs(self, side: Side, keys: Float[Tensor, "batch joint"]) -> Float[Tensor, "batch sessions"]:
         """The log probability of every session, up to one number a key; in double precision, on the CPU."""
+        exact, found = keys.detach().cpu().double(), []
+        for weight, centre, root in self._solved(side):
+            apart = torch.linalg.solve_triangular(root, (exact - centre).T, upper=False)
+            found.append(weight - apart.square().sum(0) / 2)
+        return torch.stack(found, dim=1)
+
+    def _solved(self, side: Side) -> list[tuple[float, Tensor, Tensor]]:
+        """Of every session log n_t − ½ log det Σ_t, m_t, and the Cholesky factor of Σ_t; solved once."""
+        if side in self._held:
+            return self._held[side]
         sessions = [kept.side(side) for kept in self.sessions()]
-        exact, d = keys.detach().cpu().double(), keys.shape[1]
+        d = len(sessions[0].mean)
         counts = [int(one.count) for one in sessions]
         scatters = [one.scatter() for one in sessions]
         within = torch.stack(scatters).sum(0) / sum(counts)
-        ridge = d / (2 * sum(counts)) * within.trace() / d * torch.eye(d, dtype=torch.float64)
+        spread = (within.trace() / d).clamp(min=_LEAST)
+        ridge = d / (2 * sum(counts)) * spread * torch.eye(d, dtype=torch.float64)
         found = []
         for count, scatter, one in zip(counts, scatters, sessions, strict=True):
             own = count / (count + d)
             covariance = own * scatter / count + (1 - own) * within + ridge
             root = torch.linalg.cholesky(covariance)
-            apart = torch.linalg.solve_triangular(root, (exact - one.centre()).T, upper=False)
-            found.append(torch.tensor(count).log() - root.diagonal().log().sum() - apart.square().sum(0) / 2)
-        return torch.stack(found, dim=1)
+            found.append((math.log(count) - float(root.diagonal().log().sum()), one.centre(), root))
+        self._held[side] = found
+        return found
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        """As every module's; what was solved from the old moments is dropped."""
+        self._held.clear()
+        super()._load_from_state_dict(*args, **kwargs)
 
     def probabilities(
         self, side: Side, keys: Float[Tensor, "batch joint"]

@@ -19,6 +19,11 @@ FEWEST = 8
 _ERRORS = 2
 """Standard errors beyond which held-out pairs count as worse."""
 
+_BLOCK = 512
+"""Pairs that ask at a time."""
+_ROUNDING = 1e-12
+"""By how much a score may round otherwise in another product."""
+
 
 class SessionPairs(nn.Module):
     """What is kept of a session: moments of its pairs [image, text], and whether they count.
@@ -207,14 +212,21 @@ def _nothing(joint: int) -> Maps:
 
 
 def reciprocal_ranks(
-    image: Float[Tensor, "pairs joint"], text: Float[Tensor, "pairs joint"]
-) -> Float[Tensor, " pairs"]:
+    image: Float[Tensor, "pairs joint"], text: Float[Tensor, "pairs joint"], asked: int | None = None
+) -> Float[Tensor, " asked"]:
     """1 / rank of each pair's text among all texts and of its image among all images, the mean of both.
 
-    Ties count against it. Meant for thousands of pairs at most: all scores are there at once.
+    Ties count against it.
+
+    Args:
+        asked: only the first pairs ask; by default all of them.
     """
-    scores = F.normalize(image.cpu().double(), dim=-1) @ F.normalize(text.cpu().double(), dim=-1).T
-    own = scores.diagonal()
-    to_text = (scores >= own[:, None]).sum(dim=1)
-    to_image = (scores >= own[None]).sum(dim=0)
-    return (1 / to_text + 1 / to_image) / 2
+    image, text = (F.normalize(side.cpu().double(), dim=-1) for side in (image, text))
+    found, last = [torch.zeros(0, dtype=torch.float64)], len(image) if asked is None else asked
+    for start in range(0, last, _BLOCK):
+        rows = slice(start, min(start + _BLOCK, last))
+        own = (image[rows] * text[rows]).sum(dim=1, keepdim=True) - _ROUNDING
+        to_text = (image[rows] @ text.T >= own).sum(dim=1)
+        to_image = (text[rows] @ image.T >= own).sum(dim=1)
+        found.append((1 / to_text + 1 / to_image) / 2)
+    return torch.cat(found)

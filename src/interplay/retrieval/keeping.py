@@ -100,6 +100,6 @@ def helps(before: Keys, after: Keys, asked: int) -> bool:
         before, after: vectors of the same pairs; those that ask come first, the others are there to be told from.
         asked: how many pairs ask.
     """
-    then, now = (reciprocal_ranks(one.image, one.text)[:asked] for one in (before, after))
+    then, now = (reciprocal_ranks(one.image, one.text, asked) for one in (before, after))
     gain = now - then
     return asked > 1 and bool(gain.mean() > gain.std() / asked**0.5)
