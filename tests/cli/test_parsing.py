@@ -107,6 +107,23 @@ def test_what_is_no_count_is_refused(value: str, told: str) -> None:
         CommandLine.of(commands()["search"]).parse(["run", "-k", value])
 
 
+def test_a_configuration_file_may_have_any_name(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("- mine.yaml").write_text("k: 7\n")
+    found, _ = CommandLine.of(commands()["search"]).parse(["run", "--config", "- mine.yaml"])
+    assert found["k"] == 7
+    assert "-- none.yaml cannot be read" in run("search", "run", "red", "--config", "-- none.yaml").err
+
+
+@pytest.mark.parametrize("word", ["--help", "-h", "--help=true"])
+def test_help_is_shown_whatever_else_is_wrong(word: str, run: Run) -> None:
+    shown = run("search", "--sead", "1", word)
+    assert (shown.code, shown.err) == (0, "")
+    assert "usage: interplay search RUN [QUERY]" in shown.out
+
+
 def test_the_help_of_a_command_stands_under_headings(run: Run) -> None:
     shown = run("train", "--help").out
     headings = [shown.index(f"─ {heading} ─") for heading in ("Data", "Method", "Training", "Output")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,7 +13,7 @@ import cyclopts
 
 from interplay.cli.command import Command
 from interplay.cli.config_file import apply_config
-from interplay.cli.options import Option, further_of, options_of
+from interplay.cli.options import Option, further_of, options_of, shielded, unshielded
 from interplay.errors import InterplayError, unknown
 
 _HEADINGS = (
@@ -58,8 +57,6 @@ _CONFIG = Option(
     False,
     "YAML file with values of these options, as `config.yaml` in a run folder; what is typed wins.",
 )
-_NO_OPTION = "\0"
-"""Marks a word that begins with a dash and looks like no option, as `- a dash`; no word holds a zero byte."""
 
 
 @dataclass(frozen=True)
@@ -136,9 +133,8 @@ class CommandLine:
         Raises:
             InterplayError: an option that does not exist, a value that it cannot hold, or one that is missing.
         """
-        words = [_NO_OPTION + word if _only_begins_like_one(word) else word for word in arguments]
         try:
-            _, bound, left, _ = self.app(demanding=False).parse_known_args(words)
+            _, bound, left, _ = self.app(demanding=False).parse_known_args(map(shielded, arguments))
         except cyclopts.CycloptsError as error:
             raise self._sentence(error) from None
         if left:
@@ -147,7 +143,8 @@ class CommandLine:
         if missing := [o.flag for o in self.options.values() if o.required and o.name not in given]:
             raise self._see_help(f"needs {' and '.join(missing)}")
         manner = Manner(given.pop("json", False), given.pop("quiet", False))
-        given.pop("config", None)
+        for name in ("config", "help"):
+            given.pop(name, None)
         more = {option.name: given.pop(option.name) for option in self.further if option.name in given}
         return given | ({"settings": more} if self.further else {}), manner
 
@@ -167,9 +164,9 @@ class CommandLine:
             return Place(option.name, Place.VAR_POSITIONAL, annotation=Annotated[option.kinds[0], how])
         kind = Place.POSITIONAL_ONLY if option.positional else Place.KEYWORD_ONLY
         default = None if option.required and not demanding else option.default
-        hint = (
-            option.hint | None if default is None else option.hint
-        )  # pydantic, if loaded, is asked of defaults
+        hint = option.hint
+        if default is None:  # of which pydantic is asked, where it is loaded
+            hint |= None
         return Place(option.name, kind, default=default, annotation=Annotated[hint, how])
 
     def _parameter(self, option: Option, demanding: bool) -> cyclopts.Parameter:
@@ -204,15 +201,15 @@ class CommandLine:
             case cyclopts.MissingArgumentError() if option is not None:
                 return InterplayError(f"{option.flag} needs a value: it takes {option.takes}.")
             case cyclopts.CoercionError() if option is not None and error.token is not None:
-                value = _plain(error.token.value)
+                value = unshielded(error.token.value)
                 return InterplayError(f"{option.flag} cannot be '{value}': it takes {option.takes}.")
         return self._see_help(f"cannot read this ({' '.join(str(error).split())})")
 
     def _no_use_for(self, words: Sequence[str]) -> InterplayError:
-        wrong = next((word for word in words if word.startswith("-")), None)
-        return (
-            self._see_help(f"has no use for '{_plain(words[0])}'") if wrong is None else self._unknown(wrong)
-        )
+        for word in words:
+            if word.startswith("-"):
+                return self._unknown(word)
+        return self._see_help(f"has no use for '{unshielded(words[0])}'")
 
     def _see_help(self, what: str) -> InterplayError:
         return InterplayError(f"interplay {self.name} {what}: see 'interplay {self.name} --help'.")
@@ -226,7 +223,7 @@ def _converter(option: Option) -> Callable[[Any, Sequence[cyclopts.Token]], Any]
     """How `cyclopts` makes a value of words."""
 
     def convert(_: Any, tokens: Sequence[cyclopts.Token]) -> Any:
-        values = [option.read(_plain(token.value)) for token in tokens]
+        values = [option.read(unshielded(token.value)) for token in tokens]
         return values if option.several and not option.positional else values[-1]
 
     return convert
@@ -239,12 +236,3 @@ def _group(heading: str) -> cyclopts.Group:
 def _shown(default: Any) -> str:
     """A default as it would be typed."""
     return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
-
-
-def _only_begins_like_one(word: str) -> bool:
-    """Whether a word begins with a dash but names no option: `-5`, `-` or `-a picture`, but not `-k` or `--seed=1`."""
-    return word.startswith("-") and word != "--" and not re.match(r"-{1,2}[^\W\d_][\w-]*(=|$)", word)
-
-
-def _plain(word: str) -> str:
-    return word.removeprefix(_NO_OPTION)

@@ -8,7 +8,7 @@ from typing import Any
 
 import cyclopts
 
-from interplay.cli.options import Option
+from interplay.cli.options import Option, unshielded
 from interplay.errors import InterplayError, brief, unknown
 from interplay.files import read_yaml
 from interplay.seeds import shown
@@ -37,7 +37,9 @@ def apply_config(
     by_name = {argument.field_info.name: argument for argument in arguments}
     known = {name: option for name, option in options.items() if not option.positional}
     said: dict[str, list[cyclopts.Token]] = {}
-    for file in (Path(token.value) for token in by_name["config"].tokens) if "config" in by_name else ():
+    for file in (
+        (Path(unshielded(token.value)) for token in by_name["config"].tokens) if "config" in by_name else ()
+    ):
         for name, value in _values(file).items():
             if name not in known:
                 raise unknown(f"option of {owner}", str(name), known)

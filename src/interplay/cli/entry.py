@@ -1,4 +1,4 @@
-"""The command line: `interplay COMMAND …`, each command derived from one typed function (`interplay.cli.commands`)."""
+"""The command line: `interplay COMMAND …`, each command one typed function (`interplay.cli.commands`)."""
 
 from __future__ import annotations
 
@@ -67,7 +67,8 @@ def _run(arguments: list[str]) -> int:
         say(install(arguments[1:]))
         return 0
     name, rest = _command(arguments)
-    if {"-h", "--help"} & {*rest[: (*rest, "--").index("--")]}:
+    options = rest[: (*rest, "--").index("--")]
+    if {"-h", "--help"} & {word.partition("=")[0] for word in options}:
         say(_help(name, rest))
         return 0
     return _call(name, rest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -159,3 +160,21 @@ def further_of(function: Any) -> Further | None:
     """How a command's parameter `settings` is marked; None where it has none."""
     hint = get_type_hints(function, include_extras=True).get("settings")
     return next((mark for mark in getattr(hint, "__metadata__", ()) if isinstance(mark, Further)), None)
+
+
+_NO_OPTION = "\0"
+"""Stands before a shielded word; nothing that is typed holds a zero byte."""
+
+
+def shielded(word: str) -> str:
+    """A word as the parser may see it: one that begins with a dash and looks like no option is marked as a value.
+
+    So `-5`, `-` and `- a dash` are values, `-k` and `--seed=1` are not.
+    """
+    is_value = word.startswith("-") and word != "--" and not re.match(r"-{1,2}[^\W\d_][\w-]*(=|$)", word)
+    return _NO_OPTION + word if is_value else word
+
+
+def unshielded(word: str) -> str:
+    """A word as it was typed."""
+    return word.removeprefix(_NO_OPTION)

@@ -25,8 +25,8 @@ Prompt interaction for frozen vision-language models.
 
 {listed}
 
-Each has a help of its own with an example: 'interplay {next(iter(commands))} --help'. Results go to stdout, with --json
-as one JSON document; progress and notes go to stderr, with --quiet nowhere.
+Each has a help of its own with examples: 'interplay COMMAND --help'. Results go to stdout, with --json as one JSON
+document; progress and notes go to stderr, with --quiet nowhere.
 
 Options:
   -h, --help            this text
