@@ -11,8 +11,8 @@ import pytest
 
 from interplay.errors import InterplayError
 from interplay.methods.registry import choices, choose
-from interplay.methods.settings import make_settings
 from interplay.parts.heads import HeadSettings
+from interplay.settings import make_settings
 from interplay.training.settings import TrainSettings
 from interplay.typed import expect, fits
 

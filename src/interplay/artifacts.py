@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from interplay.errors import InterplayError, brief
 from interplay.files import parsed_json, write_atomically, write_text
 from interplay.locks import writing
-from interplay.methods.settings import make_settings
+from interplay.settings import make_settings
 from interplay.towers.backbone import Backbone
 from interplay.typed import expect, fits
 

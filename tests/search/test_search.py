@@ -19,8 +19,8 @@ from interplay.cli.command import commands
 from interplay.cli.command_line import CommandLine
 from interplay.data.schema import PairTable
 from interplay.methods.registry import choices, choose
-from interplay.methods.settings import make_settings
 from interplay.ranges import Choice, Range, Real, Whole
+from interplay.settings import make_settings
 from interplay.towers.backbone import Backbone
 from interplay.training.settings import TRAINING_RANGES, TrainSettings
 from interplay.tuning.search import ranges_of, search

@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from interplay import artifacts
+import interplay.artifacts as artifacts
 from interplay.classification.model import MultiLoss, PairClassifier
 from interplay.errors import InterplayError
 from interplay.methods.registry import choose
-from interplay.methods.settings import make_settings
 from interplay.metrics.calibration import Calibration
 from interplay.metrics.classification import Kind
 from interplay.parts.heads import Head, HeadSettings
+from interplay.settings import make_settings
 from interplay.towers.backbone import Backbone
 
 

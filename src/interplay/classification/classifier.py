@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args, overload
 import torch
 from torch import Tensor
 
-from interplay import artifacts
+import interplay.artifacts as artifacts
 from interplay.classification import artifact
 from interplay.classification.calibrating import IN_THE_CARD, calibrated
 from interplay.classification.deciding import check_abstaining, decided
@@ -24,12 +24,12 @@ from interplay.encoding.inputs import encode_table, pairs_of
 from interplay.encoding.predict import predict
 from interplay.errors import InterplayError, shortlist, unknown, wrong_type
 from interplay.methods.registry import choose
-from interplay.methods.settings import make_settings
 from interplay.metrics.calibration import CalibrationReport
 from interplay.metrics.classification import Kind, classification_metrics
 from interplay.parts.heads import HeadSettings
 from interplay.ranks import follows
 from interplay.seeds import check_seed
+from interplay.settings import make_settings
 from interplay.towers.backbone import Backbone, as_backbone
 from interplay.training.report import FitReport
 from interplay.training.settings import TrainSettings, training_settings

@@ -16,9 +16,9 @@ from interplay.classification.probe import fit_probe, fit_threshold
 from interplay.data.schema import PairTable
 from interplay.encoding.batches import EncodedTable
 from interplay.encoding.inputs import encode_table
-from interplay.methods.settings import make_settings
 from interplay.methods.solvers import Probe
 from interplay.parts.heads import HeadSettings
+from interplay.settings import make_settings
 from interplay.towers.backbone import Backbone
 from interplay.training.report import FitReport
 from interplay.training.settings import TrainSettings

@@ -56,8 +56,8 @@ class ChosenMethod:
             backbone: beside the method.
             changes: to the method's settings, in place of those that were typed.
         """
-        from interplay.methods.settings import make_settings
         from interplay.parts.heads import HeadSettings
+        from interplay.settings import make_settings
 
         settings = self.choice.settings(self.changes if changes is None else changes)
         config = {"method": self.name, "backbone": backbone, "set": spelled(asdict(settings))}

@@ -53,7 +53,7 @@ def open_gallery(
         InterplayError: the method cannot index, there is no gallery, or as `Gallery.open`.
     """
     from interplay.gallery.address import Address, ServerSettings
-    from interplay.methods.settings import make_settings
+    from interplay.settings import make_settings
 
     chosen: ServerSettings = make_settings(ServerSettings, settings or {}, "the gallery's server")
     place = str(Path(run) / GALLERY) if gallery is None else gallery

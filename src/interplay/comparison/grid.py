@@ -18,8 +18,8 @@ from interplay.errors import InterplayError, unknown
 from interplay.files import read_yaml
 from interplay.key_value import assignments
 from interplay.methods.registry import choose
-from interplay.methods.settings import make_settings
 from interplay.parts.heads import HeadSettings
+from interplay.settings import make_settings
 from interplay.training.settings import TrainSettings
 
 Values = Mapping[str, Any]

@@ -16,8 +16,8 @@ from interplay.comparison.loader import Loader
 from interplay.data.checks import OnBadRow
 from interplay.errors import InterplayError
 from interplay.methods.registry import choose
-from interplay.methods.settings import make_settings
 from interplay.parts.heads import FORMER_HEAD
+from interplay.settings import make_settings
 from interplay.towers.tokens import SIDES, Shape
 from interplay.training.settings import EXECUTION, FORMER, TrainSettings
 

@@ -11,7 +11,7 @@ from typing import Any
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.methods.catalogue import known_name
-from interplay.methods.settings import make_settings
+from interplay.settings import make_settings
 from interplay.towers.tokens import Shape
 from interplay.typed import expect
 

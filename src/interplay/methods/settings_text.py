@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import interplay
 from interplay.docstrings import described
 from interplay.methods.catalogue import catalogue, files, known_name
 
@@ -106,4 +105,4 @@ def _named(name: str, module: ast.Module) -> Any:
 
 def _file(module: str) -> Path:
     """The file of a module of this package."""
-    return Path(interplay.__file__).parent.joinpath(*module.split(".")[1:]).with_suffix(".py")
+    return Path(__file__).parents[1].joinpath(*module.split(".")[1:]).with_suffix(".py")

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from interplay import artifacts
+import interplay.artifacts as artifacts
 from interplay.errors import InterplayError
 from interplay.seeds import check_seed
 

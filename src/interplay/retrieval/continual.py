@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from interplay import artifacts
+import interplay.artifacts as artifacts
 from interplay.data.schema import PairTable, Split
 from interplay.data.sessions import Session, all_at_once, by_caption, check_sessions, seen
 from interplay.encoding.embedding import SideInputs, embed, table_inputs

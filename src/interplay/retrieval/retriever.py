@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor
 
-from interplay import artifacts
+import interplay.artifacts as artifacts
 from interplay.data.picture_sources import Images, Words
 from interplay.data.readers import Source, as_table
 from interplay.data.schema import Split

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from interplay import artifacts
+import interplay.artifacts as artifacts
 from interplay.errors import InterplayError
 from interplay.files import delete, leftovers, write_text
 from interplay.locks import writing

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from interplay.errors import InterplayError, unknown, wrong_type
-from interplay.methods.settings import make_settings
 from interplay.ranges import Choice, Ranges, Real, Whole
 from interplay.seeds import check_seed, shown
+from interplay.settings import make_settings
 from interplay.typed import check_fields
 
 Preset = Literal["fast", "auto"]

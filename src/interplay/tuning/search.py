@@ -16,9 +16,9 @@ from interplay.data.readers import Source, as_table
 from interplay.data.schema import PairTable
 from interplay.errors import InterplayError
 from interplay.methods.registry import MethodChoice, choose
-from interplay.methods.settings import make_settings
 from interplay.parts.heads import Head, HeadSettings
 from interplay.ranges import Ranges
+from interplay.settings import make_settings
 from interplay.towers.backbone import Backbone, as_backbone
 from interplay.training.settings import (
     SMALLER_IS_BETTER,

@@ -25,8 +25,8 @@ from interplay.cli.runs import (
 from interplay.errors import InterplayError
 from interplay.files import write_text
 from interplay.key_value import given
-from interplay.methods.settings import make_settings
 from interplay.retrieval.averages import average
+from interplay.settings import make_settings
 from interplay.training.settings import RETRIEVAL_TRAINING, TrainSettings
 
 if TYPE_CHECKING:

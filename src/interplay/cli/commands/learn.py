@@ -69,8 +69,8 @@ def learn(
         keep: of a method that is trained by gradient: `helpful` keeps the backbone's vectors for the task unless what
             was trained ranks its `validation` rows better, by more than one standard error.
     """
-    from interplay.methods.settings import make_settings
     from interplay.retrieval.run_folder import free_folder, tidy
+    from interplay.settings import make_settings
 
     reading = Reading.of(columns)
     with changing(run):

@@ -17,7 +17,7 @@ from interplay.cli.result import columns as aligned
 from interplay.cli.runs import note_depth, open_backbone, open_table
 from interplay.errors import InterplayError
 from interplay.key_value import given
-from interplay.methods.settings import make_settings
+from interplay.settings import make_settings
 from interplay.training.settings import TrainSettings
 
 if TYPE_CHECKING:

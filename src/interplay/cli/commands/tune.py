@@ -20,7 +20,7 @@ from interplay.cli.runs import open_backbone, open_table
 from interplay.errors import InterplayError
 from interplay.files import write_text
 from interplay.key_value import given, spelled
-from interplay.methods.settings import make_settings
+from interplay.settings import make_settings
 from interplay.training.settings import TrainSettings
 
 if TYPE_CHECKING:

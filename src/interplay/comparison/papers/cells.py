@@ -17,12 +17,12 @@ from interplay.data.schema import PairTable, Split
 from interplay.data.sessions import sessions_of
 from interplay.key_value import assignments, given
 from interplay.methods.registry import choose
-from interplay.methods.settings import make_settings
 from interplay.metrics.recall import DIRECTIONS
 from interplay.parts.heads import HeadSettings
 from interplay.retrieval.continual import StreamEvaluation, run_stream
 from interplay.retrieval.learning import trained_parameters
 from interplay.retrieval.retriever import Retriever
+from interplay.settings import make_settings
 from interplay.towers.backbone import Backbone
 from interplay.training.run_record import recorded_run
 from interplay.training.settings import EXECUTION, TrainSettings
