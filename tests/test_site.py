@@ -32,11 +32,15 @@ def test_every_method_and_variant_is_on_a_page() -> None:
 
 
 def test_every_command_has_a_page_with_what_its_help_prints(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "names", lambda: ["data list", "methods"])
+    monkeypatch.setattr(commands, "names", lambda: ["data list", "index"])
     pages = commands.pages()
-    assert list(pages) == ["commands/index.md", "commands/data-list.md", "commands/methods.md"]
-    assert "--json" in pages["commands/methods.md"]
-    assert "List the methods with their variants." in pages["commands/index.md"]
+    assert list(pages) == [
+        "commands/index.md",
+        "commands/interplay-data-list.md",
+        "commands/interplay-index.md",
+    ]
+    assert "--json" in pages["commands/interplay-index.md"]
+    assert "Add pictures and texts to the gallery" in pages["commands/index.md"]
 
 
 def test_the_api_has_every_public_name_and_every_module() -> None:

@@ -17,8 +17,8 @@ def names() -> list[str]:
 
 
 def uri(name: str) -> str:
-    """Where a command's page is."""
-    return f"commands/{name.replace(' ', '-')}.md"
+    """Where a command's page is; there is a command called `index`, and a page in front of all."""
+    return f"commands/interplay-{name.replace(' ', '-')}.md"
 
 
 def help_of(*words: str) -> str:

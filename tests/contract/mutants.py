@@ -353,7 +353,7 @@ class PClipThatNeedsEqualTowers(PClip):
 
 @breaks(rules.it_works_on_unequal_towers_and_single_samples, "p_clip", "more than 1 value per channel")
 class PClipWithBatchStatistics(PClip):
-    """P-CLIP with a batch norm behind it, which cannot train on one sample."""
+    """P-CLIP with a batch norm after it, which cannot train on one sample."""
 
     def __init__(self, shape: Shape, settings: Any) -> None:
         super().__init__(shape, settings)

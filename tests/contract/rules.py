@@ -270,7 +270,7 @@ def one_side_equals_the_pair_or_is_refused(subject: Subject) -> None:
 
 
 def starting_behind_the_front_layers_is_the_whole_walk(subject: Subject) -> None:
-    """What is in front of the first layer can be computed once and kept: the result is the same bit for bit."""
+    """What is before the first layer can be computed once and kept: the result is the same bit for bit."""
     method = subject.method()
     ids = subject.backbone.tokenize(TEXTS)
     whole = subject.walk(method)
@@ -286,7 +286,7 @@ def starting_behind_the_front_layers_is_the_whole_walk(subject: Subject) -> None
 
 
 def nothing_happens_in_front_of_the_first_layer(subject: Subject) -> None:
-    """In front of it no tower computes for a gradient, and its tokens are the bare ones; behind it they are not.
+    """Before it no tower computes for a gradient and its tokens are the bare ones; after it they are not.
 
     Read off the frozen towers while the method runs. A side on which the method leaves every layer alone runs all of
     its layers, once, in order and bare; where a method runs towers of its own the frozen ones may stay idle.

@@ -260,7 +260,7 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
         """Choose the temperature of the probabilities on the `validation` split; no other split is read.
 
         From then on `predict_proba`, `evaluate` and what is saved use it. Calibrating again starts from the bare
-        logits, training again does away with it.
+        logits, training again removes it.
 
         Args:
             data: a table, or what `interplay.data.load` takes.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from interplay.classification.report import Report
 
 _WHOLE = 12
-"""Up to so many classes the whole confusion matrix is shown; of more, the most frequent confusions."""
+"""The most classes for which the whole confusion matrix is shown; for more, the most frequent confusions are."""
 
 
 def class_report(report: Report) -> tuple[dict[str, Any], str]:

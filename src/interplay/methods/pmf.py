@@ -55,12 +55,12 @@ class Pmf(Method):
     Fusion stage: the same frozen layer on [tokens; FCP; what was received]; the extra rows are dropped. QP, QCP and FCP
     (query, query context and fusion context prompts) are free, N(0, 0.02²), each layer's own, as are the perceptrons
     (ReLU).
-    Nothing in front of the last F layers gets a gradient.
+    Nothing before the last F layers gets a gradient.
 
     The last layers of the two towers fuse with one another, whatever their depths. In the released code FCP stays
     frozen, since a condition names an attribute that never exists; here it is trained, as the paper says.
 
-    Deviations: CLIP's towers (the paper: ViT and BERT); prompts stand behind the first token, and the text tower's
+    Deviations: CLIP's towers (the paper: ViT and BERT); prompts come after the first token, and the text tower's
     start token cannot see them; the head is one of this library's (the paper: the mean of two linear heads).
 
     Raises:

@@ -69,7 +69,7 @@ class Block(nn.Module):
             mask: broadcastable to (batch, 1, length, length), True where a row may look.
             causal: without a mask, whether a row may look at itself and its past only.
             prefix: further keys and values (batch, length, width), projected already, that every row may look at.
-            slots: prompt slots behind row 0; they count with a gate alone, and `mask` hides them from other rows then.
+            slots: prompt slots after row 0; they count with a gate alone, and `mask` hides them from other rows then.
             gate: (batch or 1, heads): what rows take of a softmax over the prefix, or else over the prompt slots,
                 on top of that over their own keys (zero-initialised attention; LLaMA-Adapter, Zhang et al., 2023).
         """

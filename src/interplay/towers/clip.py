@@ -56,12 +56,12 @@ def _gate(tokens: Tokens) -> Tensor | None:
 
 
 def _after(tokens: Tokens, x: Tensor) -> Tokens:
-    """The tokens behind a layer that made `x`; what was for that layer alone is gone."""
+    """The tokens after a layer that made `x`; what was for that layer alone is gone."""
     return replace(tokens, x=x, next=AS_IT_IS)
 
 
 def _apart(tokens: Tokens, split: int) -> Tokens:
-    """The first `split` prompts stay in front of a text's own tokens, the others move in front of its end token."""
+    """The first `split` prompts stay before a text's own tokens, the others move before its end token."""
     assert tokens.lengths is not None
     moved = tokens.prompts - split
     at = torch.arange(tokens.x.shape[1], device=tokens.x.device).expand(len(tokens.x), -1)
@@ -104,9 +104,9 @@ class ImageTower(Tower):
         return inputs
 
     def embed(self, inputs: Tensor, *, context: Tensor | None = None, split: int | None = None) -> Tokens:
-        """Pixels to tokens; `context` joins behind the class token, in front of the first norm (VPT, S-Prompts).
+        """Pixels to tokens; `context` joins after the class token, before the first norm (VPT, S-Prompts).
 
-        It joins behind the positions too, so its order does not count, and `split` changes nothing.
+        It joins after the positions too, so its order does not count, and `split` changes nothing.
         """
         inputs = self.normalised(inputs)
         x = self.patches(inputs.to(self.patches.weight.dtype)).flatten(2).transpose(1, 2)
@@ -177,8 +177,8 @@ class TextTower(Tower):
         """Token ids to tokens.
 
         Args:
-            context: prompts that join behind the start token, in front of the position embeddings (CoOp).
-            split: how many of them; the others join in front of the end token. None: all, and they are prompt slots.
+            context: prompts that join after the start token, before the position embeddings (CoOp).
+            split: how many of them; the others join before the end token. None: all, and they are prompt slots.
             lengths: (batch,) real tokens; by default up to and with the one that is pooled (`lengths`).
             suffix: (classes, suffix length) ids of one continuation a class, all of one length; each
                 continues every sample at that sample's own length (`Tokens.suffix`).

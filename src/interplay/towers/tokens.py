@@ -26,7 +26,7 @@ def other(side: Side) -> Side:
 
 @dataclass(frozen=True)
 class Next:
-    """What one layer does otherwise: it is said in front of the layer, and is over after it.
+    """What one layer does otherwise: it is said before the layer, and is over after it.
 
     Attributes:
         prefix: keys and values, each (length, width) or (batch, length, width), that every row of the next layer may
@@ -60,13 +60,13 @@ class Tokens:
         prompts: number of prompt slots.
         prompts_see_all: in a causal tower, whether prompt rows may attend to every real token. Rows of
             tokens stay causal either way.
-        blind: in a causal tower, so many prompt slots from the first attend to one another alone, whatever else
+        blind: in a causal tower, how many prompt slots, from the first, attend to one another only, whatever else
             `prompts_see_all` allows; every later row may attend to them.
         suffix: (batch, classes, suffix length, width): short continuations, one a class, that attend to all
             real rows of `x` and to their own past, and that `x` never sees (`mitp.md`, open point f).
         held: (batch, prompts, width), or (prompts, width) for the whole batch: prompts that a method keeps for later
             layers, outside the sequence.
-        route: (batch, …) which of a method's prompts each sample takes, chosen in front of the walk (`Method.route`);
+        route: (batch, …) which of a method's prompts each sample takes, chosen before the walk (`Method.route`);
             None: those in training.
         next: what the next layer does otherwise.
     """
@@ -101,7 +101,7 @@ class Tokens:
         return self.held[..., layer * length : (layer + 1) * length, :]
 
     def put(self, prompt: Tensor, *, see_all: bool = False) -> Tokens:
-        """Insert prompts behind the first token, or replace the ones that are there.
+        """Insert prompts after the first token, or replace the ones that are there.
 
         Args:
             prompt: (prompts, width), one for the whole batch, or (batch, prompts, width).
@@ -188,8 +188,8 @@ class Tower(nn.Module, ABC):
             inputs: what the tower reads (pixels or token ids).
             context: (prompts, width) or (batch, prompts, width), prompts that enter as part of the input;
                 they become the prompt slots.
-            split: where order counts, how many of these prompts stand in front of the input's own tokens; the others
-                stand behind them, in front of the last one, and none is a prompt slot. None: all, as prompt slots.
+            split: where order counts, how many of these prompts come before the input's own tokens; the others
+                come after them, before the last one, and none is a prompt slot. None: all, as prompt slots.
         """
 
     @abstractmethod

@@ -35,7 +35,7 @@ def calibrate(
     The temperature goes into the trained method in RUN, and 'interplay predict', 'interplay evaluate' and Python use
     it from then on. With one label a pair no decision changes. With several labels a shift common to all classes joins
     in where validation speaks for it, and then decisions can change. The `test` split is not read. Calibrating again
-    starts anew; training again does away with it.
+    starts anew; training again removes it.
 
     Args:
         run: the folder that 'interplay train --out' wrote.

@@ -150,7 +150,7 @@ def continual(
 
 
 def _unusual(min_rows: int, small: str, keep: Keep) -> dict[str, Any]:
-    """Options that runs of before have no record of, where they are not as usual: such runs go on."""
+    """Options that are not at their defaults and that older runs have no record of; such runs can be continued."""
     tasks = {} if (min_rows, small) == (2, "error") else {"min_rows": min_rows, "small": small}
     return tasks | ({} if keep == "trained" else {"keep": keep})
 

@@ -44,7 +44,7 @@ def info(
         method: a method or variant, see 'interplay methods'.
         set: changes to the method's settings, key=value each.
         text_tokens: length of the text in tokens; 0 means all positions of the text tower.
-        sessions: count what the method has after so many tasks of a stream, too.
+        sessions: also count the parameters after this number of tasks of a stream.
         measure: measure the peak memory of one training step, in a process of its own on the CPU; presets run with
             random weights.
         batch_size: pairs of the step that is measured.

@@ -57,7 +57,7 @@ def tune(
       interplay tune --method mitp --data openmoji/relation --head kind=pair --out runs/search --minutes 10
       interplay tune --data pairs.csv --out runs/search --minutes 60 --set layers=7,8,9 --epochs 20 --monitor f1_macro
 
-    What is given by --set or as an option of training stands fast; the rest of what the method declares is searched by
+    A value given by --set or as an option of training is fixed; the rest of what the method declares is searched by
     Optuna. The `test` split is not read. The folder gets every trial (trials.jsonl, search.db) and the best settings
     (best.yaml, for 'interplay train --config'). The same command again goes on where a killed search stopped, and with
     more minutes where one has ended.
@@ -65,10 +65,10 @@ def tune(
     Args:
         data: an embedded data set ('interplay data list'), a file, a folder, or a hub id.
         out: the folder of the search.
-        minutes: for all trials together, those before a resume included; no trial begins behind them.
+        minutes: for all trials together, those before a resume included; no trial starts after that.
         method: a method or variant, see 'interplay methods'.
         backbone: `tiny`, a preset such as clip-vit-large-patch14, a folder with a CLIP checkpoint, or a hub id.
-        set: settings of the method that stand fast, key=value each, as `layers=4,5,6`.
+        set: fixed settings of the method, key=value each, as `layers=4,5,6`.
         head: changes to the head's settings, key=value each, as for 'interplay train'; the head is not searched.
         multi_loss: loss for data with several labels a row.
         trials: a bound on the number of trials, those before a resume included.
