@@ -36,10 +36,10 @@ def fit_from_start(
 ) -> FitReport:
     """Choose a head by evidence (`Starts`), train the method from there, and keep what is better.
 
-    The start is what the towers give with the method as it is built, under a head that was fitted on `train` alone. The
-    trained weights are kept where their figure on `validation` is better by more than one standard error of the paired
-    difference; else the head is fitted once more, on validation too where it was chosen by leaving pairs out, and the
-    method stays as it was built.
+    The start is what the towers give with the method as it is built, under a head that was fitted on `train` alone; it
+    counts as epoch 0. The trained weights are kept where their figure on `validation` is better by more than two
+    standard errors of the paired difference; else the head is fitted once more, on validation too where it was
+    cross-validated, and the method stays as it was built.
 
     Args:
         model: prepared; gets its head here.
@@ -61,8 +61,9 @@ def fit_from_start(
     if settings.preset != "fast":
         before = {name: value.clone() for name, value in model.state_dict().items()}
         untrained = predict(model, backbone, validation)
+        value = monitor.value(untrained, held_out.targets)
         try:
-            report = fit(model, backbone, train, validation, settings, folder, resume=resume)
+            report = fit(model, backbone, train, validation, settings, folder, resume=resume, start=value)
             logits = predict(model, backbone, validation)
             gain, error = monitor.gain(logits, untrained, held_out.targets)
             if gain > BEYOND_NOISE * error:
@@ -78,7 +79,7 @@ def fit_from_start(
         if trained is None:
             model.load_state_dict(before)
     if trained is None:
-        if choice.left_out:
+        if choice.crossed:
             model.head = starts.fit(choice.best, seen.and_(held_out)).to(backbone.device)
         report = replace(report, best_epoch=0, best_value=choice.best.value)
         trained = replace(table[-1], name="this run")
@@ -115,10 +116,10 @@ def _table(monitor: Monitor, choice: Choice) -> list[Standing]:
 def _notes(train: EncodedTable, choice: Choice, monitor: Monitor) -> list[str]:
     """What there is to say before anything is trained."""
     notes = []
-    if choice.left_out:
+    if choice.crossed:
         notes.append(
-            f"Few pairs are for validation, so what is fitted in closed form is measured on each of the "
-            f"{len(choice.targets)} pairs of train and validation by the fit on all others."
+            f"Few pairs are for validation: what is fitted in closed form is cross-validated over the "
+            f"{len(choice.targets)} pairs of train and validation."
         )
     for side, other in (("text", "image"), ("image", "text")):
         alone, rest = choice.among(side), choice.among(other)

@@ -1,7 +1,10 @@
-"""Ridge regression for many penalties at the cost of one decomposition, with what each row is given without itself."""
+"""Ridge regression for many penalties at the cost of one decomposition, cross-validated in closed form."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.linalg import eigh
@@ -33,12 +36,22 @@ class Ridge:
         self._directions = x.T @ vectors / lengths if wide else vectors
         self._seen = self._rows.T @ self._apart
 
-    def left_out(self, penalty: float) -> Float[Tensor, "rows classes"]:
-        """What every row is given by the regression on all rows but itself, exactly: y_i − (y_i − ŷ_i)/(1 − h_i)."""
+    def left_out(self, penalty: float, folds: Sequence[Tensor]) -> Float[Tensor, "rows classes"]:
+        """What the rows of every fold F are given by the regression on all other rows, exactly.
+
+        y_F − (I − H_FF)⁻¹·(y_F − ŷ_F) with H = U·diag(s²/(s² + λ))·Uᵀ + 1/N, the map from all targets to all outputs of
+        the regression on all rows.
+
+        Args:
+            folds: row numbers of each fold; every row is in one.
+        """
         kept = self._variances / (self._variances + penalty)
         missed = self._apart - self._rows @ (kept[:, None] * self._seen)
-        leverage = self._rows**2 @ kept + 1 / len(self._rows)
-        found: Tensor = self._apart + self._level - missed / (1 - leverage).clamp(min=1e-6)[:, None]
+        found = torch.empty_like(missed)
+        for fold in folds:
+            own = self._rows[fold]
+            rest = torch.eye(len(fold), dtype=own.dtype) - (own * kept) @ own.T - 1 / len(self._rows)
+            found[fold] = self._apart[fold] + self._level - torch.linalg.solve(rest, missed[fold])
         return found
 
     def solution(self, penalty: float) -> tuple[Float[Tensor, "classes features"], Float[Tensor, " classes"]]:

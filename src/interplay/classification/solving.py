@@ -52,6 +52,8 @@ def fitted(
     train, validation = (
         encode_table(table.split(name), backbone, reserve=model.reserve) for name in ("train", "validation")
     )
+    if model.head.settings.fitted_first:
+        settings = settings.patient(len(train))
     settings = settings.settled(len(train), model.method.traits.learning_rate)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(run) if run is not None else Path(scratch)
@@ -103,7 +105,7 @@ def solve(
     """
     if not model.method.traits.solver.by_gradient:
         return _closed(model, backbone, train, validation)
-    if model.head.settings.kind in ("auto", "kernel"):
+    if model.head.settings.fitted_first:
         return fit_from_start(model, backbone, train, validation, settings, folder, resume=resume)
     if model.head.settings.start == "probe":
         penalty = model.head.settings.start_penalty

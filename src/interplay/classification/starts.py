@@ -24,8 +24,8 @@ from interplay.towers.backbone import Backbone
 from interplay.towers.walk import Vectors
 
 FEW = 200
-"""With fewer validation pairs than this, heads are chosen by what each pair of train and validation is given by the fit
-on all others."""
+"""With fewer validation pairs than this, heads are chosen by cross-validation over train and validation."""
+FOLDS = 10
 LANDMARKS = 512
 _BLOCKS: tuple[PairFeatures, ...] = ("text", "image", "concat", "pair")
 _QUERIES: tuple[HeadQuery, ...] = ("text", "image", "image+text")
@@ -126,13 +126,13 @@ class Choice:
         best: the answer that was chosen.
         answers: the best one of every candidate.
         targets: of the pairs that all were measured on.
-        left_out: whether each of these pairs was measured by the fit on all others, not all by a fit on `train`.
+        crossed: whether these pairs are those of train and validation, each measured by a fit on other folds.
     """
 
     best: Answer
     answers: list[Answer]
     targets: Tensor
-    left_out: bool
+    crossed: bool
 
     def among(self, *features: str, kinds: Sequence[str] = ("linear", "kernel")) -> Answer | None:
         """The best answer that reads some features alone."""
@@ -171,23 +171,23 @@ class Starts:
         """The head to start from, by evidence.
 
         With at least `FEW` validation pairs: every candidate is fitted on `train` and measured on `validation`. With
-        fewer: it is fitted on both, and measured on each pair by the fit on all others (exact, in closed form). Of the
+        fewer: it is cross-validated over both, in 10 folds with about the same classes (exact, in closed form). Of the
         candidates whose monitored figure is within half a standard error of the best one's, that with the smallest
         loss is chosen.
         """
-        left_out = len(validation) < FEW
-        fitted = train.and_(validation) if left_out else train
-        measured = fitted if left_out else validation
+        crossed = len(validation) < FEW
+        fitted = train.and_(validation) if crossed else train
+        measured = fitted if crossed else validation
         answers = [
             answer
             for candidate in self._candidates()
-            for answer in self.answers(candidate, fitted, None if left_out else validation)
+            for answer in self.answers(candidate, fitted, None if crossed else validation)
         ]
-        best = {id(answer.candidate): answer for answer in sorted(answers, key=lambda a: -a.loss)}
-        for candidate in {id(answer.candidate): answer.candidate for answer in answers}.values():
-            own = [answer for answer in answers if answer.candidate is candidate]
-            best[id(candidate)] = self._chosen(own, len(measured))
-        return Choice(self._chosen(answers, len(measured)), list(best.values()), measured.targets, left_out)
+        groups: dict[Candidate, list[Answer]] = {}
+        for answer in answers:
+            groups.setdefault(answer.candidate, []).append(answer)
+        best = [self._chosen(own, len(measured)) for own in groups.values()]
+        return Choice(self._chosen(answers, len(measured)), best, measured.targets, crossed)
 
     def _chosen(self, answers: list[Answer], rows: int) -> Answer:
         top = max(self._monitor.merit(answer.value) for answer in answers)
@@ -227,7 +227,7 @@ class Starts:
         inputs = None if held_out is None else self._inputs(candidate, head, held_out)
         for penalty in PENALTIES:
             if inputs is None:
-                outputs = ridge.left_out(penalty)
+                outputs = ridge.left_out(penalty, folds_of(fitted.targets))
             else:
                 weight, bias = ridge.solution(penalty)
                 outputs = inputs @ weight.T + bias
@@ -299,6 +299,13 @@ class Starts:
         if self._kind == "multi":
             return targets.double()
         return F.one_hot(targets, len(self._classes)).double()
+
+
+def folds_of(targets: Tensor) -> list[Tensor]:
+    """`FOLDS` folds of row numbers, each with about the same share of every class (of several, the first one)."""
+    first = targets.argmax(dim=1) if targets.dim() == 2 else targets
+    order = first.argsort(stable=True)
+    return [order[at::FOLDS] for at in range(min(FOLDS, len(order)))]
 
 
 def fill(kernel: KernelMap, pairs: PairVectors, sharpness: float) -> None:

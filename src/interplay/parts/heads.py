@@ -108,6 +108,11 @@ class HeadSettings:
         return self.kind in (*LINEAR, "kernel")
 
     @property
+    def fitted_first(self) -> bool:
+        """Whether the head is fitted in closed form before anything is trained."""
+        return self.kind in ("auto", "kernel")
+
+    @property
     def read(self) -> PairFeatures:
         """The features that a linear or a kernel head reads."""
         return "pair" if self.kind == "pair" else self.features

@@ -14,8 +14,10 @@ from interplay.settings import make_settings
 from interplay.typed import check_fields
 
 Preset = Literal["fast", "auto"]
-UPDATES = 240
+UPDATES = 160
 """Steps that training takes where nobody says how many."""
+PATIENCE = 40
+"""Steps without a better validation value after which training from a head in closed form stops."""
 _LEAST, _MOST = 3, 120
 """Bounds on the epochs that these come to."""
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
@@ -47,7 +49,8 @@ class TrainSettings:
         weight_decay: factor.
         warmup: share of all steps in which the learning rate rises from 0 in a straight line.
         schedule: after that, `cosine` down to 0, or `constant`.
-        patience: epochs without a better validation value before training stops; 0: never.
+        patience: epochs without a better validation value before training stops; 0: never. By default never, but
+            after about `PATIENCE` steps where training starts from a head in closed form.
         gradient_clip: bound on the norm of the gradient; 0: none.
         seed: of the order of the pairs, and of whatever a method draws while it is trained.
         precision: `32-true`; `bf16-mixed`; `16-mixed`, for GPUs alone.
@@ -68,7 +71,7 @@ class TrainSettings:
     weight_decay: float = 0.0
     warmup: float = 0.05
     schedule: Literal["cosine", "constant"] = "cosine"
-    patience: int = 0
+    patience: int | None = None
     gradient_clip: float = 0.0
     seed: int = 0
     precision: Precision = "32-true"
@@ -113,7 +116,23 @@ class TrainSettings:
         steps = -(-pairs // (self.batch_size * self.devices))
         epochs = min(max(-(-UPDATES // max(steps, 1)), _LEAST), _MOST)
         rate = learning_rate if self.learning_rate is None else self.learning_rate
-        return replace(self, epochs=epochs if self.epochs is None else self.epochs, learning_rate=rate)
+        return replace(
+            self,
+            epochs=epochs if self.epochs is None else self.epochs,
+            learning_rate=rate,
+            patience=self.patience or 0,
+        )
+
+    def patient(self, pairs: int) -> TrainSettings:
+        """The same, with a patience where nobody chose one.
+
+        Args:
+            pairs: to train on.
+        """
+        if self.patience is not None:
+            return self
+        steps = -(-pairs // (self.batch_size * self.devices))
+        return replace(self, patience=max(2, -(-PATIENCE // max(steps, 1))))
 
 
 FORMER = {"epochs": 20, "learning_rate": 2e-4}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import re
 import signal
@@ -55,6 +56,7 @@ def fit(
     *,
     resume: bool = False,
     cache: PrefixCache | None = None,
+    start: float | None = None,
 ) -> FitReport:
     """Train a prepared model; afterwards it holds the weights of the epoch that was best on validation.
 
@@ -67,6 +69,8 @@ def fit(
         run: the folder.
         resume: go on where the run in the folder stands; it starts from the beginning where there is none.
         cache: for `settings.cache_prefix`; by default the one in the program's cache folder.
+        start: the monitored metric of the model as it is given; it then counts as epoch 0, whose weights the model
+            holds afterwards where no epoch is better.
 
     Raises:
         InterplayError: nothing to train, no pairs, a folder that holds a run or that another process writes into,
@@ -83,7 +87,8 @@ def fit(
             raise InterplayError(
                 f"{run} holds a training run already: go on with it (resume), or choose another folder."
             )
-        history = found or History(decisive)
+        begun = {key: value.clone() for key, value in model.state_dict().items()}
+        history = found or History(decisive, best_value=math.nan if start is None else start)
         name = monitored(settings, model.monitors)
         monitor = f"{VALIDATION}{name}"
         recorder = RunRecorder(
@@ -91,11 +96,11 @@ def fit(
             history,
             monitor,
             larger_is_better=name not in SMALLER_IS_BETTER,
-            patience=settings.patience,
+            patience=settings.patience or 0,
             csv_table="csv" in settings.loggers,
         )
         assert settings.epochs is not None
-        if len(history.epochs) < settings.epochs and not history.out_of_patience(settings.patience):
+        if len(history.epochs) < settings.epochs and not history.out_of_patience(settings.patience or 0):
             _check_machine(settings, validation)
             store = (cache or PrefixCache()) if settings.cache_prefix else None
             module = PairTraining(model, backbone, train, validation, settings, store)
@@ -103,8 +108,10 @@ def fit(
             history = resumable(run, decisive) or history  # other processes may have done the training
         if not follows(settings.devices):
             write_history(run, history.epochs, csv_table=recorder.csv_table)
-        weights = read_checkpoint(run / BEST)["state_dict"]
-        model.load_state_dict({key.removeprefix("model."): value for key, value in weights.items()})
+        model.load_state_dict(begun)
+        if history.best_epoch:
+            weights = read_checkpoint(run / BEST)["state_dict"]
+            model.load_state_dict({key.removeprefix("model."): value for key, value in weights.items()})
     seconds = sum(float(epoch["seconds"]) for epoch in history.epochs)
     return FitReport(
         best_epoch=history.best_epoch,
