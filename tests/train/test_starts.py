@@ -219,7 +219,7 @@ def test_the_number_of_updates_is_settled_by_the_pairs() -> None:
     assert many.epochs is not None
     assert few.epochs * 2 == 160
     assert many.epochs == 3
-    given = TrainSettings(epochs=5, learning_rate=0.1)
+    given = TrainSettings(epochs=5, learning_rate=0.1, patience=0)
     assert given.settled(60, 1e-3) == given
 
 
