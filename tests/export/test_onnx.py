@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,16 @@ def padded(ids: Tensor, by: int, end: int) -> Tensor:
     return torch.cat([ids, torch.full((len(ids), by), end)], dim=1)
 
 
-def classifier_of(name: str, backbone: Backbone) -> Classifier:
+def subject_of(name: str, backbone: Backbone | None, start: str = "") -> Subject:
+    """The contract's method, with gates where it is to start as the frozen model."""
+    choice = choose(name)
+    preset = {**choice.preset, "start": start} if start else choice.preset
+    return Subject(replace(choice, preset=preset), backbone or towers())
+
+
+def classifier_of(name: str, backbone: Backbone, start: str = "") -> Classifier:
     """A classifier as if it had been trained: the contract's method under a head with random weights."""
-    subject = Subject(choose(name), backbone)
+    subject = subject_of(name, backbone, start)
     settings = subject.settings
     made = Classifier(backbone, name, ["one", "two", "three"], kind="single", settings=settings)
     made.model = subject.classifier().eval()
@@ -74,10 +82,12 @@ def classifier_of(name: str, backbone: Backbone) -> Classifier:
     return made
 
 
-def check_classifier(name: str, folder: Path, *, encoders: bool, backbone: Backbone | None = None) -> None:
+def check_classifier(
+    name: str, folder: Path, *, encoders: bool, backbone: Backbone | None = None, start: str = ""
+) -> None:
     """Batches of five and of one, padded and not, against `predict`."""
     backbone = backbone or towers()
-    made = classifier_of(name, backbone)
+    made = classifier_of(name, backbone, start)
     model = made.model
     assert model is not None
     to_onnx(made, folder, encoders=encoders)
@@ -102,9 +112,9 @@ def check_classifier(name: str, folder: Path, *, encoders: bool, backbone: Backb
         assert np.abs(apart - wanted).max() < TOLERANCE
 
 
-def retriever_of(name: str, sessions: int, backbone: Backbone | None = None) -> Retriever:
+def retriever_of(name: str, sessions: int, backbone: Backbone | None = None, start: str = "") -> Retriever:
     """A retriever after some sessions, its prompts large enough to be seen."""
-    settings = Subject(choose(name), backbone).settings
+    settings = subject_of(name, backbone, start).settings
     made = Retriever(backbone or towers(), name, settings=settings)
     for task in stream(sessions):
         made.learn(task.name, task.table, settings=QUICK)
@@ -158,6 +168,20 @@ def test_a_retriever_with_a_set_of_prompts_a_task_routes_inside_the_graph(tmp_pa
 
 def classifies(name: str) -> bool:
     return choose(name).method.traits.solver.classifies
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mitp", "coop", "p_clip", "prompt_fuse"])
+def test_gates_export_with_a_classifier(name: str, tmp_path: Path) -> None:
+    coupled = choose(name).method.traits.coupled
+    check_classifier(name, tmp_path / "out", encoders=not coupled, backbone=towers(3, 3), start="frozen")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lpi-m", "maple", "dual-prompt-both"])
+def test_gates_export_with_a_retriever(name: str, tmp_path: Path) -> None:
+    """A gate of its own for each sample, by its route."""
+    check_retriever(retriever_of(name, 2, start="frozen"), tmp_path / "out")
 
 
 @pytest.mark.slow
