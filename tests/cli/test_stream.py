@@ -276,6 +276,15 @@ def test_what_is_wrong_with_a_stream_is_told(
     assert not (tmp_path / "run").exists()
 
 
+def test_training_settings_that_nothing_reads_are_told(run: Run, stream: Path, tmp_path: Path) -> None:
+    words = ["continual", "--data", stream, "--out", tmp_path / "run", "--no-progress"]
+    done = run(*words, "--epochs", 3, "--seed", 1)
+    assert done.code == 0, done.err
+    assert "linear_map takes no training steps: epochs change nothing" in done.err
+    assert "what it is worth" in done.out
+    assert "the bare backbone's" in done.out
+
+
 def test_a_stream_that_fails_in_its_first_epoch_can_be_begun_anew(
     run: Run, stream: Path, tmp_path: Path
 ) -> None:

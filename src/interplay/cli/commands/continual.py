@@ -27,7 +27,7 @@ from interplay.files import write_text
 from interplay.key_value import given
 from interplay.retrieval.averages import average
 from interplay.settings import make_settings
-from interplay.training.settings import RETRIEVAL_TRAINING, TrainSettings
+from interplay.training.settings import EXECUTION, RETRIEVAL_TRAINING, TrainSettings
 
 if TYPE_CHECKING:
     from interplay.data.schema import PairTable
@@ -126,6 +126,7 @@ def continual(
     loaded = open_backbone(backbone, random_weights=random_weights)
     note_depth(chosen.changes, loaded)
     retriever = Retriever(loaded, chosen.name, settings=chosen.changes, seed=training.seed)
+    _tell_unread(retriever, settings or {})
     table = open_table(data, on_bad_row, reading)
     splits = tuple(dict.fromkeys([*retriever.needs, split]))
     sessions = _sessions(table, _ordered(table, order, order_seed), min_rows, small, splits)
@@ -182,6 +183,13 @@ def _ending(found: Mapping[str, Any], retriever: Retriever) -> str:
     if not retriever.method.traits.coupled:
         text += f" Search with it: interplay index {found['run']} --images FOLDER"
     return text
+
+
+def _tell_unread(retriever: Retriever, typed: Mapping[str, Any]) -> None:
+    """Say which training settings change nothing, as nothing is trained by gradient."""
+    unread = [name for name in typed if name not in (*EXECUTION, "seed", "devices", "precision")]
+    if unread and not retriever.method.traits.solver.by_gradient:
+        note(f"{retriever.method_name} takes no training steps: {', '.join(unread)} change nothing.")
 
 
 def _ordered(table: PairTable, order: str, order_seed: int) -> list[str] | None:
