@@ -18,8 +18,10 @@ from interplay.encoding.batches import BatchLoader, EncodedTable, OrderedSampler
 from interplay.encoding.predict import predict
 from interplay.errors import InterplayError
 from interplay.metrics.classification import accuracy, f1
-from interplay.parts.features import pair_features
+from interplay.parts.bilinear_map import BilinearMap
+from interplay.parts.heads import LINEAR
 from interplay.towers.backbone import Backbone
+from interplay.towers.tokens import SIDES
 from interplay.towers.walk import encode_pair
 
 GRID = (1e-6, 1e-4, 1e-2, 1.0, 1e2, 1e4, 1e6)
@@ -58,7 +60,8 @@ def fit_probe(
 ) -> ProbeReport:
     """Fit the linear head of a classifier whose method leaves the towers alone, and write it into the head.
 
-    L2 logistic regression (lbfgs, at most 1000 iterations) on `pair_features`, which are not standardised. C is the
+    L2 logistic regression (lbfgs, at most 1000 iterations) on the head's inputs, which are not standardised: on
+    `pair_features`, or under a bilinear head on the map that is fitted to the vectors of `train` first. C is the
     best of 10^−6, 10^−4, …, 10^6 on validation, then refined in 8 steps of a binary search in log C around it, as
     in CLIP's few-shot probe (Radford et al., 2021; `lpclip` of Zhou et al., 2022); of equals the smaller C wins.
     Several labels: one regression a class, one C for all.
@@ -70,13 +73,15 @@ def fit_probe(
         InterplayError: the head is not linear, or there are no labelled pairs.
     """
     head = model.head
-    if head.settings.kind not in ("linear", "pair") or head.weight is None or head.bias is None:
+    if head.settings.kind not in (*LINEAR, "bilinear") or head.weight is None or head.bias is None:
         raise InterplayError(
             f"A probe fits a linear head: set head.kind = linear, not '{head.settings.kind}'."
         )
     for table in (train, validation):
         if not len(table) or table.targets is None:
             raise InterplayError(f"{table.name} has no labelled pairs to fit a probe with.")
+    if isinstance(head.map, BilinearMap):
+        head.map.fit(*frozen_vectors(backbone, train, batch_size))
     inputs = features(model, backbone, train, batch_size).double().numpy()
     held_out = features(model, backbone, validation, batch_size).double()
     targets, held_out_targets = train.targets, validation.targets
@@ -144,20 +149,22 @@ def fit_threshold(model: PairClassifier, backbone: Backbone, validation: Encoded
     return float(f1_at[at])
 
 
-def features(model: PairClassifier, backbone: Backbone, table: EncodedTable, batch_size: int = 64) -> Tensor:
-    """`pair_features` of all pairs from the bare towers, in the order of the table: (N, features), on the CPU."""
-    rows: list[int] = []
-    parts: list[Tensor] = []
+def frozen_vectors(backbone: Backbone, table: EncodedTable, batch_size: int = 64) -> tuple[Tensor, Tensor]:
+    """What the bare towers make of all pairs, in the order of the table: image and text, (N, joint), on the CPU."""
+    image, text = (torch.empty(len(table), backbone.shape.joint) for _ in SIDES)
     with torch.no_grad():
         for batch in BatchLoader(table, OrderedSampler(table.text_lengths, batch_size)):
             pairs = to_device(batch.pairs, backbone.device)
             vectors = encode_pair(backbone, pairs.images, pairs.texts)
-            parts.append(pair_features(vectors.image, vectors.text, model.head.features).float().cpu())
-            rows += batch.rows
-    found = torch.cat(parts)
-    ordered = torch.empty_like(found)
-    ordered[rows] = found
-    return ordered
+            image[batch.rows], text[batch.rows] = vectors.image.float().cpu(), vectors.text.float().cpu()
+    return image, text
+
+
+def features(model: PairClassifier, backbone: Backbone, table: EncodedTable, batch_size: int = 64) -> Tensor:
+    """What the head's weights are applied to, for all pairs under the bare towers: (N, features), on the CPU."""
+    vectors = (side.to(backbone.device) for side in frozen_vectors(backbone, table, batch_size))
+    with torch.no_grad():
+        return model.head.inputs(*vectors).float().cpu()
 
 
 def logistic_regression(

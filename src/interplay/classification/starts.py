@@ -148,7 +148,7 @@ class Starts:
     """Fits and chooses heads on the vectors of one task.
 
     Args:
-        model: a prepared classifier whose head reads class texts (`auto` before it is fitted does).
+        model: a prepared classifier; its head keeps the class texts where they are among the `kinds` (`auto` does).
         monitor: what to choose by.
         kinds: the kinds of head to choose among.
     """
@@ -159,8 +159,9 @@ class Starts:
         monitor: Monitor,
         kinds: Sequence[str] = ("class_text", "linear", "kernel"),
     ) -> None:
-        assert model.head.class_vectors is not None
-        self._classes = F.normalize(model.head.class_vectors.float().cpu(), dim=-1)
+        self._count = model.output_width
+        self._class_vectors = model.head.class_vectors
+        self._rank = model.head.settings.rank
         self._scale = model.head.scale
         self._kind: Kind = model.kind
         self._template = model.head.settings.template
@@ -210,6 +211,8 @@ class Starts:
             for features in _BLOCKS:
                 for sharpness in _SHARPNESS:
                     yield Candidate(HeadSettings(kind="kernel", features=features), sharpness)
+        if "bilinear" in self._kinds:
+            yield Candidate(HeadSettings(kind="bilinear", rank=self._rank))
 
     def answers(
         self, candidate: Candidate, fitted: PairVectors, held_out: PairVectors | None
@@ -272,14 +275,20 @@ class Starts:
         settings = candidate.settings
         if settings.kind == "kernel":
             settings = replace(settings, landmarks=min(LANDMARKS, len(pairs)))
-        head = Head(
-            settings, pairs.image.shape[1], len(self._classes), self._scale, bias=self._kind == "multi"
-        )
-        if head.map is not None:
+        head = Head(settings, pairs.image.shape[1], self._count, self._scale, bias=self._kind == "multi")
+        if isinstance(head.map, KernelMap):
             fill(head.map, pairs, candidate.sharpness)
+        elif head.map is not None:
+            head.map.fit(pairs.image, pairs.text)
         if settings.kind == "class_text":
             head.class_vectors = self._classes
         return head
+
+    @property
+    def _classes(self) -> Tensor:
+        """The class texts' vectors, (K, joint)."""
+        assert self._class_vectors is not None
+        return F.normalize(self._class_vectors.float().cpu(), dim=-1)
 
     @property
     def _mix(self) -> Tensor:
@@ -298,7 +307,7 @@ class Starts:
         """Targets as what the regression is to give: 0 and 1 for each class."""
         if self._kind == "multi":
             return targets.double()
-        return F.one_hot(targets, len(self._classes)).double()
+        return F.one_hot(targets, self._count).double()
 
 
 def folds_of(targets: Tensor) -> list[Tensor]:

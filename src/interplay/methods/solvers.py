@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from interplay.parts.features import PairFeatures
 
@@ -54,9 +54,11 @@ class Probe(Solver):
 
     Attributes:
         features: of the pair, that the regression reads; None: what the method's setting `features` says.
+        kind: of the head: `linear` on these features, or `bilinear`, whose rank is the method's setting `rank`.
     """
 
     features: PairFeatures | None = None
+    kind: Literal["linear", "bilinear"] = "linear"
     words: ClassVar[str] = "logistic regression"
     own_head: ClassVar[bool] = True
     by_gradient: ClassVar[bool] = False
@@ -64,7 +66,8 @@ class Probe(Solver):
 
     def head(self, given: Mapping[str, Any], settings: Any) -> dict[str, Any]:
         """The head is its own."""
-        return {"kind": "linear", "features": self.features or settings.features}
+        rank = {"rank": settings.rank} if self.kind == "bilinear" else {}
+        return {"kind": self.kind, "features": self.features or settings.features, **rank}
 
 
 @dataclass(frozen=True)

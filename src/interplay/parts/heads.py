@@ -13,15 +13,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from interplay.errors import InterplayError
+from interplay.parts.bilinear_map import BilinearMap
 from interplay.parts.features import PairFeatures, feature_width, pair_features
 from interplay.parts.kernel_map import KernelMap
 from interplay.towers.walk import Vectors
 
 HeadQuery = Literal["image", "text", "image+text"]
-Kind = Literal["auto", "class_text", "learned", "pair", "linear", "kernel"]
+Kind = Literal["auto", "class_text", "learned", "pair", "linear", "kernel", "bilinear"]
 FORMER_HEAD: Mapping[str, Any] = {"kind": "class_text"}
 """What the head was by default before it was chosen by evidence; cells that do not say otherwise mean this."""
 LINEAR = ("pair", "linear")
+MAPPED = ("kernel", "bilinear")
+"""Heads that are linear on features which are themselves fitted to the training pairs."""
 
 
 def query(vectors: Vectors, kind: HeadQuery) -> Float[Tensor, "batch joint"]:
@@ -47,7 +50,8 @@ class HeadSettings:
             `class_text`: cosine to the text tower's embedding of a prompt with the class name, over the
             pre-trained temperature; the head trains nothing. `learned`: cosine to trained class vectors.
             `pair`: linear on [x, t, x∘t]. `linear`: linear on `features`. `kernel`: linear on how near the `features`
-            are to those of some training pairs (`KernelMap`); it is always fitted in closed form.
+            are to those of some training pairs (`KernelMap`). `bilinear`: linear on the products of both vectors'
+            principal components (`BilinearMap`). The last two are always fitted in closed form.
         query: for the cosine heads, which vector of the pair is compared with the classes.
         class_text: `separate`: each class prompt is encoded on its own, once. `joint`: it continues the
             sample's own text, and `query` must be `image`. `prompted`: each goes through the text tower with the
@@ -56,6 +60,7 @@ class HeadSettings:
         template: the class prompt; `{}` stands for the class name.
         features: for `linear` and `kernel`, which features of the pair.
         landmarks: for `kernel`, how many pairs it compares with; set when it is fitted.
+        rank: for `bilinear`, principal components of each vector.
         start: where a linear head (`pair`, `linear`) starts: at `zero`, or at the logistic regression on the frozen
             features of the bare towers (`probe`; linear probing before fine-tuning, Kumar et al., 2022).
         start_penalty: C (the inverse of the L2 penalty) of that regression; by default the one with the best
@@ -69,6 +74,7 @@ class HeadSettings:
     template: str = "a picture of {}"
     features: PairFeatures = "concat"
     landmarks: int = field(default=0, repr=False)
+    rank: int = field(default=32, repr=False)
     start: Literal["zero", "probe"] = "zero"
     start_penalty: float | None = None
 
@@ -79,6 +85,8 @@ class HeadSettings:
             raise InterplayError(
                 f"head.landmarks belongs to head.kind = kernel, whose fit counts them: got {self.landmarks}."
             )
+        if self.rank < 1:
+            raise InterplayError(f"head.rank must be at least 1, not {self.rank}.")
         if self.start_penalty is not None and (
             self.start != "probe" or not 0 < self.start_penalty < math.inf
         ):
@@ -105,20 +113,22 @@ class HeadSettings:
     @property
     def reads_features(self) -> bool:
         """Whether weights and a bias a class are applied to features of the pair."""
-        return self.kind in (*LINEAR, "kernel")
+        return self.kind in (*LINEAR, *MAPPED)
 
     @property
     def fitted_first(self) -> bool:
         """Whether the head is fitted in closed form before anything is trained."""
-        return self.kind in ("auto", "kernel")
+        return self.kind in ("auto", *MAPPED)
 
     @property
     def read(self) -> PairFeatures:
-        """The features that a linear or a kernel head reads."""
-        return "pair" if self.kind == "pair" else self.features
+        """The features that a head with weights a class reads."""
+        return "pair" if self.kind in ("pair", "bilinear") else self.features
 
     def width(self, joint: int) -> int:
-        """How many numbers the weights of a linear or a kernel head are applied to."""
+        """How many numbers the weights of a class are applied to."""
+        if self.kind == "bilinear":
+            return BilinearMap.width(joint, self.rank)
         return self.landmarks if self.kind == "kernel" else feature_width(joint, self.read)
 
 
@@ -144,12 +154,14 @@ class Head(nn.Module):
         self.weight: nn.Parameter | None = None
         self.bias: nn.Parameter | None = None
         self.log_scale: nn.Parameter | None = None
-        self.map: KernelMap | None = None
+        self.map: KernelMap | BilinearMap | None = None
         if settings.kind == "learned":
             self.weight = nn.Parameter(torch.randn(classes, joint) / math.sqrt(joint))
             self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
         if settings.kind == "kernel":
             self.map = KernelMap(joint, settings.features, settings.landmarks)
+        if settings.kind == "bilinear":
+            self.map = BilinearMap(joint, settings.rank)
         if settings.reads_features:
             self.weight = nn.Parameter(torch.zeros(classes, settings.width(joint)))
         if bias or settings.reads_features:
@@ -158,7 +170,7 @@ class Head(nn.Module):
 
     @property
     def features(self) -> PairFeatures:
-        """The features that a linear or a kernel head reads."""
+        """The features that a head with weights a class reads."""
         return self.settings.read
 
     def forward(self, vectors: Vectors) -> Float[Tensor, "batch classes"]:
@@ -171,7 +183,7 @@ class Head(nn.Module):
     def inputs(
         self, image: Float[Tensor, "batch joint"], text: Float[Tensor, "batch joint"]
     ) -> Float[Tensor, "batch inputs"]:
-        """What the weights of a linear or a kernel head are applied to, from the vectors of pairs."""
+        """What the weights of a class are applied to, from the vectors of pairs."""
         return pair_features(image, text, self.features) if self.map is None else self.map(image, text)
 
     def compare(
