@@ -350,3 +350,16 @@ def test_demo_retrieval(run: Run, stream: Path, tmp_path: Path, monkeypatch: pyt
         hit["source"] for hit in done.json["answers"]["red stripes"]
     ]
     assert "[2/2] squares" in done.err
+
+
+def test_train_tells_what_the_run_is_worth(run: Run, toy: Path, tmp_path: Path) -> None:
+    words = ("train", "--data", toy, "--out")
+    found = run(*words, tmp_path / "one", "--preset", "fast", "--json").json
+    names = [one["name"] for one in found["table"]]
+    assert names == ["zero-shot", "text alone", "image alone", "linear probe", "start", "this run"]
+    assert all(0 <= one["low"] <= one["value"] <= one["high"] <= 1 for one in found["table"])
+    shown = run(*words, tmp_path / "two", "--preset", "fast").out
+    assert all(name in shown for name in (*names, "95 % interval"))
+    assert all(note in shown for note in found["notes"])
+    several = run(*words, tmp_path / "three", "--preset", "fast", "--seeds", 2).out
+    assert all(f"seed {seed}: {note}" in several for seed in (0, 1) for note in found["notes"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,6 +15,7 @@ from interplay.cli.output_paths import out_folder
 from interplay.cli.result import Result
 from interplay.cli.result import columns as aligned
 from interplay.cli.runs import note_depth, open_backbone, open_table
+from interplay.cli.standings import standings
 from interplay.errors import InterplayError
 from interplay.key_value import given
 from interplay.settings import make_settings
@@ -144,6 +145,9 @@ def _train_one(
         "trained_parameters": report.parameters,
         "best_epoch": report.best_epoch,
         "seconds": report.seconds,
+        "monitor": report.monitor,
+        "table": [asdict(one) for one in report.table],
+        "notes": list(report.notes),
     }
 
 
@@ -154,6 +158,8 @@ def _summed(runs: list[dict[str, Any]], out: str) -> Result:
         rows: list[tuple[object, ...]] = list(first["validation"].items())
         text = aligned(("validation", "value"), rows)
         text += f"\n\n{first['trained_parameters']:,} trained parameters, {first['seconds']:.0f} seconds."
+        if worth := standings(first["monitor"], first["table"], first["notes"]):
+            text = f"{worth}\n\n{text}"
         return Result(first, f"{text}\nThe trained method is in {out}. Measure it on test: {_next(out)}")
     summary = {
         name: {"mean": statistics.mean(values), "deviation": statistics.stdev(values)}
@@ -165,6 +171,8 @@ def _summed(runs: list[dict[str, Any]], out: str) -> Result:
         for name, value in summary.items()
     ]
     text = aligned(("validation", "mean ± deviation", *(f"seed {run['seed']}" for run in runs)), rows)
+    told = [f"seed {run['seed']}: {note}" for run in runs for note in run["notes"]]
+    text = "\n".join([text, "", *told] if told else [text])
     text += f"\n\nThe trained methods are in {out}/seed-*. Measure one on test: {_next(first['run'])}"
     return Result({"runs": runs, "validation": summary}, text)
 
