@@ -26,7 +26,7 @@ Values = Mapping[str, Any]
 _MERGED = ("settings", "head", "training")
 _ROW = (*_MERGED, "method", "multi_loss")
 _DATA = ("head", "training", "multi_loss", "rows")
-_GRID = (*_DATA, "backbone", "random_weights", "data", "seeds", "shares")
+_GRID = (*_DATA, "backbone", "random_weights", "data", "seeds", "shares", "contrasts")
 
 
 @dataclass(frozen=True)

@@ -133,8 +133,8 @@ def outcome(record: Record, classes: int) -> NDArray[np.float64]:
     return np.concatenate([masks[0] * masks[1], *masks], axis=1)
 
 
-def headline(sums: NDArray[np.float64], pairs: int, kind: str) -> NDArray[np.float64]:
-    """The metric from what `outcome` adds up to: (…, 1) or (…, 3·K) → (…)."""
+def headline(sums: NDArray[np.float64], pairs: int | NDArray[np.float64], kind: str) -> NDArray[np.float64]:
+    """The metric from what `outcome` adds up to, of so many pairs each: (…, 1) or (…, 3·K) → (…)."""
     if kind == "single":
         accuracy: NDArray[np.float64] = sums[..., 0] / pairs
         return accuracy
@@ -182,7 +182,12 @@ def data_tables(records: Sequence[Record]) -> list[DataTable]:
     return [_data_table(data, share, rows) for (data, share), rows in groups.items()]
 
 
-def _check_pairs(best: Record, records: Sequence[Record], data: str) -> None:
+def check_pairs(best: Record, records: Sequence[Record], data: str) -> None:
+    """Whether all were measured on the same test pairs.
+
+    Raises:
+        InterplayError: they were not; names the files of two.
+    """
     for record in records:
         if None not in (best["predicted"], record["predicted"]) and record["truth"] != best["truth"]:
             files = [GridCell(**one["cell"]).file for one in (record, best)]
@@ -198,7 +203,7 @@ def _data_table(data: str, share: float, groups: Mapping[str, Sequence[Record]])
     best = max(groups.values(), key=lambda records: statistics.fmean(r["metrics"][metric] for r in records))
     rows = []
     for name, records in groups.items():
-        _check_pairs(best[0], records, data)
+        check_pairs(best[0], records, data)
         comparable = records is not best and all(r["predicted"] is not None for r in (*best, *records))
         behind, low, high, p_value = bootstrap(best, records) if comparable else (None,) * 4
         peaks = [r["peak_mib"] for r in records if r["peak_mib"] is not None]
