@@ -23,6 +23,7 @@ from interplay.comparison.run import classifier_of, training_of
 from interplay.encoding.batches import EncodedTable
 from interplay.encoding.predict import predict
 from interplay.errors import InterplayError
+from interplay.methods.registry import choose
 from interplay.parts.heads import HeadSettings
 from interplay.parts.kernel_map import KernelMap
 from interplay.towers.backbone import Backbone
@@ -244,3 +245,22 @@ def test_a_head_that_reads_class_texts_is_no_other() -> None:
     assert HeadSettings(class_text="prompted").kind == "class_text"
     with pytest.raises(InterplayError, match="landmarks"):
         HeadSettings(kind="linear", landmarks=3)
+
+
+def test_a_method_with_gates_starts_as_the_frozen_model_under_a_fitted_head() -> None:
+    assert choose("p_clip").starting_frozen({"length": 2}) == {"length": 2, "start": "frozen"}
+    assert choose("p_clip").starting_frozen({"start": "paper"}) == {"start": "paper"}
+    assert choose("lora").starting_frozen({"rank": 2}) == {"rank": 2}
+    assert choose("maple-released").starting_frozen({}) == {}  # its form has no such start
+
+
+@pytest.mark.parametrize("name", ["mitp", "p_clip", "lora"])
+def test_what_starts_frozen_starts_at_the_head_of_the_bare_towers(
+    name: str, towers: Backbone, tables: Tables
+) -> None:
+    choice = choose(name)
+    bare = vectors_of(toy_model(towers, "head_only"), towers, tables[1])
+    settings = choice.starting_frozen(choice.method.tiny())
+    found = vectors_of(toy_model(towers, name, settings=settings), towers, tables[1])
+    torch.testing.assert_close(found.image, bare.image, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found.text, bare.text, atol=1e-5, rtol=1e-5)

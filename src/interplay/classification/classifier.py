@@ -23,6 +23,7 @@ from interplay.devices import device_of
 from interplay.encoding.inputs import encode_table, pairs_of
 from interplay.encoding.predict import predict
 from interplay.errors import InterplayError, shortlist, unknown, wrong_type
+from interplay.methods.catalogue import DEFAULT_METHOD
 from interplay.methods.registry import choose
 from interplay.metrics.calibration import CalibrationReport
 from interplay.metrics.classification import Kind, classification_metrics
@@ -47,7 +48,7 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
 
     Args:
         backbone: a name or folder as `load_backbone` takes it, or a loaded backbone to share.
-        method: a method or variant (`interplay methods` lists them).
+        method: a method or variant (`interplay methods` lists them); by default LoRA.
         labels: class names in the order of the logits; by default those of the training data.
         kind: `single` label or `multi` label; by default that of the training data.
         settings: changes to the method's settings.
@@ -62,7 +63,7 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
     def __init__(
         self,
         backbone: str | Path | Backbone = "tiny",
-        method: str = "mitp",
+        method: str = DEFAULT_METHOD,
         labels: Sequence[str] | None = None,
         *,
         kind: Kind | None = None,
@@ -101,6 +102,12 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
         choice = choose(self.method_name)
         return choice.method.traits.solver.head(self.head, choice.settings(self.settings))
 
+    def _method_settings(self) -> dict[str, Any]:
+        """The method's settings: what is fitted in closed form first starts as the frozen model, where it can."""
+        head: HeadSettings = make_settings(HeadSettings, self._head_settings(), "the head")
+        choice = choose(self.method_name)
+        return choice.starting_frozen(self.settings) if head.fitted_first else self.settings
+
     def _kind_of(self, table: PairTable) -> Kind:
         """The table's kind of labels; refuses one without labels, or of the other kind than the classifier's."""
         if table.kind == "pairs":
@@ -128,7 +135,7 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
         self.labels = table.classes
         self.card = artifact.ClassifierCard(
             method=self.method_name,
-            settings=self.settings,
+            settings=self._method_settings(),
             head=self._head_settings(),
             labels=table.classes,
             class_texts=tuple(table.class_texts()),

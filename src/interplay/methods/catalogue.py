@@ -12,6 +12,10 @@ from interplay import methods
 from interplay.errors import unknown
 from interplay.typed import expect
 
+DEFAULT_METHOD = "lora"
+"""What is trained where nobody names a method: it starts as the frozen model and reads both sides, and in the recorded
+trials on validation (results/openmoji/tuning) it leads on several labels, is level on many classes, and is behind deep
+prompts where both sides are needed."""
 _SOLVER, _COUPLING = "Gradient", "apart"  # of a method that says nothing else (`Traits`)
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from interplay.methods.base import Method
 from interplay.methods.settings import MethodSettings
+from interplay.methods.traits import Traits
 from interplay.parts.own_towers import OwnTowers
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import Shape, Side, Sides, Tokens, Tower, sides_of
@@ -39,6 +40,7 @@ class Full(Method):
     """
 
     Settings = FullSettings
+    traits = Traits(learning_rate=3e-5)
 
     def __init__(self, shape: Shape, settings: FullSettings) -> None:
         super().__init__(shape, settings)

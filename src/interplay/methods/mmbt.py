@@ -72,7 +72,7 @@ class Mmbt(Method):
     """
 
     Settings = MmbtSettings
-    traits = Traits(coupling="pair", order="image_first", reads_rows=True)
+    traits = Traits(coupling="pair", order="image_first", reads_rows=True, learning_rate=1e-4)
 
     def __init__(self, shape: Shape, settings: MmbtSettings) -> None:
         super().__init__(shape, settings)

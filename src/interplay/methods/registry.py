@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_type_hints
 
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
@@ -70,6 +70,17 @@ class MethodChoice:
                         f"The setting '{name}' of {owner} is at most {_MOST:,}, not {one:,}."
                     )
         return built
+
+    def starting_frozen(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
+        """Overrides with which a fresh method gives the frozen model's vectors, where it can and nobody chose."""
+        given = dict(overrides)
+        if "start" in {*given, *self.preset} or "start" not in get_type_hints(self.method.Settings):
+            return given
+        try:
+            self.settings({**given, "start": "frozen"})
+        except InterplayError:  # its form under these settings has no such start
+            return given
+        return {**given, "start": "frozen"}
 
     def build(self, shape: Shape, overrides: Mapping[str, Any] | None = None) -> Method:
         """A fresh method for a geometry.

@@ -18,6 +18,7 @@ from interplay.cli.runs import note_depth, open_backbone, open_table
 from interplay.cli.standings import standings
 from interplay.errors import InterplayError
 from interplay.key_value import given
+from interplay.methods.catalogue import DEFAULT_METHOD
 from interplay.settings import make_settings
 from interplay.training.settings import TrainSettings
 
@@ -32,7 +33,7 @@ def train(
     *,
     data: str,
     out: str,
-    method: str = "mitp",
+    method: str = DEFAULT_METHOD,
     backbone: str = "tiny",
     set: tuple[str, ...] = (),
     head: tuple[str, ...] = (),
