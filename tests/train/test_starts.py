@@ -42,7 +42,7 @@ def towers() -> Backbone:
 
 @pytest.fixture(scope="module")
 def tables(towers: Backbone) -> Tables:
-    return toy_table(towers, 40, 1), toy_table(towers, 20, 2)
+    return toy_table(towers, 40, 1), toy_table(towers, 48, 2)
 
 
 def drawn(rows: int, features: int, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -134,7 +134,7 @@ def start_from(
 def test_training_starts_exactly_at_the_head_in_closed_form(
     kind: Any, towers: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tables = toy_table(towers, 40, 1, kind), toy_table(towers, 20, 2, kind)
+    tables = toy_table(towers, 40, 1, kind), toy_table(towers, 48, 2, kind)
     started: list[torch.Tensor] = []
 
     def caught(model: PairClassifier, backbone: Backbone, *_: Any, **__: Any) -> FitReport:
@@ -178,7 +178,7 @@ def test_training_that_helps_is_kept(
     assert report.best_epoch > 0
     assert evaluate(model, towers, tables[1])["accuracy"] == pytest.approx(report.best_value)
     assert report.table[-1].value == pytest.approx(report.best_value)
-    assert report.table[-1].rows == 20
+    assert report.table[-1].rows == 48
     assert "gained 0.200" in report.notes[-1]
 
 
@@ -196,15 +196,15 @@ def test_the_table_says_what_simple_answers_are_worth(
     ]
     for one in report.table:
         assert one.low <= one.value <= one.high
-        assert one.rows == 60
+        assert one.rows == 88
     assert max(one.value for one in report.table) - report.table[-1].value < 0.05
-    assert "over the 60 pairs" in report.notes[0]
+    assert "over the 88 pairs" in report.notes[0]
 
 
 def test_many_validation_pairs_are_measured_by_a_fit_on_train(
     towers: Backbone, tables: Tables, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("interplay.classification.starts.FEW", 20)
+    monkeypatch.setattr("interplay.classification.starts.FEW", 48)
     model = toy_model(towers, "head_only")
     seen, held_out = (vectors_of(model, towers, table) for table in tables)
     starts = Starts(model, Monitor(model, "accuracy"))
@@ -218,7 +218,7 @@ def test_the_number_of_updates_is_settled_by_the_pairs() -> None:
     few, many = (TrainSettings().settled(pairs, 1e-3) for pairs in (60, 60_000))
     assert few.epochs is not None
     assert many.epochs is not None
-    assert few.epochs * 2 == 160
+    assert few.epochs * 2 == 120
     assert many.epochs == 3
     given = TrainSettings(epochs=5, learning_rate=0.1, patience=0)
     assert given.settled(60, 1e-3) == given
@@ -264,3 +264,11 @@ def test_what_starts_frozen_starts_at_the_head_of_the_bare_towers(
     found = vectors_of(toy_model(towers, name, settings=settings), towers, tables[1])
     torch.testing.assert_close(found.image, bare.image, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found.text, bare.text, atol=1e-5, rtol=1e-5)
+
+
+def test_nothing_is_trained_where_validation_cannot_tell(
+    towers: Backbone, tables: Tables, tmp_path: Path
+) -> None:
+    _, report = start_from(towers, (tables[0], toy_table(towers, 39, 3)), tmp_path)
+    assert (report.steps, report.best_epoch) == (0, 0)
+    assert "39 validation pairs are too few" in report.notes[-1]

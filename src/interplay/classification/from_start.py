@@ -20,6 +20,8 @@ from interplay.training.report import FitReport, Standing
 from interplay.training.settings import TrainSettings, monitored
 from interplay.training.train import fit
 
+TELLING = 40
+"""With fewer validation pairs nobody can tell whether training helps, and nothing is trained."""
 _FEW_ROWS = 8
 """A class with fewer training rows is told of."""
 
@@ -39,7 +41,8 @@ def fit_from_start(
     The start is what the towers give with the method as it is built, under a head that was fitted on `train` alone; it
     counts as epoch 0. The trained weights are kept where their figure on `validation` is better by more than two
     standard errors of the paired difference; else the head is fitted once more, on validation too where it was
-    cross-validated, and the method stays as it was built.
+    cross-validated, and the method stays as it was built. With fewer than `TELLING` validation pairs nothing is
+    trained.
 
     Args:
         model: prepared; gets its head here.
@@ -58,7 +61,12 @@ def fit_from_start(
     table, notes = _table(monitor, choice), _notes(train, choice, monitor)
     report = _untrained(model, monitor.name)
     trained: Standing | None = None
-    if settings.preset != "fast":
+    if settings.preset != "fast" and len(validation) < TELLING:
+        notes.append(
+            f"{len(validation)} validation pairs are too few to tell whether training helps, so none was tried: the "
+            "start is kept."
+        )
+    elif settings.preset != "fast":
         before = {name: value.clone() for name, value in model.state_dict().items()}
         untrained = predict(model, backbone, validation)
         value = monitor.value(untrained, held_out.targets)

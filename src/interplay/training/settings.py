@@ -14,9 +14,9 @@ from interplay.settings import make_settings
 from interplay.typed import check_fields
 
 Preset = Literal["fast", "auto"]
-UPDATES = 160
+UPDATES = 120
 """Steps that training takes where nobody says how many."""
-PATIENCE = 40
+PATIENCE = 20
 """Steps without a better validation value after which training from a head in closed form stops."""
 _LEAST, _MOST = 3, 120
 """Bounds on the epochs that these come to."""
