@@ -19,7 +19,7 @@ from interplay.cli.commands import demo as demo_command
 from interplay.cli.commands import demo_retrieval
 from interplay.cli.commands.data_list import EMBEDDED
 from interplay.cli.result import Result
-from interplay.data.openmoji import OPENMOJI
+from interplay.data.readers import EMBEDDED as NAMES
 from interplay.key_value import assignments, spelled
 from interplay.methods.mitp import MitpSettings
 from interplay.methods.registry import choices
@@ -119,7 +119,7 @@ def test_more_pairs_need_more_memory(run: Run) -> None:
 
 
 def test_data_list_names_every_embedded_set(run: Run) -> None:
-    assert [row["name"] for row in run("data", "list", "--json").json] == list(OPENMOJI) == list(EMBEDDED)
+    assert [row["name"] for row in run("data", "list", "--json").json] == list(NAMES) == list(EMBEDDED)
     assert "openmoji/relation" in run("data", "list").out
 
 

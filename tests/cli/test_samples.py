@@ -194,7 +194,9 @@ BEFORE = {
 def quick(line: str) -> list[str]:
     """A command's words, with embedded data replaced by toys and trainings by their first epoch."""
     line = re.sub(r"openmoji/continual", "stream.csv", line)
-    line = re.sub(r"openmoji/\w+", "pairs.csv", line) if "recipes/" not in line else line
+    line = (
+        re.sub(r"(openmoji|scenes)/\w+(\?train=\d+)?", "pairs.csv", line) if "recipes/" not in line else line
+    )
     line = re.sub(r"--epochs \d+ ?", "", line)
     line = re.sub(r"--seeds \d+", "--seeds 1", line)
     words = shlex.split(line, comments=True)[1:]

@@ -137,6 +137,7 @@ def test_no_two_names_share_a_file() -> None:
     slugs = [slug(name) for name in [*names, "x" * 100]]
     assert all("/" not in part and len(part) <= 60 for part in slugs)
     assert slugs[0] == "openmoji-relation"
+    assert slug("mitp@scenes/bind#0") == "mitp-scenes-bind-0"
     assert len(set(slugs[2:])) == len(slugs[2:])
 
 

@@ -102,7 +102,7 @@ class GridCell:
 def slug(name: str) -> str:
     """A name as a part of a path; long ones and paths end in a digest, so that no two share one."""
     plain = re.sub(r"[^\w.+=,-]+", "-", name).strip("-")
-    if len(plain) <= 60 and "/" not in name.replace("openmoji/", ""):
+    if len(plain) <= 60 and "/" not in re.sub(r"(openmoji|scenes)/", "", name):
         return plain
     return f"{plain[-40:].lstrip('-.')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 

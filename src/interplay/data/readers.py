@@ -19,6 +19,8 @@ from interplay.data.formats import TABLES, Raw, from_datasets, from_records, joi
 from interplay.data.mm_imdb import MM_IMDB, load_mm_imdb
 from interplay.data.openmoji import OPENMOJI, load_openmoji
 from interplay.data.records import memory_name, memory_records
+from interplay.data.scenes.table import PREFIX as SCENE
+from interplay.data.scenes.table import SCENES, load_scenes
 from interplay.data.schema import PairTable
 from interplay.data.snli_ve import SNLI_VE, load_snli_ve
 from interplay.data.splits import SHARES, Split, check_shares
@@ -34,6 +36,9 @@ _log = logging.getLogger(__name__)
 
 BENCHMARKS = ((FOOD101, load_food101), (MM_IMDB, load_mm_imdb), (SNLI_VE, load_snli_ve))
 """The published benchmarks of classification, each with its reader."""
+
+EMBEDDED = (*OPENMOJI, *SCENES)
+"""The names of the data sets that need no files."""
 
 Source: TypeAlias = (
     "str | os.PathLike[str] | PairTable | pandas.DataFrame | datasets.Dataset | datasets.DatasetDict "
@@ -59,7 +64,7 @@ def load(
     Args:
         source: one of
 
-            - a built-in task, `openmoji/…`;
+            - a built-in task, `openmoji/…` or `scenes/…`;
             - `coco:` and a folder with MS-COCO's own files, as `coco:data/coco` (see `data.coco.load_coco`);
             - `food101:`, `mm_imdb:` or `snli_ve:` and a folder with that benchmark's own files;
             - a folder with images and `metadata.csv` or `metadata.jsonl` (`file_name`, `text`, and where
@@ -180,7 +185,7 @@ def _name_of(source: Any, argument: str) -> str:
 
 def _is_built_in(name: str) -> bool:
     prefixes = (COCO, *(benchmark.prefix for benchmark, _ in BENCHMARKS))
-    return name.startswith(("openmoji/", *prefixes)) or name in OPENMOJI
+    return name.startswith(("openmoji/", SCENE, *prefixes)) or name in EMBEDDED
 
 
 def _built_in(name: str, on_bad_row: OnBadRow, verify: bool) -> PairTable:
@@ -189,7 +194,7 @@ def _built_in(name: str, on_bad_row: OnBadRow, verify: bool) -> PairTable:
     for benchmark, read in BENCHMARKS:
         if name.startswith(benchmark.prefix):
             return read(name, on_bad_row=on_bad_row, verify=verify)
-    return load_openmoji(name)
+    return load_scenes(name) if name.startswith(SCENE) else load_openmoji(name)
 
 
 def _read(source: Source, name: str, columns: Mapping[str, str]) -> Raw:
@@ -219,7 +224,7 @@ def _from_hub(source: str, columns: Mapping[str, str]) -> Raw:
 
     if "/" not in source:
         raise InterplayError(
-            f"{unknown('data set', source, OPENMOJI)} It is no file or folder here either, and an id on the Hugging "
+            f"{unknown('data set', source, EMBEDDED)} It is no file or folder here either, and an id on the Hugging "
             "Face hub has the form owner/name."
         )
     try:
@@ -227,7 +232,7 @@ def _from_hub(source: str, columns: Mapping[str, str]) -> Raw:
     except Exception as problem:  # offline, unknown, gated, a script: the hub's client raises many kinds
         reason = str(problem).strip().split("\n")[0]
         raise InterplayError(
-            f"{unknown('data set', source, OPENMOJI)} It is no file or folder here either, and the Hugging "
+            f"{unknown('data set', source, EMBEDDED)} It is no file or folder here either, and the Hugging "
             f"Face hub did not give it ({reason[:200]})."
         ) from None
     return from_datasets(found, source, Path(), columns)

@@ -53,7 +53,9 @@ class PairTable:
             (no labels: retrieval).
         classes: the K class names in the order of the targets; empty for `pairs`.
         rows: N rows with the columns `image` (undecoded: `datasets.Image(decode=False)`), `text` (a string or
-            a list of captions) and, where present, `label` or `labels`, `task`, `split`, `id`.
+            a list of captions) and, where present, `label` or `labels`, `task`, `split`, `id`; a task may have
+            further ones, such as `boxes` (for each object [left, top, right, bottom] in pixels of the undecoded
+            picture from its left upper corner, right and bottom just outside).
         skipped: the rows of the source that could not be used.
         notes: what the reader decided by itself, one sentence each, to be shown to the user.
 

@@ -13,7 +13,7 @@ from interplay.data.schema import PairTable
 from interplay.errors import InterplayError
 from interplay.files import write_atomically
 
-_INK, _ACCENT, _FRAME = "#1f2430", "#2f6db5", "#d9dee7"
+_INK, _ACCENT, _FRAME, _BOX = "#1f2430", "#2f6db5", "#d9dee7", "#9aa3b2"
 _LINES, _LINE_LETTERS = 3, 24
 _CELL, _WORDS, _MARGIN, _TITLE = 1.9, 0.8, 0.2, 0.55  # inches: picture, its words, gaps, the title
 
@@ -45,6 +45,8 @@ def summary(table: PairTable) -> dict[str, Any]:
 def contact_sheet(table: PairTable, path: str | Path, rows: int = 4, columns: int = 6, seed: int = 0) -> Path:
     """Draws some rows of a table as a sheet of pictures, each with its text and, in colour, its labels.
 
+    Where the table has a column `boxes` they are drawn too.
+
     Args:
         table: image-text pairs, not empty.
         path: where the PNG goes; its folder is made.
@@ -60,6 +62,7 @@ def contact_sheet(table: PairTable, path: str | Path, rows: int = 4, columns: in
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
 
     if not len(table):
         raise InterplayError(f"{table.name} has no rows to show.")
@@ -90,11 +93,16 @@ def contact_sheet(table: PairTable, path: str | Path, rows: int = 4, columns: in
     )
     cells = figure.subplots(rows, columns, squeeze=False).flat
     texts, labels = sample.texts(), sample.labels()
+    boxes = sample.rows["boxes"][:] if "boxes" in sample.rows.column_names else [[]] * count
     for number, cell in enumerate(cells):
         if number >= count:
             cell.set_axis_off()
             continue
         cell.imshow(sample.image(number))
+        for left, top, right, bottom in boxes[number]:
+            corner = (left - 0.5, top - 0.5)  # pixels are drawn around whole numbers
+            size = (right - left, bottom - top)
+            cell.add_patch(Rectangle(corner, *size, fill=False, edgecolor=_BOX, linewidth=0.6))
         cell.set(xticks=[], yticks=[], anchor="N")
         cell.spines[:].set_color(_FRAME)
         _caption(cell, texts[number], ", ".join(labels[number]))

@@ -18,6 +18,11 @@ EMBEDDED = {
     "openmoji/attributes": "picture and masked name of an emoji: which of 23 words are in its name? (several labels)",
     "openmoji/relation": "picture and hypothesis: this emoji's name, a sibling's, or an unrelated one? (one label)",
     "openmoji/continual": "picture and name of an emoji, nine categories as nine tasks (pairs without labels)",
+    "scenes/bind": "two objects, two colours: is it a red house and a blue star, or swapped? (one label)",
+    "scenes/where": "two objects: is the dog left of the apple, or the other way round? (one label)",
+    "scenes/pick": "1, 2, 4, 6 or 9 objects: is the star blue? (one label)",
+    "scenes/entail": "three objects and a curtain: shown, contradicted or hidden? (one label)",
+    "scenes/confound": "an animal or a food, and the name of one: of one kind? A control (one label)",
 }
 """The embedded data sets, one line each."""
 
