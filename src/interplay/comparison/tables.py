@@ -134,7 +134,7 @@ def outcome(record: Record, classes: int) -> NDArray[np.float64]:
 
 
 def headline(sums: NDArray[np.float64], pairs: int | NDArray[np.float64], kind: str) -> NDArray[np.float64]:
-    """The metric from what `outcome` adds up to, of so many pairs each: (…, 1) or (…, 3·K) → (…)."""
+    """The metric from what `outcome` adds up to, given the number of pairs of each: (…, 1) or (…, 3·K) → (…)."""
     if kind == "single":
         accuracy: NDArray[np.float64] = sums[..., 0] / pairs
         return accuracy
