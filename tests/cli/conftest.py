@@ -147,6 +147,8 @@ def trained(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         toy,
         "--out",
         folder,
+        "--method",
+        "mitp",
         "--epochs",
         1,
         "--head",

@@ -132,7 +132,7 @@ class Bench:
 
     def _writers(self) -> dict[str, Writer]:
         train: list[object] = ["train", "--data", self.toy, "--epochs", 4, "--head", "kind=pair", *QUIET]
-        train += ["--set", "hidden=8", "--out"]
+        train += ["--method", "mitp", "--set", "hidden=8", "--out"]
 
         def knows(*expected: set[str]) -> Callable[[Path], None]:
             def check(run: Path) -> None:

@@ -275,7 +275,7 @@ def test_what_blocks_or_never_ends(world: World, folder: Path, tally: Tally) -> 
         ["train", "--config", table, "--data", world.toy, "--out", folder / "out"],
         ["compare", "--grid", table, "--out", folder / "out"],
         ["info", "--set", "length=100000"],
-        ["train", "--data", world.toy, "--out", folder / "out", "--set", "length=100000"],
+        ["train", "--method", "mitp", "--data", world.toy, "--out", folder / "out", "--set", "length=100000"],
         [
             "train",
             "--data",

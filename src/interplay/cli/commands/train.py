@@ -54,7 +54,7 @@ def train(
     Examples:
 
       interplay train --method mitp --data openmoji/subgroup --backbone tiny --out runs/subgroup
-      interplay train --data pairs.csv --out runs/mine --set layers=4,5,6 length=3 --head kind=pair --epochs 5
+      interplay train --method mitp --data pairs.csv --out runs/mine --set layers=4,5,6 length=3 --epochs 5
       interplay train --data train.csv --test test.csv --split 90/10/0 --columns text=title --out runs/mine
       interplay train --config runs/subgroup/config.yaml --out runs/again --seed 1
 
@@ -68,7 +68,7 @@ def train(
         method: a method or variant, see 'interplay methods'.
         backbone: `tiny`, a preset such as clip-vit-large-patch14, a folder with a CLIP checkpoint, or a hub id.
         set: changes to the method's settings, key=value each, as `layers=4,5,6 interaction=naive`.
-        head: changes to the head's settings, key=value each: kind=class_text|learned|pair|linear, query,
+        head: changes to the head's settings, key=value each: kind=auto|class_text|learned|pair|linear|kernel, query,
             class_text=separate|joint|prompted, template, features.
         multi_loss: loss for data with several labels a row.
         share: share of the training rows to use, above 0 and up to 1, drawn within each class by the seed.
