@@ -42,5 +42,8 @@ def test_the_sentence_says_whether_it_helped_beyond_noise(own: float, words: str
 
 
 def test_noise_is_two_standard_errors_of_a_difference() -> None:
-    told = verdict(COUNTS, [recall(0.5)] * 2, [recall(0.5)] * 2, 10)
-    assert f"({100 * 2 * (0.25 / 400 + 0.25 / 400) ** 0.5:.1f} points)" in told
+    told = verdict(COUNTS, [recall(0.5)] * 2, [recall(0.6)] * 2, 10)
+    assert f"({100 * 2 * (0.25 / 400 + 0.24 / 400) ** 0.5:.1f} points)" in told
+    assert (
+        verdict(COUNTS, [recall(0.5)] * 2, [recall(0.5)] * 2, 10) == "Recall@10 is that of the bare backbone."
+    )

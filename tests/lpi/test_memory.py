@@ -33,7 +33,7 @@ def call(*words):
 
 folder = Path(sys.argv[1])
 data = write_stream(folder / "data")
-call("continual", "--data", data, "--out", folder / "run", *SMALL)
+call("continual", "--method", "lpi-p", "--data", data, "--out", folder / "run", *SMALL)
 for number in range(int(sys.argv[2])):
     call("forget", folder / "run", "--task", "stripes")
     call("learn", folder / "run", "--task", "stripes", "--data", data)

@@ -61,6 +61,8 @@ def verdict(counts: Counts, bare: Sequence[Recall], own: Sequence[Recall], k: in
     asked = sum(sum(count.values()) for count in counts.values())
     noise = _ERRORS * ((before * (1 - before) + after * (1 - after)) / asked) ** 0.5
     gain = after - before
+    if gain == 0:
+        return f"Recall@{k} is that of the bare backbone."
     said = (
         f"Recall@{k} is {abs(100 * gain):.1f} points {'above' if gain > 0 else 'below'} the bare backbone's"
     )
