@@ -296,9 +296,12 @@ def test_a_drawing_that_was_ended_goes_on_where_it_was(monkeypatch: pytest.Monke
     with pytest.raises(KeyboardInterrupt):
         shards.drawn("some", scenes, killed)
     assert len(list(cache_folder().glob("scenes/some/*.arrow"))) == 1
+    half_done = cache_folder() / "scenes/some/.000002-0.arrow.1.tmp"
+    half_done.write_bytes(b"what a kill leaves")
     calls.clear()
     whole = shards.drawn("some", scenes, drawing)
     assert calls == scenes[2:]
+    assert not half_done.exists()
     assert [row["image"]["bytes"] for row in whole] == [repr(one).encode() for one in scenes]
     assert len(whole.cache_files) == 3  # memory maps, nothing in memory
     for damage in (b"", b"junk" * 100):

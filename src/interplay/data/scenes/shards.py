@@ -13,7 +13,7 @@ import filelock
 from interplay.data.paths import cache_folder
 from interplay.data.scenes.scene import Scene
 from interplay.errors import InterplayError
-from interplay.files import write_atomically
+from interplay.files import leftovers, write_atomically
 
 if TYPE_CHECKING:
     import datasets
@@ -47,6 +47,8 @@ def drawn(name: str, scenes: Sequence[Scene], png: Callable[[Scene], bytes]) -> 
             filelock.FileLock(folder / "lock"),
             tqdm(total=len(scenes), **_BAR, desc=f"Drawing {name} (once)") as bar,
         ):
+            for half_done in leftovers(folder):
+                half_done.unlink()
             parts = []
             for start in range(0, len(scenes), SHARD):
                 part = scenes[start : start + SHARD]

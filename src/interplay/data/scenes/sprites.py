@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, cached_property
 from xml.etree import ElementTree
 
 import numpy as np
@@ -28,13 +28,17 @@ class Sprites:
     """Draws scenes; each object is rendered once in each of its two ways, when it is first needed.
 
     Args:
-        codes: of all OpenMoji pictures that may occur.
+        codes: of all OpenMoji pictures that may occur; empty ones, which shapes have, do not count.
     """
 
     def __init__(self, codes: Iterable[str]) -> None:
-        self._svgs = openmoji_svgs([code for code in codes if code])
+        self._codes = [code for code in codes if code]
         self.picture = cache(self._picture)
         self.glyph = cache(self._glyph)
+
+    @cached_property
+    def _svgs(self) -> dict[str, str]:
+        return openmoji_svgs(self._codes)
 
     def _picture(self, code: str) -> Image.Image:
         """An OpenMoji picture in natural colours, RGBA, without the empty margin."""

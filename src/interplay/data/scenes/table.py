@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -91,14 +90,12 @@ def load_scenes(source: str) -> PairTable:
     if name not in _TASKS:
         raise unknown("data set", name, _TASKS)
     task, train = _TASKS[name], _train(source, name, query)
-    sprites = _Lazy()
+    sprites = Sprites(thing.code for thing in things())
     parts = []
     for split in SPLITS:
         blocks = list(islice(task.blocks(split), task.count(split, train)))
         scenes = [scene for block in blocks for scene in block.scenes]
-        pictures = drawn(
-            f"{name.removeprefix(PREFIX)}/{split}", scenes, lambda scene: sprites.made.png(scene)
-        )
+        pictures = drawn(f"{name.removeprefix(PREFIX)}/{split}", scenes, sprites.png)
         parts += [
             datasets.concatenate_datasets([pictures, _cells(rows_of(blocks, split, at))], axis=1)
             for at in range(task.texts)
@@ -106,14 +103,6 @@ def load_scenes(source: str) -> PairTable:
     return PairTable(
         name=source, kind="single", classes=task.labels, rows=datasets.concatenate_datasets(parts)
     )
-
-
-class _Lazy:
-    """The sprites, which nobody waits for where everything is drawn already."""
-
-    @cached_property
-    def made(self) -> Sprites:
-        return Sprites(thing.code for thing in things())
 
 
 def _train(source: str, name: str, query: str) -> int:
