@@ -182,7 +182,14 @@ def test_options_of_the_machine(run: Run, trained: Path, learned: Path, toy: Pat
     for words in (("evaluate", trained), ("predict", trained, "--table", toy), ("calibrate", trained)):
         assert "There is no device called 'gpu'" in said(run, *words, "--device", "gpu")
         assert "batch_size must be at least 1" in said(run, *words, "--batch-size", 0)
-    for option in ("--per-class", "--split=all", "--device=cuda", "--batch-size=3"):
+    for option in (
+        "--per-class",
+        "--split=all",
+        "--device=cuda",
+        "--batch-size=3",
+        "--confusion=a.png",
+        "--errors=a.png",
+    ):
         assert "is for classifiers" in said(run, "evaluate", learned, option)
 
 

@@ -29,6 +29,24 @@ class Report:
     classes: pandas.DataFrame
     confusion: pandas.DataFrame | None
 
+    def confusions(self) -> list[tuple[str, str, int]]:
+        """True class, predicted class and how many rows, the commonest first; none where there is no matrix."""
+        if self.confusion is None:
+            return []
+        names, counts = [str(name) for name in self.confusion.index], self.confusion.to_numpy().tolist()
+        wrong = [
+            (names[a], names[b], count)
+            for a, row in enumerate(counts)
+            for b, count in enumerate(row)
+            if a != b and count
+        ]
+        return sorted(wrong, key=lambda one: -one[2])
+
+    def worst(self) -> pandas.DataFrame:
+        """The rows of `classes` that occur and are not all right: the smallest F1 first, of equals the most rows."""
+        some = self.classes[(self.classes["rows"] > 0) & (self.classes["f1"] < 1)]
+        return some.sort_values(["f1", "rows"], ascending=[True, False], kind="stable")
+
 
 def report(labels: Sequence[str], probabilities: Tensor, targets: Tensor, kind: Kind) -> Report:
     """The report of probabilities (N, K) on targets, (N,) or (N, K), of the K classes `labels`."""

@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from interplay.errors import brief
 from interplay.files import write_atomically
 
 INK, PALE, GRID = "#1f2430", "#6b7280", "#e5e7eb"
@@ -155,7 +156,7 @@ def predictions(rows: Sequence[Prediction], path: str | Path, title: str = "", c
     """A sheet of pairs: picture, text, what is true and what was predicted, right in blue and wrong in vermillion.
 
     Args:
-        rows: pairs, at least one.
+        rows: pairs; without any the sheet is empty.
         path: where the PNG goes.
         title: above the sheet.
         columns: pairs in a line.
@@ -166,7 +167,7 @@ def predictions(rows: Sequence[Prediction], path: str | Path, title: str = "", c
     Raises:
         InterplayError: the file cannot be written.
     """
-    lines = math.ceil(len(rows) / columns)
+    lines = max(1, math.ceil(len(rows) / columns))
     width, height = 2.35 * columns, 3.0 * lines + 0.45
     figure = Figure(figsize=(width, height), facecolor="white")
     FigureCanvasAgg(figure)
@@ -180,7 +181,7 @@ def predictions(rows: Sequence[Prediction], path: str | Path, title: str = "", c
         _pair(cell, row)
     if title:
         place = {"x": 0.02, "y": 1 - 0.14 / height, "ha": "left", "va": "top"}
-        figure.suptitle(title, fontsize=12.5, color=INK, weight="bold", **place)
+        figure.suptitle(title.replace("$", r"\$"), fontsize=12.5, color=INK, weight="bold", **place)
     return save(figure, path)
 
 
@@ -192,11 +193,12 @@ def _pair(cell: Any, row: Prediction) -> None:
     cell.set(xticks=[], yticks=[], anchor="N")
     cell.spines[:].set_color(colour)
     cell.spines[:].set_linewidth(2.0)
-    verdict = f"{'✓' if right else '✗'} {row.predicted} ({row.probability:.0%})"
+    predicted = brief(row.predicted, _LINE_LETTERS - 6)
+    verdict = f"{'✓' if right else '✗'} {predicted} ({row.probability:.0%})"
     text = textwrap.shorten(f"“{row.text}”", _LINES * _LINE_LETTERS, placeholder=" …”").replace("$", r"\$")
     style = {"transform": cell.transAxes, "ha": "center", "va": "top"}
     cell.text(0.5, -0.04, verdict.replace("$", r"\$"), fontsize=9.5, color=colour, weight="bold", **style)
-    truth = f"truth: {row.truth}".replace("$", r"\$")
+    truth = f"truth: {brief(row.truth, _LINE_LETTERS)}".replace("$", r"\$")
     cell.text(0.5, -0.16, truth, fontsize=8.5, color=PALE, **style)
     cell.text(
         0.5, -0.29, "\n".join(textwrap.wrap(text, _LINE_LETTERS)[:_LINES]), fontsize=8.5, color=INK, **style
