@@ -7,6 +7,8 @@ import itertools
 import pytest
 import torch
 
+from interplay.data.scenes.bind import bind
+from interplay.data.scenes.where import where
 from interplay.metrics.group_score import group_scores, quadruples
 
 
@@ -85,3 +87,16 @@ def test_which_label_means_that_they_fit_does_not_matter() -> None:
         rows = torch.tensor(quadruples(pictures, texts, labels))
         found.append(group_scores(scores[rows].view(-1, 2, 2)))
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("task", ["bind", "where"])
+def test_scenes_that_only_binding_tells_are_quadruples(task: str) -> None:
+    blocks = [*itertools.islice({"bind": bind, "where": where}[task]("test"), 8)]
+    rows = [
+        (f"{number}-{scene}", said.text, int(said.label == "true"))
+        for number, block in enumerate(blocks)
+        for scene, texts in enumerate(block.said)
+        for said in texts
+    ]
+    pictures, texts, targets = zip(*rows, strict=True)
+    assert len(quadruples(pictures, texts, targets)) == 8

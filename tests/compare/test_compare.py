@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from interplay.comparison.engine import Place, attempt, load_record
-from interplay.comparison.grid import Grid
+from interplay.comparison.grid import Grid, make_grid
 from interplay.comparison.loader import Loader
+from interplay.comparison.pages import markdown
 from interplay.comparison.run import Conduct, TrainClassifier, run_grid
 from interplay.comparison.tables import data_tables
 from interplay.errors import InterplayError
@@ -274,3 +276,27 @@ def test_mistakes(run: Run, tmp_path: Path, words: tuple[object, ...], sentence:
     assert done.code == 2
     assert re.search(sentence, done.err), done.err
     assert not (tmp_path / "out").exists()
+
+
+def test_interaction_is_measured_where_it_is_asked_for_or_the_pairs_have_it(tmp_path: Path) -> None:
+    """Two pictures × two texts: a probe of both vectors is a sum, and of a sum no quadruple is right."""
+    lines = ["image,text,label,split"]
+    for number, split in enumerate(["train"] * 6 + ["validation"] * 2 + ["test"] * 3):
+        for side in (0, 1):
+            Image.new("RGB", (12, 12), (200 * side, 20 * number, 90)).save(tmp_path / f"{number}-{side}.png")
+            lines += [
+                f"{number}-{side}.png,{word} {number},{('no', 'yes')[word == 'ab'[side]]},{split}"
+                for word in "ab"
+            ]
+    path = tmp_path / "fours.csv"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    grid = make_grid({"rows": {"linear_probe": {}}, "data": [str(path)]}, "test")
+    records = run_grid(grid, tmp_path / "out", Conduct(memory=False, additive=8))
+    metrics = records[0]["metrics"]
+    assert metrics["accuracy"] == 0.5
+    assert metrics["group_score"] == metrics["beyond_additive"] == 0
+    (table,) = data_tables(records)
+    assert table.beside[-2:] == ("group_score", "beyond_additive")
+    assert "| group score | beyond additive |" in markdown([table])
+    with pytest.raises(InterplayError, match="2 test pairs at least, not 1"):
+        Conduct(additive=1)

@@ -16,6 +16,7 @@ from interplay.comparison.streams import StreamCell
 from interplay.comparison.verdicts import write_verdicts
 from interplay.data.schema import PairTable
 from interplay.errors import InterplayError
+from tests.cli.conftest import Run, run  # noqa: F401
 
 PAIRS, SEEDS = 800, 10
 RECIPE = """
@@ -32,6 +33,7 @@ contrasts:
   near: {hypothesis: prompts beat the probe, rows: [prompts, probe], negligible: 0.02}
   chain: {hypothesis: Table 2, rows: [hub, naive, prompts]}
   by n: {hypothesis: the hub's lead grows with n, rows: [hub, naive], over: n, negligible: 0.001}
+  by objects: {hypothesis: the same by its list, rows: [hub, naive], over: objects, negligible: 0.001}
   far above: {hypothesis: twenty-five points above the probe, rows: [hub, probe], least: 0.25}
 """
 
@@ -48,6 +50,7 @@ class Data:
             "text": [f"{q} {at % 2}" for at, q in enumerate(quadruple)],
             "label": [("no", "yes")[label] for label in self.truth],
             "n": self.n.tolist(),
+            "objects": [["x"] * n for n in self.n],
             "split": ["test"] * PAIRS,
         }
         self.whole = PairTable("toy", "single", ("no", "yes"), datasets.Dataset.from_dict(rows))
@@ -106,6 +109,7 @@ def test_each_verdict_is_reached(recipe: Path, data: Data) -> None:
         "near": "not decided",
         "chain": "not decided",  # as one link of it
         "by n": "holds",
+        "by objects": "holds",
         "far above": "does not hold",  # ten points are not twenty-five
     }
     (link,) = found["hub over naive"].links
@@ -118,6 +122,7 @@ def test_each_verdict_is_reached(recipe: Path, data: Data) -> None:
         ("naive", "prompts"),
     ]
     (slope,) = found["by n"].links
+    assert found["by objects"].links == (slope,)
     assert slope.difference == pytest.approx(0.02, abs=0.01)
 
 
@@ -128,7 +133,7 @@ def test_a_missing_seed_leaves_it_open_and_stays_in_the_family(recipe: Path, dat
     assert found["hub over naive"].links == ()
     assert found["far above"].verdict == "does not hold"
     p = min(link.p_refuted for link in found["far above"].links)
-    assert found["far above"].p_refuted == pytest.approx(6 * p)
+    assert found["far above"].p_refuted == pytest.approx(7 * p)
 
 
 def test_nothing_finished_is_not_decided(recipe: Path, data: Data) -> None:
@@ -217,3 +222,21 @@ def test_the_page_says_verdicts_figures_and_hypotheses(recipe: Path, data: Data)
     assert f"{line} {shown[3]} |" in text
     assert "| chain | not decided | prompts has 9 of 10 seeds | – | – | – |" in text
     assert "- **chain**: Table 2" in text
+
+
+def test_the_command_judges_by_finished_cells(
+    recipe: Path,
+    data: Data,
+    run: Run,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    verdicts(recipe, data)
+    monkeypatch.setattr("interplay.comparison.measured.Loader", lambda: data)
+    done = run("compare", "--grid", recipe, "--out", recipe.parent, "--contrasts", "--json")
+    assert done.code == 0, done.err
+    found = {one["contrast"]["name"]: one["verdict"] for one in json.loads(done.out)["contrasts"]}
+    assert (found["hub over naive"], found["far above"]) == ("holds", "does not hold")
+    assert "| hub over naive | holds |" in (recipe.parent / "contrasts.md").read_text("utf-8")
+    assert (
+        "needs --grid" in run("compare", "--methods", "mitp", "--data", "x", "--out", "y", "--contrasts").err
+    )

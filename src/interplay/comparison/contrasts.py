@@ -44,8 +44,8 @@ class Contrast:
         data: on which test split; '' for a recipe of one data set.
         metric: of a grid `accuracy`, or `f1_macro` where a pair may have several labels; of a stream one of its figures
             (`final_average`, `stage_average`, `task_average`, `forgetting`, …), the mean over k and both directions.
-        over: a column of numbers in the data: then the hypothesis is that the difference rises with it, by more than
-            `least` a unit.
+        over: a column of the data, of numbers or of lists, whose length counts: then the hypothesis is that the
+            difference rises with it, by more than `least` a unit.
         least: the difference that has to be exceeded, 0 to 1.
         negligible: a difference that is surely less than this above `least` refutes the hypothesis.
         seeds: how many a row that depends on them has to have.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -68,30 +67,24 @@ def _on_pairs(
     return Measured(
         {name: np.stack([outcome(one, classes) for one in records]) for name, records in rows.items()},
         frozenset(name for name, records in rows.items() if _depends_on_seed(records[0]["cell"]["method"])),
-        clusters_of(picture_keys(table), table.texts()),
+        clusters_of(table.picture_keys(), table.texts()),
         lambda sums, pairs: headline(sums, pairs, kind),
         {contrast.over: _numbers(table, contrast) for contrast in contrasts if contrast.over is not None},
     )
 
 
 def _numbers(table: PairTable, contrast: Contrast) -> Floats:
-    """The column that a contrast is over."""
+    """The column that a contrast is over: its numbers, or how long its lists are."""
     if contrast.over not in table.rows.column_names:
         raise unknown(f"column of {table.name}", str(contrast.over), table.rows.column_names)
     try:
-        return np.array(table.rows[contrast.over], dtype=np.float64)
+        column = table.rows[contrast.over]
+        return np.array([len(one) if isinstance(one, list) else one for one in column], dtype=np.float64)
     except (TypeError, ValueError):
         raise InterplayError(
-            f"The contrast '{contrast.name}' is over '{contrast.over}', which holds no numbers in {table.name}."
+            f"The contrast '{contrast.name}' is over '{contrast.over}', which holds neither numbers nor lists in "
+            f"{table.name}."
         ) from None
-
-
-def picture_keys(table: PairTable) -> list[str]:
-    """For each pair what tells its picture from others: its path, or a digest of its bytes."""
-    return [
-        hashlib.sha256(source["bytes"]).hexdigest() if source.get("bytes") else str(source["path"])
-        for source in table.sources(range(len(table)))
-    ]
 
 
 def measured_streams(

@@ -22,7 +22,12 @@ from interplay.towers.tokens import SIDES, Shape
 from interplay.training.settings import EXECUTION, FORMER, TrainSettings
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from interplay.classification.classifier import Classifier
+    from interplay.classification.model import PairClassifier
+    from interplay.data.schema import PairTable
+    from interplay.encoding.batches import EncodedTable
     from interplay.towers.backbone import Backbone
 
 Report = Callable[[GridCell, Record], None]
@@ -37,13 +42,19 @@ class Conduct:
             own (some seconds each, Linux).
         training: `EXECUTION` settings of `TrainSettings` for all cells, over their own.
         on_bad_row: `error`, or `skip` to leave out the rows of a data set that cannot be used.
+        additive: test pairs on which `additive_part` is measured, at the cost of predicting its square; 0: it is not.
     """
 
     memory: bool = True
     training: Mapping[str, Any] = field(default_factory=dict)
     on_bad_row: OnBadRow = "error"
+    additive: int = 0
 
     def __post_init__(self) -> None:
+        if self.additive < 0 or self.additive == 1:
+            raise InterplayError(
+                f"The additive part is measured on 2 test pairs at least, not {self.additive}."
+            )
         if more := set(self.training) - {*EXECUTION}:
             raise InterplayError(
                 f"{', '.join(sorted(more))}: this belongs to the cells, not to where they run."
@@ -73,7 +84,8 @@ class TrainClassifier:
         """Train the cell and measure it on test.
 
         Returns:
-            `cell`, as `plain` gives it; `metrics` on test; `predicted` and `truth`, class numbers of each test pair
+            `cell`, as `plain` gives it; `metrics` on test, with `group_scores` where the pairs are quadruples and
+            `beyond_additive` where it is measured; `predicted` and `truth`, class numbers of each test pair
             (lists of them for several labels); `left_out`, how many rows could not be used; `trained_parameters`
             (method and head), `method_parameters`; `seconds` of training; `pairs_per_second` in prediction, pictures
             decoded; `peak_mib` of a training step or None; `best_epoch`, by `monitor`, and its metrics and loss on
@@ -133,11 +145,13 @@ def _measured(cell: GridCell, loader: Loader, conduct: Conduct) -> Record:
     assert model is not None
     test = encode_table(held_out, backbone, reserve=model.reserve)
     begun = time.perf_counter()
-    probabilities = model.probabilities(predict(model, backbone, test))
+    logits = predict(model, backbone, test)
+    probabilities = model.probabilities(logits)
     rate = len(test) / (time.perf_counter() - begun)
     assert test.targets is not None
     return {
-        "metrics": classification_metrics(probabilities, test.targets, model.kind),
+        "metrics": classification_metrics(probabilities, test.targets, model.kind)
+        | _interaction(model, backbone, held_out, test, logits, conduct.additive),
         "kind": model.kind,
         "classes": len(table.classes),
         "left_out": len(table.skipped),
@@ -153,6 +167,28 @@ def _measured(cell: GridCell, loader: Loader, conduct: Conduct) -> Record:
         "validation": report.validation,
         "backbone_digest": backbone.digest,
     }
+
+
+def _interaction(
+    model: PairClassifier,
+    backbone: Backbone,
+    table: PairTable,
+    test: EncodedTable,
+    logits: Tensor,
+    additive: int,
+) -> dict[str, float]:
+    """Figures of what neither side says alone, as far as the test pairs have them."""
+    from interplay.classification.additive import additive_part
+    from interplay.metrics.group_score import group_scores, quadruples
+
+    found: dict[str, float] = {}
+    if model.kind == "single" and logits.shape[1] == 2 and test.targets is not None:
+        fours = quadruples(table.picture_keys(), table.texts(), test.targets.tolist())
+        if fours:
+            found |= group_scores((logits[:, 1] - logits[:, 0])[torch.tensor(fours)].view(-1, 2, 2))
+    if additive:
+        found["beyond_additive"] = additive_part(model, backbone, test, pairs=additive).beyond
+    return found
 
 
 def class_numbers(values: Any, *, multi: bool) -> list[Any]:

@@ -20,7 +20,11 @@ HEADLINE = {"single": "accuracy", "multi": "f1_macro"}
 """The metric of a table by the kind of labels."""
 BESIDE = {"single": ("macro_accuracy", "f1_macro"), "multi": ("f1_micro", "map")}
 """The metrics that stand beside it."""
+WHERE_MEASURED = ("group_score", "beyond_additive")
+"""Metrics that stand there too where all cells of a table have them."""
 METRIC_WORDS = {
+    "group_score": "group score",
+    "beyond_additive": "beyond additive",
     "accuracy": "accuracy",
     "macro_accuracy": "macro accuracy",
     "f1_macro": "macro F1",
@@ -199,7 +203,9 @@ def check_pairs(best: Record, records: Sequence[Record], data: str) -> None:
 
 def _data_table(data: str, share: float, groups: Mapping[str, Sequence[Record]]) -> DataTable:
     kind = next(iter(groups.values()))[0]["kind"]
-    metric, beside = HEADLINE[kind], BESIDE[kind]
+    metric = HEADLINE[kind]
+    everywhere = set.intersection(*({*one["metrics"]} for records in groups.values() for one in records))
+    beside = BESIDE[kind] + tuple(name for name in WHERE_MEASURED if name in everywhere)
     best = max(groups.values(), key=lambda records: statistics.fmean(r["metrics"][metric] for r in records))
     rows = []
     for name, records in groups.items():

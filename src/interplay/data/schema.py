@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -215,6 +216,13 @@ class PairTable:
         """The undecoded pictures of some rows: dictionaries with `bytes`, or else `path`."""
         picked: list[dict[str, Any]] = self._images[list(rows)]["image"]
         return picked
+
+    def picture_keys(self) -> list[str]:
+        """For each row what tells its picture from others: a digest of its bytes, or its path."""
+        return [
+            hashlib.sha256(source["bytes"]).hexdigest() if source.get("bytes") else str(source["path"])
+            for source in self.sources(range(len(self)))
+        ]
 
     def where(self, row: int) -> str:
         """How an error message names a row of this table."""

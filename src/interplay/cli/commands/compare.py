@@ -42,6 +42,8 @@ def compare(
     gpus: float = 0.0,
     on_bad_row: Literal["error", "skip"] = "error",
     no_memory: bool = False,
+    additive: int = 0,
+    contrasts: bool = False,
     dry_run: bool = False,
     settings: Annotated[Mapping[str, Any] | None, Further(TrainSettings, "Training")] = None,
 ) -> Result:
@@ -76,6 +78,9 @@ def compare(
         on_bad_row: what to do with a row that cannot be used: `error` stops and names it, `skip` leaves it out and
             says how many.
         no_memory: leave the peak memory of a training step unmeasured; it takes some seconds a row and data set.
+        additive: test pairs on which EMAP is measured: how much of a score is more than a sum of what picture and text
+            say alone; costs as much as predicting the square of this number, 200 are a good choice.
+        contrasts: run nothing; judge the hypotheses under 'contrasts' in the file of --grid by the finished cells.
         dry_run: list the cells, and which of them are finished, without running any.
     """
     from interplay.comparison.engine import Place, load_record
@@ -86,8 +91,10 @@ def compare(
     training, free = split_execution(settings or {})
     shared = {"backbone": backbone, "random_weights": random_weights, "multi_loss": multi_loss}
     whole = _grid(methods, data, grid, seeds, shares, training, head, shared)
+    if contrasts:
+        return judged(whole, grid, folder)
     wanted = whole.only(only)
-    conduct, place = Conduct(not no_memory, free, on_bad_row), Place(cpus, gpus, ray)
+    conduct, place = Conduct(not no_memory, free, on_bad_row, additive), Place(cpus, gpus, ray)
     if dry_run:
         found = [load_record(folder, cell) for cell in wanted.cells]
         rows = [
@@ -139,6 +146,29 @@ def _grid(
         "data": list(data),
     }
     return make_grid(values, "interplay compare")
+
+
+def judged(grid: Grid, file: str | None, folder: Path) -> Result:
+    """The verdicts on a grid's contrasts, into contrasts.md.
+
+    Raises:
+        InterplayError: no file, or one without contrasts; cells that do not fit it.
+    """
+    from interplay.comparison.contrasts import judge, read_contrasts
+    from interplay.comparison.measured import measured_grid
+    from interplay.comparison.verdicts import HEADER, NOTE, lines_of, write_verdicts
+
+    if file is None:
+        raise InterplayError(
+            "--contrasts needs --grid: a file that says under 'contrasts' what is to be shown."
+        )
+    asked = read_contrasts(Path(file))
+    findings = judge(asked, measured_grid(grid, folder, asked))
+    path = write_verdicts(findings, folder, f"Contrasts of {Path(file).name}")
+    return Result(
+        {"contrasts": [finding.plain() for finding in findings], "file": str(path)},
+        f"{columns(HEADER, lines_of(findings))}\n\n{NOTE}\n\nThe page is {path}.",
+    )
 
 
 def report_cell(cell: GridCell, record: Record) -> None:
