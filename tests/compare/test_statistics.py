@@ -6,17 +6,19 @@ from itertools import chain, combinations
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_ind
 
 from interplay.comparison.statistics import (
     Clusters,
+    Estimate,
     Floats,
     clusters_of,
-    detectable,
     draws,
+    estimate,
     holm,
     resampled,
-    share_beyond,
     slope,
+    values_of_seeds,
 )
 from interplay.comparison.tables import headline
 from interplay.errors import InterplayError
@@ -70,28 +72,52 @@ def test_the_deviation_of_a_mean_is_unbiased() -> None:
     assert found.std() == pytest.approx(values.std(ddof=1) / 2, rel=0.02)
 
 
-def covered(clusters_known: bool, seeds_known: bool, repetitions: int = 150) -> float:
-    """How often the 95 % interval holds the truth, 0.5, of a row of ten seeds on 40 clusters of five pairs."""
+def covered(seeds: int, clusters: int, *, as_it_is: bool = True, repetitions: int = 150) -> float:
+    """How often the 95 % interval holds the truth, 0.5, of a row whose seeds and clusters of five pairs differ.
+
+    Args:
+        as_it_is: whether seeds and clusters are told, or all pairs are taken for independent.
+    """
     inside = 0
-    place = np.repeat(np.arange(40), 5)
-    clusters = Clusters((place if clusters_known else np.arange(200),))
+    place = np.repeat(np.arange(clusters), 5)
+    drawn = Clusters((place if as_it_is else np.arange(len(place)),))
     for repetition in range(repetitions):
         dice = np.random.default_rng(repetition)
-        seeds, groups = dice.normal(0, 0.05, (10, 1)), dice.normal(0, 0.3, 40)[place]
-        row = (0.5 + seeds + groups + dice.normal(0, 0.3, (10, 200)))[:, :, None]
-        row = row if seeds_known else row.mean(0, keepdims=True)
-        values = resampled({"a": row}, clusters, accuracy, resamples=400, seed=repetition)["a"][1:, 0]
-        low, high = np.quantile(values, [0.025, 0.975])
+        levels, groups = dice.normal(0, 0.05, (seeds, 1)), dice.normal(0, 0.3, clusters)[place]
+        row = (0.5 + levels + groups + dice.normal(0, 0.3, (seeds, len(place))))[:, :, None]
+        row = row if as_it_is else row.mean(0, keepdims=True)
+        values = resampled({"a": row}, drawn, accuracy, resamples=400, seed=repetition)["a"][:, 0]
+        low, high = estimate(values, [values_of_seeds(row, accuracy)[:, 0]], drawn.count).interval()
         inside += low <= 0.5 <= high
     return inside / repetitions
 
 
-def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
-    assert 0.90 <= covered(clusters_known=True, seeds_known=True) <= 0.99
+@pytest.mark.parametrize(("seeds", "clusters"), [(10, 40), (3, 40), (3, 200)])
+def test_the_interval_covers_the_truth_as_often_as_it_says(seeds: int, clusters: int) -> None:
+    assert 0.90 <= covered(seeds, clusters) <= 0.995
 
 
 def test_without_clusters_and_seeds_it_would_not() -> None:
-    assert covered(clusters_known=False, seeds_known=False) < 0.75
+    assert covered(10, 40, as_it_is=False) < 0.75
+
+
+def test_over_seeds_alone_it_is_welch_s_t_test() -> None:
+    dice = np.random.default_rng(2)
+    a, b = dice.normal(0.5, 0.02, 4), dice.normal(0.47, 0.05, 7)
+    rows = {name: values[:, None, None] for name, values in (("a", a), ("b", b))}
+    values = resampled(rows, Clusters((np.zeros(1, dtype=np.int64),)), accuracy, resamples=40000)
+    found = estimate((values["a"] - values["b"])[:, 0], [a, b], 1)
+    welch = ttest_ind(a, b, equal_var=False, alternative="greater")
+    assert found.freedom == pytest.approx(welch.df)
+    assert found.p_above(0) == pytest.approx(welch.pvalue, rel=0.03)
+    both = ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    assert found.interval() == pytest.approx((both.low, both.high), abs=1e-3)
+    assert found.p_below(0) == pytest.approx(1 - found.p_above(0))
+
+
+def test_what_does_not_vary_is_known() -> None:
+    same = estimate(np.zeros(9), [np.zeros(1)], 5)
+    assert (same.p_above(0.0), same.p_below(0.01), same.interval()) == (1.0, 0.0, (0.0, 0.0))
 
 
 def test_clusters_are_what_hangs_together() -> None:
@@ -131,20 +157,15 @@ def test_holm_is_closed_testing(seed: int) -> None:
     assert holm([]) == []
 
 
-def test_p_values_and_slopes() -> None:
-    drawn = np.array([-1.0, 0.0, 1.0, 2.0])
-    assert share_beyond(drawn, 0.0, below=True) == 3 / 5
-    assert share_beyond(drawn, 1.5, below=False) == 2 / 5
+def test_slopes_are_least_squares() -> None:
     levels, values = np.array([1.0, 2, 4]), np.array([[0.1, 0.5, 0.6], [1, 2, 4]])
     np.testing.assert_allclose(slope(values, levels), np.polyfit(levels, values.T, 1)[0])
 
 
 def test_a_difference_as_large_as_is_said_is_found_as_often_as_is_said() -> None:
-    dice = np.random.default_rng(0)
-    noise = dice.normal(0, 0.02, 4000)
-    least = detectable(noise, 0.05)
-    means = least + dice.normal(0, 0.02, 4000)
-    found = np.mean([share_beyond(mean + noise, 0.0, below=True) <= 0.05 for mean in means])
+    least = Estimate(0.0, 0.02, 1e6).detectable(0.01)
+    means = least + np.random.default_rng(0).normal(0, 0.02, 4000)
+    found = np.mean([Estimate(mean, 0.02, 1e6).p_above(0.0) <= 0.01 for mean in means])
     assert found == pytest.approx(0.8, abs=0.03)
 
 

@@ -14,11 +14,11 @@ from interplay.comparison.statistics import (
     Clusters,
     Floats,
     Measure,
-    detectable,
+    estimate,
     holm,
     resampled,
-    share_beyond,
     slope,
+    values_of_seeds,
 )
 from interplay.errors import InterplayError, unknown
 from interplay.files import read_yaml
@@ -242,24 +242,32 @@ def _links(
     rows = {name: on.outcomes[name] for name in contrast.rows}
     drawn = {} if resamples is None else {"resamples": resamples}
     values = resampled(rows, on.clusters, on.measure, levels, seed=seed, **drawn)
+    alone = {name: values_of_seeds(row, on.measure, levels) for name, row in rows.items()}
     links = []
     for better, other in pairwise(contrast.rows):
-        apart = contrast.sign * (values[better] - values[other])
-        found = apart[:, 0] if levels is None else slope(apart, np.unique(levels))
-        low, high = np.quantile(found[1:], [0.025, 0.975])
+        found = contrast.sign * _figure(values[better] - values[other], levels)
+        seeds = [_figure(alone[name], levels) for name in (better, other)]
+        known = estimate(found, seeds, on.clusters.count)
         links.append(
             Link(
                 better,
                 other,
-                float(found[0]),
-                float(low),
-                float(high),
-                share_beyond(found[1:], contrast.least, below=True),
-                share_beyond(found[1:], contrast.least + contrast.negligible, below=False),
-                detectable(found[1:], LEVEL / family),
+                known.value,
+                *known.interval(),
+                known.p_above(contrast.least),
+                known.p_below(contrast.least + contrast.negligible),
+                known.detectable(LEVEL / family),
             )
         )
     return tuple(links), ""
+
+
+def _figure(values: Floats, levels: Floats | None) -> Floats:
+    """What a contrast is about: the value itself, or its slope over a column."""
+    if levels is None:
+        alone: Floats = values[:, 0]
+        return alone
+    return slope(values, np.unique(levels))
 
 
 def _missing(contrast: Contrast, on: Measured | None) -> str:

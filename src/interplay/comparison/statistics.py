@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -119,6 +118,12 @@ def resampled(
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
+def values_of_seeds(row: Floats, measure: Measure, levels: Floats | None = None) -> Floats:
+    """The value of each seed of a row on all pairs: (seeds, levels); arguments as `resampled` takes them."""
+    masks = level_masks(levels, row.shape[1])
+    return np.stack([_values(row, mask[None], measure)[0] for mask in masks], axis=-1)
+
+
 def level_masks(levels: Floats | None, pairs: int) -> Floats:
     """Which pairs are of which level: (levels, N) of zeros and ones."""
     if levels is None:
@@ -183,19 +188,66 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def share_beyond(resamples: Floats, bound: float, *, below: bool) -> float:
-    """One-sided p-value: the share of resamples at or below (or above) a bound, one added to both counts."""
-    beyond = resamples <= bound if below else resamples >= bound
-    return float(1 + beyond.sum()) / (1 + len(resamples))
+@dataclass(frozen=True)
+class Estimate:
+    """A difference, its standard error, and the degrees of freedom that this is known with.
+
+    Attributes:
+        value: of all seeds and pairs.
+        error: its deviation under the bootstrap.
+        freedom: of Student's t, infinite where nothing varies.
+    """
+
+    value: float
+    error: float
+    freedom: float
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Value ± t·error."""
+        reach = self._quantile((1 + level) / 2) * self.error
+        return self.value - reach, self.value + reach
+
+    def p_above(self, bound: float) -> float:
+        """One-sided p-value of the hypothesis that the difference is at most `bound`; small: it is above."""
+        return self._tail(self.value - bound)
+
+    def p_below(self, bound: float) -> float:
+        """One-sided p-value of the hypothesis that the difference is at least `bound`; small: it is below."""
+        return self._tail(bound - self.value)
+
+    def detectable(self, level: float, power: float = POWER) -> float:
+        """The smallest difference beyond a bound that a test at this one-sided level finds with some power, about."""
+        return (self._quantile(1 - level) + self._quantile(power)) * self.error
+
+    def _quantile(self, share: float) -> float:
+        from scipy.special import stdtrit
+
+        return float(stdtrit(self.freedom, share))
+
+    def _tail(self, beyond: float) -> float:
+        from scipy.special import stdtr
+
+        if not self.error:
+            return float(beyond <= 0)
+        return float(stdtr(self.freedom, -beyond / self.error))
 
 
-def detectable(resamples: Floats, level: float, power: float = POWER) -> float:
-    """The smallest difference beyond the bound that is found with some power: (z(1 − level) + z(power))·deviation.
+def estimate(found: Floats, of_seeds: Sequence[Floats], clusters: int) -> Estimate:
+    """The estimate of a difference of rows, its degrees of freedom by Welch and Satterthwaite.
+
+    The bootstrap's own quantiles would be too narrow for a few seeds: no resample lies beyond the best and the worst of
+    them. Of rows without a test pair (streams) it is Welch's t-test.
 
     Args:
-        resamples: of the difference.
-        level: one-sided, of the test.
-        power: share of repetitions that find it.
+        found: (1 + resamples) values of the difference, the first one of all as they are.
+        of_seeds: of each row that has several seeds, the value of each seed on all pairs.
+        clusters: that were drawn.
     """
-    normal = NormalDist()
-    return float((normal.inv_cdf(1 - level) + normal.inv_cdf(power)) * resamples.std())
+    variance = float(found[1:].var())
+    parts = [
+        (float(values.var(ddof=1)) / len(values), len(values) - 1) for values in of_seeds if len(values) > 1
+    ]
+    if clusters > 1:
+        parts.append((max(0.0, variance - sum(part for part, _ in parts)), clusters - 1))
+    whole, spread = sum(part for part, _ in parts), sum(part**2 / freedom for part, freedom in parts)
+    return Estimate(float(found[0]), variance**0.5, whole**2 / spread if spread else float("inf"))
