@@ -13,9 +13,9 @@ HEADER = ("contrast", "verdict", "rows", "difference [95 %]", "corrected p", "sm
 NOTE = (
     "Differences in points, so that more is better. Intervals and p come from a bootstrap over seeds and over clusters "
     f"of test pairs that share a picture or a text ({RESAMPLES:,} resamples), with Student's t; p is one-sided and "
-    "corrected over all contrasts (Holm). 'holds': the difference is above what was claimed. 'does not hold': it is surely "
-    "less than the negligible part above that. The last column: the difference above the claim that this table would have "
-    "shown with 80 % power."
+    "corrected over all contrasts (Holm). 'holds': the difference is above what was claimed. 'does not hold': it is "
+    "surely less than the negligible part above that. The last column: the difference above the claim that this table "
+    "would have shown with 80 % power."
 )
 """What the columns mean."""
 
