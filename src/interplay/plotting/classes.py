@@ -77,7 +77,7 @@ def confusion(counts: pandas.DataFrame, path: str | Path, title: str = "") -> Pa
 def precision_and_recall(classes: pandas.DataFrame, path: str | Path, title: str = "") -> Path:
     """Precision and recall of every class as bars, by falling number of rows; of more than 100 classes the largest.
 
-    A bar that is missing has nothing to divide by: nothing was predicted as that class, or no row has it.
+    A bar that is missing is 0, or has nothing to divide by: nothing was predicted as that class, or no row has it.
 
     Args:
         classes: a row a class with `rows`, `precision` and `recall`.
