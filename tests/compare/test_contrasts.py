@@ -240,3 +240,13 @@ def test_the_command_judges_by_finished_cells(
     assert (
         "needs --grid" in run("compare", "--methods", "mitp", "--data", "x", "--out", "y", "--contrasts").err
     )
+
+
+def test_the_recipe_of_scenes_says_what_it_is_to_show() -> None:
+    path = Path(__file__).parents[2] / "recipes" / "scenes-contrasts.yaml"
+    grid, found = read_grid(path), read_contrasts(path)
+    assert len(found) == 3 * 3 + 2 + 1
+    assert {contrast.seeds for contrast in found} == {SEEDS}
+    named = {(contrast.data, row) for contrast in found for row in contrast.rows}
+    assert named <= {(cell.data, cell.row) for cell in grid.cells}
+    assert len({contrast.name for contrast in found}) == len(found)

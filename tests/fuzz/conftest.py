@@ -53,7 +53,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     folder = tmp_path_factory.mktemp("world")
     toy, stream = write_toy(folder / "toy"), write_stream(folder / "stream")
     train = ["train", "--data", toy, "--out", folder / "run", "--epochs", 1, "--no-progress"]
-    _done([*train, "--head", "kind=pair", "--set", "hidden=8"])
+    _done([*train, "--method", "mitp", "--head", "kind=pair", "--set", "hidden=8"])
     _done(["continual", "--method", "lpi-p", "--data", stream, "--out", folder / "retriever", *SMALL])
     _done(["index", folder / "retriever", "--images", folder / "stream", "--no-progress"])
     return World(folder, toy, folder / "run", stream, folder / "retriever", folder / "toy" / "0.png")

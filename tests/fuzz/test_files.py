@@ -278,6 +278,8 @@ def test_what_blocks_or_never_ends(world: World, folder: Path, tally: Tally) -> 
         ["train", "--method", "mitp", "--data", world.toy, "--out", folder / "out", "--set", "length=100000"],
         [
             "train",
+            "--method",
+            "mitp",
             "--data",
             world.toy,
             "--out",
@@ -285,7 +287,7 @@ def test_what_blocks_or_never_ends(world: World, folder: Path, tally: Tally) -> 
             "--set",
             "layers=1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",
         ],
-        ["info", "--set", "hidden=10000000"],
+        ["info", "--method", "mitp", "--set", "hidden=10000000"],
     ):
         tally.command(words, must="refused")
     tally.check()
