@@ -22,7 +22,7 @@ EMBEDDED = {
     "scenes/where": "two objects: is the dog left of the apple, or the other way round? (one label)",
     "scenes/pick": "1, 2, 4, 6 or 9 objects: is the star blue? (one label)",
     "scenes/entail": "three objects and a curtain: shown, contradicted or hidden? (one label)",
-    "scenes/confound": "an animal or a food, and the name of one: of one kind? A control (one label)",
+    "scenes/confound": "something red or blue, and the words for another such thing: one colour? A control (one label)",
 }
 """The embedded data sets, one line each."""
 

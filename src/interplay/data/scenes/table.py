@@ -68,7 +68,7 @@ def load_scenes(source: str) -> PairTable:
     | `scenes/where` | two objects; "the dog is left of the apple", or the other way round | `true`, `false` |
     | `scenes/pick` | 1, 2, 4, 6 or 9 objects; "the star is blue" | `true`, `false` |
     | `scenes/entail` | three objects and a curtain; "the star is blue" | `entailment`, `neutral`, `contradiction` |
-    | `scenes/confound` | an animal or a food; "a dog" | `same`, `different` |
+    | `scenes/confound` | an object in red or blue; "a red dog", whatever the object | `same`, `different` |
 
     The first call draws the pictures (a minute or two a task) into `scenes/` in the cache folder. Rows come in blocks
     within which every picture and every text occurs equally often under each label. Beside those of every table
