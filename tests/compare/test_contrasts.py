@@ -34,6 +34,8 @@ contrasts:
   chain: {hypothesis: Table 2, rows: [hub, naive, prompts]}
   by n: {hypothesis: the hub's lead grows with n, rows: [hub, naive], over: n, negligible: 0.001}
   by objects: {hypothesis: the same by its list, rows: [hub, naive], over: objects, negligible: 0.001}
+  with many: {hypothesis: five points with four or more, rows: [hub, naive], over: objects, at: [4, 6], least: 0.05}
+  with five: {hypothesis: the same with five, rows: [hub, naive], over: objects, at: [5]}
   far above: {hypothesis: twenty-five points above the probe, rows: [hub, probe], least: 0.25}
 """
 
@@ -110,6 +112,8 @@ def test_each_verdict_is_reached(recipe: Path, data: Data) -> None:
         "chain": "not decided",  # as one link of it
         "by n": "holds",
         "by objects": "holds",
+        "with many": "holds",
+        "with five": "not decided",
         "far above": "does not hold",  # ten points are not twenty-five
     }
     (link,) = found["hub over naive"].links
@@ -123,6 +127,8 @@ def test_each_verdict_is_reached(recipe: Path, data: Data) -> None:
     ]
     (slope,) = found["by n"].links
     assert found["by objects"].links == (slope,)
+    assert found["with many"].links[0].difference == pytest.approx(0.135, abs=0.03)
+    assert found["with five"].missing == "'objects' is never 5"
     assert slope.difference == pytest.approx(0.02, abs=0.01)
 
 
@@ -133,7 +139,7 @@ def test_a_missing_seed_leaves_it_open_and_stays_in_the_family(recipe: Path, dat
     assert found["hub over naive"].links == ()
     assert found["far above"].verdict == "does not hold"
     p = min(link.p_refuted for link in found["far above"].links)
-    assert found["far above"].p_refuted == pytest.approx(7 * p)
+    assert found["far above"].p_refuted == pytest.approx(9 * p)
 
 
 def test_nothing_finished_is_not_decided(recipe: Path, data: Data) -> None:
@@ -163,6 +169,10 @@ def test_other_pairs_than_the_data_has_now_are_refused(recipe: Path, data: Data)
         ("x: {hypothesis: h, rows: [hub, naive], negligible: 0}", "'negligible' has to be above 0"),
         ("x: {hypothesis: h, rows: [hub, naive], ovr: n}", "ovr"),
         ("x: {hypothesis: h, rows: [hub, naive], data: toys}", "toys"),
+        ("x: {hypothesis: h, rows: 3}", "'rows' takes a list, not 3"),
+        ("x: {hypothesis: h, rows: [hub, naive], data: 3}", "'data' takes a name or a list"),
+        ("x: {hypothesis: h, rows: [hub, naive], at: [4]}", "'at' needs 'over'"),
+        ("x: {hypothesis: h, rows: [hub, naive], over: n, at: [many]}", "at"),
         ("[x]", "has no contrasts"),
     ],
 )
@@ -245,7 +255,7 @@ def test_the_command_judges_by_finished_cells(
 def test_the_recipe_of_scenes_says_what_it_is_to_show() -> None:
     path = Path(__file__).parents[2] / "recipes" / "scenes-contrasts.yaml"
     grid, found = read_grid(path), read_contrasts(path)
-    assert len(found) == 3 * 3 + 2 + 1
+    assert len(found) == 3 * 3 + 2 + 1 + 1
     assert {contrast.seeds for contrast in found} == {SEEDS}
     named = {(contrast.data, row) for contrast in found for row in contrast.rows}
     assert named <= {(cell.data, cell.row) for cell in grid.cells}

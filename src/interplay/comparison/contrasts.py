@@ -46,6 +46,7 @@ class Contrast:
             (`final_average`, `stage_average`, `task_average`, `forgetting`, …), the mean over k and both directions.
         over: a column of the data, of numbers or of lists, whose length counts: then the hypothesis is that the
             difference rises with it, by more than `least` a unit.
+        at: numbers of that column: then the hypothesis is of the mean difference at these of them, not of the slope.
         least: the difference that has to be exceeded, 0 to 1.
         negligible: a difference that is surely less than this above `least` refutes the hypothesis.
         seeds: how many a row that depends on them has to have.
@@ -57,6 +58,7 @@ class Contrast:
     data: str = ""
     metric: str = "accuracy"
     over: str | None = None
+    at: tuple[float, ...] = ()
     least: float = 0.0
     negligible: float = 0.01
     seeds: int = 10
@@ -69,6 +71,10 @@ class Contrast:
             )
         if not self.hypothesis.strip():
             raise InterplayError(f"The contrast '{self.name}' needs a 'hypothesis', a sentence.")
+        if self.at and self.over is None:
+            raise InterplayError(
+                f"The contrast '{self.name}': 'at' needs 'over', the column of these numbers."
+            )
         if self.negligible <= 0 or self.seeds < 2:
             raise InterplayError(
                 f"The contrast '{self.name}': 'negligible' has to be above 0, and 'seeds' at least 2."
@@ -102,12 +108,18 @@ def read_contrasts(path: Path) -> list[Contrast]:
     found = []
     for name, values in written.items():
         where = f"{path}, contrast '{name}'"
-        wanted = values.get("data", data)
-        sources = [wanted] if isinstance(wanted, str) else list(wanted)
+        for key in ("rows", "at"):
+            if not isinstance(values.get(key, []), list):
+                raise InterplayError(f"{where}: '{key}' takes a list, not {values[key]!r}.")
+        sources = values.get("data", data)
+        sources = [sources] if isinstance(sources, str) else sources
+        if not isinstance(sources, list):
+            raise InterplayError(f"{where}: 'data' takes a name or a list of them, not {sources!r}.")
         for source in sources:
             title = name if len(sources) == 1 else f"{name} ({source})"
             given = {"hypothesis": "", "rows": (), **({"seeds": seeds} if seeds > 1 else {}), **values}
-            given |= {"name": str(title), "data": source, "rows": tuple(given["rows"])}
+            given |= {"name": str(title), "data": source, "rows": tuple(map(str, given["rows"]))}
+            given["at"] = tuple(values.get("at", ()))
             contrast: Contrast = make_settings(Contrast, given, where)
             for row in contrast.rows:
                 if row not in rows:
@@ -245,8 +257,8 @@ def _links(
     alone = {name: values_of_seeds(row, on.measure, levels) for name, row in rows.items()}
     links = []
     for better, other in pairwise(contrast.rows):
-        found = contrast.sign * _figure(values[better] - values[other], levels)
-        seeds = [_figure(alone[name], levels) for name in (better, other)]
+        found = contrast.sign * _figure(values[better] - values[other], contrast, levels)
+        seeds = [_figure(alone[name], contrast, levels) for name in (better, other)]
         known = estimate(found, seeds, on.clusters.count)
         links.append(
             Link(
@@ -262,11 +274,14 @@ def _links(
     return tuple(links), ""
 
 
-def _figure(values: Floats, levels: Floats | None) -> Floats:
-    """What a contrast is about: the value itself, or its slope over a column."""
+def _figure(values: Floats, contrast: Contrast, levels: Floats | None) -> Floats:
+    """What a contrast is about: the value itself, its mean at some numbers of a column, or its slope over it."""
     if levels is None:
         alone: Floats = values[:, 0]
         return alone
+    if contrast.at:
+        mean: Floats = values[:, np.isin(np.unique(levels), contrast.at)].mean(axis=1)
+        return mean
     return slope(values, np.unique(levels))
 
 
@@ -281,6 +296,10 @@ def _missing(contrast: Contrast, on: Measured | None) -> str:
             return f"{row} has {seeds} of {wanted} seeds"
     if len(on.clusters.factors[0]) > 1 and on.clusters.count < FEWEST:
         return f"the test pairs are {on.clusters.count} clusters, fewer than {FEWEST}"
-    if contrast.over is not None and len(np.unique(on.levels[contrast.over])) < 2:
-        return f"'{contrast.over}' has one value alone"
+    if contrast.over is not None:
+        levels = set(on.levels[contrast.over].tolist())
+        if never := sorted({*contrast.at} - levels):
+            return f"'{contrast.over}' is never {never[0]:g}"
+        if not contrast.at and len(levels) < 2:
+            return f"'{contrast.over}' has one value alone"
     return ""
