@@ -275,7 +275,7 @@ def test_the_list_needs_no_data(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["food101", "mm_imdb", "snli_ve"])
 def test_the_commands_of_the_data_pages_exist(name: str) -> None:
-    text = (ROOT / "docs" / "data" / f"{name}.md").read_text("utf-8")
+    text = (ROOT / "docs" / "guides" / "data" / f"{name}.md").read_text("utf-8")
     lines = [shlex.split(line, comments=True) for line in text.splitlines() if line.startswith("interplay ")]
     assert [words[1] for words in lines] == ["data", "train", "reproduce"]
     for words in lines:

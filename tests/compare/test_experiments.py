@@ -78,7 +78,7 @@ def test_the_committed_cells_of_the_ablation_are_those_of_the_experiment() -> No
         assert record_ is not None, cell.name
         value = record_["metrics"]["f1_macro" if "attributes" in cell.data else "accuracy"]
         found.setdefault(cell.data, {}).setdefault(cell.row, []).append(100 * value)
-    page = (ROOT / "docs" / "compare.md").read_text("utf-8")
+    page = (ROOT / "docs" / "evidence" / "experiments.md").read_text("utf-8")
     for row, words in zip(ABLATION, ("baseline: the head alone", *list(ABLATION)[1:]), strict=True):
         (line,) = [line for line in page.splitlines() if line.startswith(f"| {words} |")]
         printed = [cell.strip(" *").split(" ± ")[0] for cell in line.split("|")[2:-1]]
