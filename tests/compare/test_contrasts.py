@@ -57,7 +57,7 @@ class Data:
         }
         self.whole = PairTable("toy", "single", ("no", "yes"), datasets.Dataset.from_dict(rows))
 
-    def table(self, data: str) -> PairTable:
+    def table(self, data: str, on_bad_row: str) -> PairTable:
         return self.whole
 
 
@@ -140,6 +140,16 @@ def test_a_missing_seed_leaves_it_open_and_stays_in_the_family(recipe: Path, dat
     assert found["far above"].verdict == "does not hold"
     p = min(link.p_refuted for link in found["far above"].links)
     assert found["far above"].p_refuted == pytest.approx(9 * p)
+
+
+def test_a_cell_without_predictions_is_missing(recipe: Path, data: Data) -> None:
+    verdicts(recipe, data)
+    (cell,) = read_grid(recipe).only(["naive@toy#3"]).cells
+    path = recipe.parent / cell.file
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"predicted": None}), encoding="utf-8")
+    contrasts = read_contrasts(recipe)[:1]
+    measured = measured_grid(read_grid(recipe), recipe.parent, contrasts, data)  # type: ignore[arg-type]
+    assert judge(contrasts, measured, resamples=10)[0].missing == "naive has 9 of 10 seeds"
 
 
 def test_nothing_finished_is_not_decided(recipe: Path, data: Data) -> None:

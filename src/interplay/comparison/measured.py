@@ -17,15 +17,26 @@ from interplay.comparison.run import class_numbers
 from interplay.comparison.statistics import Clusters, Floats, clusters_of
 from interplay.comparison.streams import StreamCell
 from interplay.comparison.tables import HEADLINE, check_pairs, headline, outcome
+from interplay.data.checks import OnBadRow
 from interplay.data.schema import PairTable
 from interplay.errors import InterplayError, unknown
 from interplay.methods.registry import choose
 
 
 def measured_grid(
-    grid: Grid, folder: Path, contrasts: Sequence[Contrast], loader: Loader | None = None
+    grid: Grid,
+    folder: Path,
+    contrasts: Sequence[Contrast],
+    loader: Loader | None = None,
+    on_bad_row: OnBadRow = "error",
 ) -> dict[Place, Measured]:
     """What a grid's finished cells say on the data sets of some contrasts, trained on all of the training data.
+
+    A cell without the predictions of its test pairs counts as one that is missing.
+
+    Args:
+        loader: of the data; by default a fresh one.
+        on_bad_row: as the cells were run with.
 
     Raises:
         InterplayError: cells of other settings or of other test pairs than the data has now, a metric that predictions
@@ -38,10 +49,11 @@ def measured_grid(
         rows: dict[str, list[Record]] = {}
         for cell in grid.cells:
             wanted = cell.data == data and cell.share == 1 and any(cell.row in c.rows for c in asked)
-            if wanted and (record := load_record(folder, cell)) is not None:
+            record = load_record(folder, cell) if wanted else None
+            if record is not None and record["predicted"] is not None:
                 rows.setdefault(cell.row, []).append(record)
         if rows:
-            found[place] = _on_pairs(rows, loader.table(data).split("test"), asked)
+            found[place] = _on_pairs(rows, loader.table(data, on_bad_row).split("test"), asked)
     return found
 
 

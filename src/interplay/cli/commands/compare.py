@@ -92,7 +92,7 @@ def compare(
     shared = {"backbone": backbone, "random_weights": random_weights, "multi_loss": multi_loss}
     whole = _grid(methods, data, grid, seeds, shares, training, head, shared)
     if contrasts:
-        return judged(whole, grid, folder)
+        return judged(whole, grid, folder, on_bad_row)
     wanted = whole.only(only)
     conduct, place = Conduct(not no_memory, free, on_bad_row, additive), Place(cpus, gpus, ray)
     if dry_run:
@@ -148,7 +148,7 @@ def _grid(
     return make_grid(values, "interplay compare")
 
 
-def judged(grid: Grid, file: str | None, folder: Path) -> Result:
+def judged(grid: Grid, file: str | None, folder: Path, on_bad_row: Literal["error", "skip"]) -> Result:
     """The verdicts on a grid's contrasts, into contrasts.md.
 
     Raises:
@@ -163,7 +163,7 @@ def judged(grid: Grid, file: str | None, folder: Path) -> Result:
             "--contrasts needs --grid: a file that says under 'contrasts' what is to be shown."
         )
     asked = read_contrasts(Path(file))
-    findings = judge(asked, measured_grid(grid, folder, asked))
+    findings = judge(asked, measured_grid(grid, folder, asked, on_bad_row=on_bad_row))
     path = write_verdicts(findings, folder, f"Contrasts of {Path(file).name}")
     return Result(
         {"contrasts": [finding.plain() for finding in findings], "file": str(path)},
