@@ -17,9 +17,9 @@ COUNTS = (1, 2, 4, 6, 9)
 def pick(split: Split) -> Iterator[Block]:
     """Quadruples of two scenes in which one object differs in colour, and the two sentences that give it a colour.
 
-    In every other block the colour is swapped with another object's (case `swapped`: names and colours in the scenes
-    are the same), in the others no further object has either colour (case `recoloured`); scenes of one object are all
-    of the latter kind. Endless; the number of a block is part of what decides it.
+    In every other round of the five sizes the colour is swapped with another object's (case `swapped`: both scenes have
+    the same names and colours), in the others no further object has either colour (case `recoloured`); scenes of one
+    object are all of the latter kind. Endless; the number of a block is part of what decides it.
     """
     for number in count():
         dice = Dice(f"scenes/pick {split} {number}")
