@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from itertools import permutations
 from pathlib import Path
+from typing import get_args
 
 import pydantic  # noqa: F401  (the parser asks it, where it is loaded)
 import pytest
@@ -15,6 +17,8 @@ from interplay.cli.command_line import CommandLine
 from interplay.cli.completion import SHELLS
 from interplay.cli.result import Result, note
 from interplay.errors import LONGEST, InterplayError, brief, unknown
+from interplay.parts.heads import Kind
+from interplay.training.settings import PATIENCE, UPDATES
 
 from .conftest import Run
 
@@ -152,7 +156,8 @@ def test_completion_of_another_shell_is_refused(run: Run) -> None:
 
 
 def test_help_lists_the_settings(run: Run) -> None:
-    shown = run("train", "--help").out
+    assert "settings of the method lora" in run("train", "--help").out
+    shown = run("train", "--method", "mitp", "--help").out
     assert "settings of the method mitp" in shown
     assert "similarity_shape" in shown
     assert "start_penalty" in shown
@@ -161,6 +166,19 @@ def test_help_lists_the_settings(run: Run) -> None:
     assert "similarity_shape" not in other
     assert "start_penalty" in run("compare", "--help").out
     assert run("train", "--method", "lpi-q", "--help").code == 2
+
+
+def test_help_says_how_long_training_takes_by_default_and_which_heads_there_are(run: Run) -> None:
+    shown = " ".join(run("train", "--help").out.replace("│", " ").split())
+    assert f"about {UPDATES} steps" in shown
+    assert f"about {PATIENCE} steps" in shown
+    assert f"kind={'|'.join(get_args(Kind))}," in shown
+
+
+@pytest.mark.parametrize("name", commands())
+def test_help_names_nothing_that_only_the_code_knows(name: str, run: Run) -> None:
+    shown = " ".join(run(*name.split(), "--help").out.replace("│", " ").split())
+    assert not re.findall(r"`(?:[A-Z]{5,}|[A-Z][a-z]+[A-Z]\w*|[A-Z]\w+\.\w+|interplay\.[\w.]+)`", shown)
 
 
 def test_quiet_leaves_the_result_alone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

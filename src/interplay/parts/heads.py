@@ -45,13 +45,13 @@ class HeadSettings:
     """Where the class logits come from (MITP eq. 7, and `mitp.md` open points e, f, l).
 
     Attributes:
-        kind: `auto`: the best of the others by evidence, fitted in closed form before anything is trained
-            (`interplay.classification.starts`); until then, and where `query` or `class_text` are set, `class_text`.
+        kind: `auto`: the best of `class_text`, `linear` and `kernel` by evidence, fitted in closed form before
+            anything is trained; until then, and where `query` or `class_text` are set, `class_text`.
             `class_text`: cosine to the text tower's embedding of a prompt with the class name, over the
             pre-trained temperature; the head trains nothing. `learned`: cosine to trained class vectors.
             `pair`: linear on [x, t, x∘t]. `linear`: linear on `features`. `kernel`: linear on how near the `features`
-            are to those of some training pairs (`KernelMap`). `bilinear`: linear on the products of both vectors'
-            principal components (`BilinearMap`). The last two are always fitted in closed form.
+            are to those of some training pairs. `bilinear`: linear on both vectors and on the products of their
+            principal components. The last two are always fitted in closed form.
         query: for the cosine heads, which vector of the pair is compared with the classes.
         class_text: `separate`: each class prompt is encoded on its own, once. `joint`: it continues the
             sample's own text, and `query` must be `image`. `prompted`: each goes through the text tower with the

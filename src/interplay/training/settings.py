@@ -38,25 +38,24 @@ class TrainSettings:
     """How a method is trained by gradient.
 
     Attributes:
-        preset: how much may be tried where the head is chosen by evidence (`HeadSettings.kind`): `fast` fits it in
-            closed form and trains nothing, seconds; `auto` trains the method from there.
-        epochs: times that all pairs are seen; by default as many as come to about `UPDATES` steps, and at least 3.
+        preset: how much may be tried where the head is fitted in closed form (`auto`, `kernel`, `bilinear`): `fast`
+            stops there, after seconds; `auto` trains the method from there, and keeps what is better.
+        epochs: times that all pairs are seen; by default as many as come to about 120 steps, from 3 to 120.
         batch_size: pairs a step and device.
-        learning_rate: the highest one of the schedule; by default what suits what the method trains
-            (`Traits.learning_rate`).
+        learning_rate: the highest one of the schedule; by default the method's own, which suits what it trains.
         head_learning_rate_factor: the head's learning rate over that of the method; 0 leaves the head as it starts.
         optimizer: `adam` (weight decay joins the gradient) or `adamw` (weight decay stands apart from it).
         weight_decay: factor.
         warmup: share of all steps in which the learning rate rises from 0 in a straight line.
         schedule: after that, `cosine` down to 0, or `constant`.
-        patience: epochs without a better validation value before training stops; 0: never. By default never, but
-            after about `PATIENCE` steps where training starts from a head in closed form.
+        patience: epochs without a better validation value before training stops; 0: never. By default as many as
+            come to about 20 steps where training starts from a head in closed form, and at least 2; else never.
         gradient_clip: bound on the norm of the gradient; 0: none.
         seed: of the order of the pairs, and of whatever a method draws while it is trained.
         precision: `32-true`; `bf16-mixed`; `16-mixed`, for GPUs alone.
         accelerator, devices, strategy: as Lightning's Trainer takes them.
         loggers: any of csv, tensorboard, wandb, mlflow; `metrics.jsonl` is always written.
-        cache_prefix: keep what leaves the frozen front layers on disk (see `PrefixCache`).
+        cache_prefix: keep what leaves the frozen front layers on disk, so that later epochs skip them.
         monitor: the validation metric that decides which epoch is best; by default accuracy, or f1_macro for
             several labels.
         progress: show progress bars, where stderr is a terminal.

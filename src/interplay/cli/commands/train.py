@@ -53,12 +53,15 @@ def train(
 
     Examples:
 
-      interplay train --method mitp --data openmoji/subgroup --backbone tiny --out runs/subgroup
-      interplay train --method mitp --data pairs.csv --out runs/mine --set layers=4,5,6 length=3 --epochs 5
+      interplay train --data pairs.csv --out runs/mine
+      interplay train --data openmoji/subgroup --preset fast --out runs/subgroup
+      interplay train --method mitp --data pairs.csv --head kind=pair --set layers=4,5,6 --epochs 5 --out runs/mitp
       interplay train --data train.csv --test test.csv --split 90/10/0 --columns text=title --out runs/mine
       interplay train --config runs/subgroup/config.yaml --out runs/again --seed 1
 
-    Trains on the `train` split and chooses everything on `validation`; the `test` split is only read by
+    First it fits simple heads on the frozen vectors, in seconds, and prints what each is worth. It starts from the best
+    one, and training is kept only where it beats this start beyond noise. Trains on the `train` split and chooses
+    everything on `validation` (with few pairs by cross-validation over both); the `test` split is only read by
     'interplay evaluate'. The folder gets the trained method (method.safetensors, config.json, README.md),
     config.yaml (what ran; --config reads it again), metrics.jsonl, env.json and checkpoints for --resume.
 
@@ -68,8 +71,8 @@ def train(
         method: a method or variant, see 'interplay methods'.
         backbone: `tiny`, a preset such as clip-vit-large-patch14, a folder with a CLIP checkpoint, or a hub id.
         set: changes to the method's settings, key=value each, as `layers=4,5,6 interaction=naive`.
-        head: changes to the head's settings, key=value each: kind=auto|class_text|learned|pair|linear|kernel, query,
-            class_text=separate|joint|prompted, template, features.
+        head: changes to the head's settings, key=value each: kind=auto|class_text|learned|pair|linear|kernel|bilinear,
+            query, class_text=separate|joint|prompted, template, features, rank, start, start_penalty.
         multi_loss: loss for data with several labels a row.
         share: share of the training rows to use, above 0 and up to 1, drawn within each class by the seed.
         columns: what the columns are called in your data, key=value each, as `image=path text=title label=kind`;
