@@ -46,7 +46,7 @@ def _parts(tasks: Sequence[str], task: str) -> list[str]:
     return parts if set(parts) <= set(tasks) else []
 
 
-def measure(
+def evaluated_retriever(
     run: str,
     data: str | None,
     split: SplitName,

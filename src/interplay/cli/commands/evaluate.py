@@ -88,9 +88,9 @@ def evaluate(
             if asked:
                 raise InterplayError(f"{option} is for classifiers, and this run holds a retriever.")
         assert split != "all"
-        from interplay.cli.retriever_evaluation import measure
+        from interplay.cli.retriever_evaluation import evaluated_retriever
 
-        return measure(run, data, split, columns, backbone, on_bad_row)
+        return evaluated_retriever(run, data, split, columns, backbone, on_bad_row)
     from interplay.classification.artifact import read_card
 
     source, reading = data or read_card(Path(run)).data, Reading.for_run(run, data, columns)
