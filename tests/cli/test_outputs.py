@@ -108,7 +108,7 @@ def test_what_is_refused_leaves_nothing(
     for words in (
         ("train", "--data", unlabelled),
         ("train", "--data", toy, "--monitor", "bleu"),
-        ("train", "--data", toy, "--accelerator", "tpu"),
+        ("train", "--data", toy, "--head", "kind=pair", "--accelerator", "tpu"),
         ("continual", "--data", toy),
         ("continual", "--method", "lpi-p", "--data", stream, "--batch-size", 1),
     ):

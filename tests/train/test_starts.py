@@ -165,6 +165,7 @@ def test_harmful_training_keeps_the_start(towers: Backbone, tables: Tables, tmp_
     assert report.steps > 0 or "came to no numbers" in report.notes[-1]
     assert "the start is kept" in report.notes[-1]
     assert report.validation == untrained.validation
+    assert report.parameters == untrained.parameters
     assert report.best_value == report.validation["accuracy"]
 
 

@@ -89,15 +89,19 @@ def fit_from_start(
     if trained is None:
         if choice.crossed:
             model.head = starts.fit(choice.best, seen.and_(held_out)).to(backbone.device)
-        report = replace(report, best_epoch=0, best_value=choice.best.value)
+        report = replace(report, best_epoch=0, best_value=choice.best.value, parameters=_fitted(model))
         trained = replace(table[-1], name="this run")
     seconds = time.perf_counter() - began
     return replace(report, seconds=seconds, start=start, table=(*table, trained), notes=tuple(notes))
 
 
 def _untrained(model: PairClassifier, monitor: str) -> FitReport:
-    parameters = sum(parameter.numel() for parameter in model.head.parameters())
-    return FitReport(0, 0.0, monitor, [], 0.0, 0.0, 0, parameters)
+    return FitReport(0, 0.0, monitor, [], 0.0, 0.0, 0, _fitted(model))
+
+
+def _fitted(model: PairClassifier) -> int:
+    """How many numbers the closed form fitted: the head's."""
+    return sum(parameter.numel() for parameter in model.head.parameters())
 
 
 def _table(monitor: Monitor, choice: Choice) -> list[Standing]:
