@@ -39,8 +39,8 @@ def fit_from_start(
     """Choose a head by evidence (`Starts`), train the method from there, and keep what is better.
 
     The start is what the towers give with the method as it is built, under a head that was fitted on `train` alone; it
-    counts as epoch 0. The trained weights are kept where their figure on `validation` is better by more than two
-    standard errors of the paired difference; else the head is fitted once more, on validation too where it was
+    counts as epoch 0. The trained weights are kept where their figure on `validation` is better by more than one
+    standard error of the paired difference; else the head is fitted once more, on validation too where it was
     cross-validated, and the method stays as it was built. With fewer than `TELLING` validation pairs nothing is
     trained.
 
