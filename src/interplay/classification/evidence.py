@@ -19,8 +19,8 @@ RESAMPLES = 400
 BEYOND_NOISE = 1.0
 """Standard errors by which trained weights have to beat their start.
 
-Where training gains two points with an error of 1.5, a bound of one error keeps them in 6 of 10 cases and one of two errors
-in 1 of 4; where it loses as much, one error keeps them in 1 of 100.
+Where training gains two points with an error of 1.5, a bound of one error keeps them in 6 of 10 cases, and one of
+two errors in 1 of 4; where it loses as much, one error keeps them in 1 of 100.
 """
 _CONFIDENT = 1.96
 
