@@ -273,3 +273,19 @@ def test_nothing_is_trained_where_validation_cannot_tell(
     _, report = start_from(towers, (tables[0], toy_table(towers, 39, 3)), tmp_path)
     assert (report.steps, report.best_epoch) == (0, 0)
     assert "39 validation pairs are too few" in report.notes[-1]
+
+
+@pytest.mark.parametrize("monitor", ["accuracy", "loss", "calibration_error"])
+def test_the_best_answer_of_a_sort_is_the_best_by_whatever_decides(
+    towers: Backbone, tables: Tables, monitor: str
+) -> None:
+    model = toy_model(towers, "head_only")
+    choice = Starts(model, Monitor(model, monitor)).choose(
+        *(vectors_of(model, towers, table) for table in tables)
+    )
+    linear = [a for a in choice.answers if a.candidate.settings.kind == "linear"]
+    best = (max if monitor == "accuracy" else min)(answer.value for answer in linear)
+    found = choice.among("text", "image", "concat", "pair", kinds=("linear",))
+    assert found is not None
+    assert found.value == best
+    assert len({answer.value for answer in linear}) > 1

@@ -106,9 +106,9 @@ def _fitted(model: PairClassifier) -> int:
 
 def _table(monitor: Monitor, choice: Choice) -> list[Standing]:
     """The best answer of each sort, the chosen one last."""
-    zero_shot = min(
+    zero_shot = max(
         (answer for answer in choice.answers if answer.candidate.settings.kind == "class_text"),
-        key=lambda answer: -monitor.merit(answer.value),
+        key=lambda answer: answer.merit,
         default=None,
     )
     sorts: dict[str, Answer | None] = {
@@ -138,7 +138,7 @@ def _notes(train: EncodedTable, choice: Choice, monitor: Monitor) -> list[str]:
         if alone is None or rest is None:
             continue
         missed, error = monitor.gain(choice.best.logits, alone.logits, choice.targets)
-        ahead = monitor.merit(alone.value) - monitor.merit(rest.value)
+        ahead = alone.merit - rest.merit
         if missed <= 2 * error and ahead > 2 * monitor.error(alone.value, len(choice.targets)):
             notes.append(f"The {side} alone explains most of it.")
     targets = train.targets

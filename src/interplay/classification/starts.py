@@ -106,6 +106,7 @@ class Answer:
         candidate, penalty: what was fitted; the penalty of a head that fits no weights is 0.
         logits: (rows, K), of pairs that it was not fitted on.
         value, loss: monitored figure and loss of these logits.
+        merit: the figure so that more is better.
         scale, threshold: logits are scale · (outputs − threshold).
     """
 
@@ -114,6 +115,7 @@ class Answer:
     logits: Tensor
     value: float
     loss: float
+    merit: float
     scale: float
     threshold: float
 
@@ -141,7 +143,7 @@ class Choice:
             for answer in self.answers
             if answer.candidate.settings.kind in kinds and answer.candidate.settings.read in features
         ]
-        return max(found, key=lambda answer: (answer.value, -answer.loss), default=None)
+        return max(found, key=lambda answer: (answer.merit, -answer.loss), default=None)
 
 
 class Starts:
@@ -191,10 +193,10 @@ class Starts:
         return Choice(self._chosen(answers, len(measured)), best, measured.targets, crossed)
 
     def _chosen(self, answers: list[Answer], rows: int) -> Answer:
-        top = max(self._monitor.merit(answer.value) for answer in answers)
+        top = max(answer.merit for answer in answers)
         near = _NEAR * self._monitor.error(top, rows)
         return min(
-            (answer for answer in answers if self._monitor.merit(answer.value) >= top - near),
+            (answer for answer in answers if answer.merit >= top - near),
             key=lambda answer: answer.loss,
         )
 
@@ -228,9 +230,10 @@ class Starts:
             return
         ridge = Ridge(self._inputs(candidate, head, fitted), self._shares(fitted.targets))
         inputs = None if held_out is None else self._inputs(candidate, head, held_out)
+        folds = folds_of(fitted.targets)
         for penalty in PENALTIES:
             if inputs is None:
-                outputs = ridge.left_out(penalty, folds_of(fitted.targets))
+                outputs = ridge.left_out(penalty, folds)
             else:
                 weight, bias = ridge.solution(penalty)
                 outputs = inputs @ weight.T + bias
@@ -249,7 +252,7 @@ class Starts:
     ) -> Answer:
         logits = (scale * (outputs - threshold)).float()
         value, loss = self._monitor.value(logits, targets), self._monitor.loss(logits, targets)
-        return Answer(candidate, penalty, logits, value, loss, scale, threshold)
+        return Answer(candidate, penalty, logits, value, loss, self._monitor.merit(value), scale, threshold)
 
     def fit(self, answer: Answer, pairs: PairVectors) -> Head:
         """The head of an answer, fitted on some pairs."""
