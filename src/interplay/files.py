@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import stat
+import zlib
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import yaml
 
 from interplay.errors import InterplayError
 
+_CHUNK = 2**20
 _TEMPORARY = re.compile(r"\.(.+)\.\d+\.tmp")
 
 
@@ -117,6 +119,15 @@ def write_text(path: Path, text: str) -> None:
     except UnicodeEncodeError as error:
         wrong = text[error.start : error.end]
         raise InterplayError(f"Could not write {path}: it would hold {wrong!a}, which is no UTF-8.") from None
+
+
+def crc32(path: Path) -> int:
+    """The CRC-32 of what a file holds; raises `OSError` where it cannot be read."""
+    found = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            found = zlib.crc32(chunk, found)
+    return found
 
 
 def leftovers(folder: Path, names: Collection[str] | None = None) -> list[Path]:

@@ -8,15 +8,13 @@ Nor is what something else has changed since, which the manifest shows.
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from interplay.files import write_text
+from interplay.files import crc32, write_text
 
 _FILE = "checksums.json"
 _MANIFEST = "manifest.json"
-_CHUNK = 2**20
 
 
 class Checksums:
@@ -34,13 +32,13 @@ class Checksums:
         """Compare the files with their checksums and take these away; the name of the first that differs."""
         try:
             kept = json.loads((self._folder / _FILE).read_text(encoding="utf-8"))
-            if kept[_MANIFEST] != _crc(self._folder / _MANIFEST):
+            if kept[_MANIFEST] != crc32(self._folder / _MANIFEST):
                 kept = {}
         except (OSError, ValueError, TypeError, KeyError, RecursionError):
             kept = {}
         for name, path in self._files():
             if name in kept:
-                found = _crc(path)
+                found = crc32(path)
                 if found != kept[name]:
                     return path.name
                 self._known[name] = _stamp(path), found
@@ -52,9 +50,9 @@ class Checksums:
         sums = {}
         for name, path in self._files():
             stamp, found = self._known.get(name, (None, 0))
-            sums[name] = found if stamp == _stamp(path) else _crc(path)
+            sums[name] = found if stamp == _stamp(path) else crc32(path)
         if sums:
-            sums[_MANIFEST] = _crc(self._folder / _MANIFEST)
+            sums[_MANIFEST] = crc32(self._folder / _MANIFEST)
             write_text(self._folder / _FILE, json.dumps(sums, indent=1) + "\n")
 
     def _files(self) -> Iterator[tuple[str, Path]]:
@@ -66,11 +64,3 @@ def _stamp(path: Path) -> tuple[int, int]:
     """What changes when another file takes a name."""
     about = path.stat()
     return about.st_ino, about.st_mtime_ns
-
-
-def _crc(path: Path) -> int:
-    found = 0
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            found = zlib.crc32(chunk, found)
-    return found
