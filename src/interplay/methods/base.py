@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from interplay.methods.sessions import SessionPolicy, Shared
 from interplay.methods.settings import MethodSettings, NoSettings
 from interplay.methods.traits import Traits
-from interplay.towers.tokens import Shape, Side, Tokens, Tower
+from interplay.towers.tokens import Shape, Side, Tokens, Tower, Towers
 from interplay.towers.walk import Keys, Pair, Step
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Method(nn.Module, ABC):
         """Around frozen layer `i` (from 0) of one side."""
         return tower.layer(i, tokens)
 
-    def pair_layer(self, step: Step, backbone: Backbone, pair: Pair) -> Pair:
+    def pair_layer(self, step: Step, backbone: Towers, pair: Pair) -> Pair:
         """Around one step of the lock-step walk; by default each side goes through `layer` on its own."""
         image, text = pair.image, pair.text
         if step.image is not None:
@@ -79,7 +79,7 @@ class Method(nn.Module, ABC):
         """
         return tower.pool(tokens)
 
-    def pair_vectors(self, backbone: Backbone, pair: Pair) -> tuple[Tensor, Tensor]:
+    def pair_vectors(self, backbone: Towers, pair: Pair) -> tuple[Tensor, Tensor]:
         """After the last layers of a pair: image and text vector; by default each side's own `vector`."""
         image = self.vector("image", backbone.image, pair.image)
         return image, self.vector("text", backbone.text, pair.text)

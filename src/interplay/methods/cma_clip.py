@@ -13,8 +13,8 @@ from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.methods.settings import MethodSettings
 from interplay.methods.traits import Traits
-from interplay.towers.backbone import Backbone
-from interplay.towers.tokens import Shape
+from interplay.towers.backbone import clip_only
+from interplay.towers.tokens import Shape, Towers
 from interplay.towers.walk import Pair
 
 
@@ -83,12 +83,12 @@ class CmaClip(Method):
         self.to_image = _silent(width, shape.joint)
         self.to_text = _silent(width, shape.joint)
 
-    def _aggregates(self, backbone: Backbone, pair: Pair) -> tuple[Tensor, Tensor]:
+    def _aggregates(self, backbone: Towers, pair: Pair) -> tuple[Tensor, Tensor]:
         """Sequence-wise attention: one row a side, (batch, width) each."""
-        image, text = pair.image, pair.text
+        image, text, clip = pair.image, pair.text, clip_only(backbone, self.name)
         assert text.lengths is not None
-        patches = self.patches(backbone.image.norm_out(image.x))
-        words = self.words(backbone.text.norm_out(text.x))
+        patches = self.patches(clip.image.norm_out(image.x))
+        words = self.words(clip.text.norm_out(text.x))
         x = torch.cat([patches, words], dim=1)
         at = torch.arange(words.shape[1], device=x.device)
         padding = torch.cat(
@@ -100,7 +100,7 @@ class CmaClip(Method):
         rows = torch.arange(x.shape[0], device=x.device)
         return self.norm(x[:, 0]), self.norm(x[rows, ends])
 
-    def pair_vectors(self, backbone: Backbone, pair: Pair) -> tuple[Tensor, Tensor]:
+    def pair_vectors(self, backbone: Towers, pair: Pair) -> tuple[Tensor, Tensor]:
         """The pair's vectors with what both modalities say together."""
         image, text = super().pair_vectors(backbone, pair)
         both = torch.stack(self._aggregates(backbone, pair), dim=1)

@@ -22,8 +22,7 @@ from interplay.parts.memory_hub import activation, apply_weights, keep_norm
 from interplay.parts.perceptron import perceptron, perceptron_count
 from interplay.parts.similarity import SimilarityShape, SimilarityType, one_is_certain
 from interplay.parts.temporal_prompts import TEMPORAL_RANGES, TINY_EXCHANGE, Prompts, Schedule, Visibility
-from interplay.towers.backbone import Backbone
-from interplay.towers.tokens import Shape, Side
+from interplay.towers.tokens import Shape, Side, Towers
 from interplay.towers.walk import Align, Pair, Step
 
 
@@ -113,7 +112,7 @@ class Epic(Method):
             received.append(keep_norm(new, own) if s.renormalise else new)
         return received[0], received[1]
 
-    def pair_layer(self, step: Step, backbone: Backbone, pair: Pair) -> Pair:
+    def pair_layer(self, step: Step, backbone: Towers, pair: Pair) -> Pair:
         """Prompts enter and leave by the schedule."""
         visibility = self.settings.visibility
         return self.schedule.take(step, backbone, pair, self._given, self._exchange, visibility, self.gates)

@@ -15,8 +15,7 @@ from interplay.methods.settings import MethodSettings
 from interplay.methods.traits import Traits
 from interplay.parts.features import feature_width, pair_features
 from interplay.parts.perceptron import perceptron, perceptron_count
-from interplay.towers.backbone import Backbone
-from interplay.towers.tokens import Shape
+from interplay.towers.tokens import Shape, Towers
 from interplay.towers.walk import Pair
 
 
@@ -53,7 +52,7 @@ class LateFusion(Method):
         nn.init.zeros_(self.corrections[-1].weight)  # type: ignore[arg-type]
         nn.init.zeros_(self.corrections[-1].bias)  # type: ignore[arg-type]
 
-    def pair_vectors(self, backbone: Backbone, pair: Pair) -> tuple[Tensor, Tensor]:
+    def pair_vectors(self, backbone: Towers, pair: Pair) -> tuple[Tensor, Tensor]:
         """The vectors of length 1, corrected."""
         features = pair_features(*super().pair_vectors(backbone, pair), "pair")
         joint = self.shape.joint

@@ -14,7 +14,7 @@ from interplay.methods.base import Method
 from interplay.methods.settings import MethodSettings
 from interplay.methods.traits import Traits
 from interplay.ranges import Choice, Ranges, Real, Whole
-from interplay.towers.block import skeleton
+from interplay.towers.skeleton import skeleton
 from interplay.towers.tokens import Shape, Side, Sides, Tokens, Tower, TowerShape, sides_of
 
 WIDTHS = {"qkv": (1, 3), "out": (1, 1)}
@@ -94,7 +94,8 @@ class Lora(Method):
         """Σ over layers and maps of r·(inputs + outputs)."""
         sides = sides_of(settings.sides)
         multiple = sum(sum(WIDTHS[target]) for target in settings.targets)
-        return settings.rank * multiple * sum(shape.side(s).depth * shape.side(s).width for s in sides)
+        widths = [shape.side(s).width_at(i) for s in sides for i in range(shape.side(s).depth)]
+        return settings.rank * multiple * sum(widths)
 
 
 def _adapted_layers(shape: TowerShape, settings: LoraSettings) -> list[nn.Module]:
@@ -108,8 +109,8 @@ def _adapted_layers(shape: TowerShape, settings: LoraSettings) -> list[nn.Module
         target_modules=list(settings.targets),
     )
     layers = []
-    for _ in range(shape.depth):
-        layer = inject_adapter_in_model(config, skeleton(shape))
+    for i in range(shape.depth):
+        layer = inject_adapter_in_model(config, skeleton(shape, i))
         for name, adapter in _adapters(layer).items():
             adapter.to_empty(device="cpu")
             if ".lora_A." in f".{name}":

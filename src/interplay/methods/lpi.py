@@ -30,8 +30,7 @@ from interplay.parts.prompt_alignment import (
 from interplay.parts.prompt_bank import PromptBank, Sessions
 from interplay.parts.task_keys import Distance
 from interplay.ranges import Choice, Ranges, Real, Whole
-from interplay.towers.backbone import Backbone
-from interplay.towers.tokens import SIDES, Shape, Side, Tokens, Tower, other
+from interplay.towers.tokens import SIDES, Shape, Side, Tokens, Tower, Towers, other
 from interplay.towers.walk import Keys, Pair, Step
 
 RELEASED_LAYERS = 12
@@ -261,8 +260,8 @@ class Lpi(Method):
         if tokens.prompts == 0:
             return tower.put(tokens, added)
         if not i or self.settings.fusion != "own":
-            return tower.put(tokens, tokens.slots + added)
-        slots = self.settings.momentum * tokens.slots + added
+            return tower.put(tokens, tower.slots(tokens) + added)
+        slots = self.settings.momentum * tower.slots(tokens) + added
         if self._newest().normed:
             weight, bias = self._norm(side, tokens.route)
             slots = F.layer_norm(slots, slots.shape[-1:]) * weight + bias
@@ -283,16 +282,16 @@ class Lpi(Method):
             tokens = self._prompted(side, i, tower, tokens)
         return tower.layer(i, self.bank.gated(side, i, tokens))
 
-    def pair_layer(self, step: Step, backbone: Backbone, pair: Pair) -> Pair:
+    def pair_layer(self, step: Step, backbone: Towers, pair: Pair) -> Pair:
         """With `fusion = pair`, the slots of true pairs are fused before layers 1 … D−1 (eq. 6)."""
         if self.settings.fusion != "pair" or step.image is None or not 0 < step.image < self.depth:
             return super().pair_layer(step, backbone, pair)
         i, chosen = step.image, self._set_of(pair)
         image = self._prompted("image", i, backbone.image, pair.image)
         text = self._prompted("text", i, backbone.text, pair.text)
-        slots = image.slots
-        image = backbone.image.put(image, chosen.fused("image", i, slots, text.slots))
-        text = backbone.text.put(text, chosen.fused("text", i, text.slots, slots))
+        seen, read = backbone.image.slots(image), backbone.text.slots(text)
+        image = backbone.image.put(image, chosen.fused("image", i, seen, read))
+        text = backbone.text.put(text, chosen.fused("text", i, read, seen))
         return Pair(
             backbone.image.layer(i, self.bank.gated("image", i, image)),
             backbone.text.layer(i, self.bank.gated("text", i, text)),

@@ -22,8 +22,7 @@ from interplay.parts.memory_hub import MemoryHub
 from interplay.parts.perceptron import perceptron, perceptron_count
 from interplay.parts.similarity import SimilarityShape, SimilarityType, one_is_certain
 from interplay.parts.temporal_prompts import TEMPORAL_RANGES, TINY_EXCHANGE, Prompts, Schedule, Visibility
-from interplay.towers.backbone import Backbone
-from interplay.towers.tokens import Shape, Side
+from interplay.towers.tokens import Shape, Side, Towers
 from interplay.towers.walk import Align, Pair, Step
 
 
@@ -162,7 +161,7 @@ class Mitp(Method):
         from_image: Tensor = self.image_to_text(image)
         return image + from_text, text + from_image
 
-    def pair_layer(self, step: Step, backbone: Backbone, pair: Pair) -> Pair:
+    def pair_layer(self, step: Step, backbone: Towers, pair: Pair) -> Pair:
         """Prompts enter and leave by the schedule; between the steps the hub is at work."""
         exchange = None if self.settings.interaction == "none" else self._exchange
         return self.schedule.take(

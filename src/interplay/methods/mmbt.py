@@ -17,8 +17,8 @@ from interplay.methods.traits import Traits
 from interplay.parts.gates import Beginning, every_layer, gate_count, gated, gates_of
 from interplay.parts.own_towers import OwnTowers
 from interplay.parts.temporal_prompts import Visibility
-from interplay.towers.backbone import Backbone
-from interplay.towers.tokens import SIDES, Shape, Side, Tokens, Tower
+from interplay.towers.backbone import Backbone, clip_only
+from interplay.towers.tokens import SIDES, Shape, Side, Tokens, Tower, Towers
 from interplay.towers.walk import Pair, Step
 
 
@@ -115,18 +115,19 @@ class Mmbt(Method):
         """The own last norm and projection of a tower that is fine-tuned."""
         return self.towers.tower(side, tower).pool(tokens)
 
-    def _pictures(self, backbone: Backbone, image: Tokens) -> Tensor:
+    def _pictures(self, backbone: Towers, image: Tokens) -> Tensor:
         """Finished image tokens → (batch, N, text width), without positions and segment."""
-        norm = (self.towers.image or backbone.image).norm_out
+        norm = (self.towers.image or clip_only(backbone, self.name).image).norm_out
         patches = norm(image.x[:, 1:]).transpose(1, 2).unflatten(2, (self.grid, self.grid))
         pooled = F.adaptive_avg_pool2d(patches, (self.settings.pictures, 1)).flatten(2)
         tokens: Tensor = self.to_text(pooled.transpose(1, 2))
         return tokens
 
-    def pair_layer(self, step: Step, backbone: Backbone, pair: Pair) -> Pair:
+    def pair_layer(self, step: Step, backbone: Towers, pair: Pair) -> Pair:
         """Before the first text layer the image tokens join the text."""
         if step.text == 0:
-            positions = (self.towers.text or backbone.text).positions[1 : 1 + self.settings.pictures]
+            tower = self.towers.text or clip_only(backbone, self.name).text
+            positions = tower.positions[1 : 1 + self.settings.pictures]
             pictures = self._pictures(backbone, pair.image) + positions + self.segments[0]
             suffix = None if pair.text.suffix is None else pair.text.suffix + self.segments[1]
             text = replace(pair.text, x=pair.text.x + self.segments[1], suffix=suffix)

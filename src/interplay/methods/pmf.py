@@ -16,8 +16,7 @@ from interplay.methods.traits import Traits
 from interplay.parts.gates import Beginning, GatedLayers, gate_count, gated, gates_of, placed
 from interplay.parts.perceptron import perceptron_count
 from interplay.parts.temporal_prompts import Visibility
-from interplay.towers.backbone import Backbone
-from interplay.towers.tokens import AS_IT_IS, SIDES, Shape, Side, Tokens, Tower, other
+from interplay.towers.tokens import AS_IT_IS, SIDES, Shape, Side, Tokens, Tower, Towers, other
 from interplay.towers.walk import Pair, Step
 
 KINDS = ("query", "query_context", "fusion_context")
@@ -99,7 +98,7 @@ class Pmf(Method):
         prompts = torch.cat([self._prompts(side, "query_context", at), self._prompts(side, "query", at)])
         asked = tower.put(tokens, prompts, see_all=self.settings.visibility == "full")
         out = tower.layer(i, replace(asked, next=AS_IT_IS, suffix=None))
-        answer: Tensor = self.maps[side][at](out.slots[:, -self.settings.length :])  # type: ignore[index]
+        answer: Tensor = self.maps[side][at](tower.slots(out)[:, -self.settings.length :])  # type: ignore[index]
         return answer
 
     def _fuse(self, side: Side, i: int, at: int, tower: Tower, tokens: Tokens, received: Tensor) -> Tokens:
@@ -110,7 +109,7 @@ class Pmf(Method):
         fused = placed(self.gates, tower, tokens, prompts, last=True, see_all=see_all)
         return tower.drop(tower.layer(i, gated(self.gates, side, i, fused)))
 
-    def pair_layer(self, step: Step, backbone: Backbone, pair: Pair) -> Pair:
+    def pair_layer(self, step: Step, backbone: Towers, pair: Pair) -> Pair:
         """Both stages on a fusion layer; the others are left alone."""
         image, text = step.image, step.text
         if image is None or text is None or image < self.first_layer("image"):

@@ -15,8 +15,7 @@ from interplay.methods.base import Method
 from interplay.methods.settings import MethodSettings
 from interplay.methods.traits import Traits
 from interplay.parts.gates import Beginning, every_layer, gate_count, gated, gates_of
-from interplay.towers.backbone import Backbone
-from interplay.towers.tokens import Shape, Side, Tokens, Tower
+from interplay.towers.tokens import Shape, Side, Tokens, Tower, Towers
 from interplay.towers.walk import Pair, Step
 
 Projection = Literal["auto", "always"]
@@ -66,7 +65,7 @@ class FusedInput(nn.Module):
         prompts = self.prompts.expand(picture.shape[0], -1, -1)
         return torch.cat([prompts, visual[:, None].to(prompts.dtype)], dim=1)
 
-    def enter(self, step: Step, backbone: Backbone, pair: Pair) -> Pair:
+    def enter(self, step: Step, backbone: Towers, pair: Pair) -> Pair:
         """Before the first text layer the rows join the text; every other step leaves the pair as it is.
 
         Blind prompts attend to one another alone; the picture's row attends to everything.
@@ -115,7 +114,7 @@ class PromptFuse(Method):
         """The image tower is left alone; texts get their prompts before the first layer."""
         return self.shape.image.depth if side == "image" else 0
 
-    def pair_layer(self, step: Step, backbone: Backbone, pair: Pair) -> Pair:
+    def pair_layer(self, step: Step, backbone: Towers, pair: Pair) -> Pair:
         """The layers are left alone, but for what comes before the first text layer."""
         return super().pair_layer(step, backbone, self.input.enter(step, backbone, pair))
 

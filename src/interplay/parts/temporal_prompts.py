@@ -15,8 +15,7 @@ from torch import Tensor
 from interplay.errors import InterplayError
 from interplay.parts.gates import GatedLayers, Gates, gated, placed
 from interplay.ranges import Choice, Ranges, Whole
-from interplay.towers.backbone import Backbone
-from interplay.towers.tokens import SIDES, Shape, Side
+from interplay.towers.tokens import SIDES, Shape, Side, Towers
 from interplay.towers.walk import Align, Pair, Step, plain, steps
 
 Visibility = Literal["full", "causal"]
@@ -90,7 +89,7 @@ class Schedule:
     def take(
         self,
         step: Step,
-        backbone: Backbone,
+        backbone: Towers,
         pair: Pair,
         given: Callable[[int], Prompts | None],
         exchange: Callable[[Prompts, Prompts], Prompts] | None,
@@ -120,12 +119,13 @@ class Schedule:
             held = image.held, text.held
             image = replace(placed(gates, backbone.image, image, held[0], last=last), held=None)
             text = replace(placed(gates, backbone.text, text, held[1], last=last, see_all=see_all), held=None)
-        before = image.slots, text.slots
+        before = backbone.image.slots(image), backbone.text.slots(text)
         image = backbone.image.layer(step.image, gated(gates, "image", step.image, image))
         text = backbone.text.layer(step.text, gated(gates, "text", step.text, text))
         if exchange is None or last:
             return Pair(backbone.image.drop(image), backbone.text.drop(text))
-        image_prompts, text_prompts = exchange(before, (image.slots, text.slots))
+        after = backbone.image.slots(image), backbone.text.slots(text)
+        image_prompts, text_prompts = exchange(before, after)
         if step in self._runs_on and (gates is None or at + 1 < self.exchanges):
             return Pair(
                 backbone.image.put(image, image_prompts),

@@ -20,7 +20,7 @@ from interplay.files import read_json
 from interplay.towers.clip import ImageTower, TextTower, load_image_tower, load_text_tower
 from interplay.towers.preprocessing import CLIP_PIXELS, Normalisation, Square, normalisation_of
 from interplay.towers.presets import COUNTED, HUB_ORGANISATION, PRESETS, TINY
-from interplay.towers.tokens import Shape, Side, TowerShape
+from interplay.towers.tokens import Shape, Side, Towers, TowerShape
 from interplay.typed import expect
 
 if TYPE_CHECKING:
@@ -136,6 +136,17 @@ class Backbone(nn.Module):
         fast.no_padding()
         text: str = fast.to_str(pretty=True)
         return text
+
+
+def clip_only(towers: Towers, method: str) -> Backbone:
+    """The towers of a method that reads parts which only CLIP's have.
+
+    Raises:
+        InterplayError: they are others.
+    """
+    if not isinstance(towers, Backbone):
+        raise InterplayError(f"The method '{method}' reads parts that only CLIP's towers have.")
+    return towers
 
 
 def _numbers(normalisation: Normalisation) -> Tensor:

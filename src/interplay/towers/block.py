@@ -163,9 +163,3 @@ def _slots(keys_values: Sequence[Tensor], slots: int) -> KeysValues:
     """The prompt slots of keys and values, (batch, length, width) each."""
     keys, values = (part[:, 1 : 1 + slots] for part in keys_values)
     return keys, values
-
-
-def skeleton(shape: TowerShape) -> Block:
-    """One layer of either tower without weights, on the meta device: for methods that change its linear maps."""
-    with torch.device("meta"):
-        return Block(shape)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from interplay.errors import InterplayError
+
 Side = Literal["image", "text"]
 SIDES: tuple[Side, Side] = ("image", "text")
 Sides = Literal["both", "image", "text"]
+Kind = Literal["clip", "swin", "bert"]
+"""What a tower is: CLIP's, whose prompts join the row; Swin's or BERT's, whose prompts are added onto places of it."""
 
 
 def sides_of(which: Sides) -> tuple[Side, ...]:
@@ -69,6 +73,8 @@ class Tokens:
         route: (batch, …) which of a method's prompts each sample takes, chosen before the walk (`Method.route`);
             None: those in training.
         next: what the next layer does otherwise.
+        size: (height, width) of the map that the rows of `x` are, row by row; None: they are no map.
+        maps: what each finished stage of a pyramid left behind, (batch, channels, height, width).
     """
 
     x: Tensor
@@ -80,6 +86,8 @@ class Tokens:
     held: Tensor | None = None
     route: Tensor | None = None
     next: Next = AS_IT_IS
+    size: tuple[int, int] | None = None
+    maps: tuple[Tensor, ...] = ()
 
     @property
     def slots(self) -> Tensor:
@@ -125,7 +133,7 @@ class TowerShape:
     """The geometry of one tower. Text towers set `vocabulary` and `positions`, image towers the rest.
 
     Attributes:
-        width: channels of a token.
+        width: channels of a token, and of a prompt; of a pyramid, those of its first stage.
         depth: number of layers.
         heads: attention heads a layer.
         hidden: channels inside a layer's two-layer perceptron.
@@ -135,6 +143,9 @@ class TowerShape:
         image_size, patch_size: side lengths in pixels.
         vocabulary, positions, end_token: of the tokenizer and the position table.
         pools_highest_id: whether a text is pooled at its highest id instead of its first end token.
+        kind: what the tower is.
+        stages: layers of each stage of a pyramid; from one to the next, width and heads double and the edges halve.
+        window: edge of the windows that a pyramid's layers attend in.
     """
 
     width: int
@@ -150,11 +161,25 @@ class TowerShape:
     positions: int = 0
     end_token: int = 0
     pools_highest_id: bool = False
+    kind: Kind = "clip"
+    stages: tuple[int, ...] = ()
+    window: int = 0
 
     @property
     def length(self) -> int:
-        """Tokens of one full input: patches and the class token, or all text positions."""
-        return self.positions if self.positions else (self.image_size // self.patch_size) ** 2 + 1
+        """Tokens of one full input: patches and, but for a pyramid, the class token; or all text positions."""
+        if self.positions:
+            return self.positions
+        return (self.image_size // self.patch_size) ** 2 + (not self.stages)
+
+    def stage(self, layer: int) -> int:
+        """The stage (from 0) that a layer belongs to; 0 where there are none."""
+        ends = [sum(self.stages[: at + 1]) for at in range(len(self.stages))]
+        return next((at for at, end in enumerate(ends) if layer < end), 0)
+
+    def width_at(self, layer: int) -> int:
+        """Channels of the tokens that a layer reads."""
+        return self.width << self.stage(layer)
 
 
 @dataclass(frozen=True)
@@ -211,3 +236,34 @@ class Tower(nn.Module, ABC):
     def drop(self, tokens: Tokens) -> Tokens:
         """Take the prompts out again (`Tokens.drop`)."""
         return tokens.drop()
+
+    def slots(self, tokens: Tokens) -> Tensor:
+        """What the places of the prompts hold, (batch, prompts, width) (`Tokens.slots`)."""
+        return tokens.slots
+
+
+class Towers(Protocol):
+    """Two towers side by side: all that the lock-step walk needs of a model."""
+
+    @property
+    def image(self) -> Tower: ...
+
+    @property
+    def text(self) -> Tower: ...
+
+    @property
+    def shape(self) -> Shape: ...
+
+
+def check_plain(tokens: Tokens, tower: str) -> None:
+    """Refuse what a tower whose prompts are added onto its tokens cannot do.
+
+    Raises:
+        InterplayError: gates, prompts outside the sequence, or class texts that continue a text.
+    """
+    if tokens.next.gate is not None or tokens.next.aside is not None:
+        raise InterplayError(
+            f"{tower} adds prompts onto its tokens, where no gate can close them: leave the method's start = paper."
+        )
+    if tokens.suffix is not None:
+        raise InterplayError(f"{tower} reads no class texts that continue a text.")

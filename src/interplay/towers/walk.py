@@ -17,7 +17,7 @@ from torch import Tensor
 
 from interplay.errors import InterplayError
 from interplay.towers.backbone import Backbone
-from interplay.towers.tokens import Shape, Side, Tokens, Tower
+from interplay.towers.tokens import Shape, Side, Tokens, Tower, Towers
 
 Align = Literal["index", "proportional"]
 Order = Literal["index", "proportional", "end", "image_first"]
@@ -121,11 +121,11 @@ class Around(Protocol):
 
     def layer(self, side: Side, i: int, tower: Tower, tokens: Tokens) -> Tokens: ...
 
-    def pair_layer(self, step: Step, backbone: Backbone, pair: Pair) -> Pair: ...
+    def pair_layer(self, step: Step, backbone: Towers, pair: Pair) -> Pair: ...
 
     def vector(self, side: Side, tower: Tower, tokens: Tokens) -> Tensor: ...
 
-    def pair_vectors(self, backbone: Backbone, pair: Pair) -> tuple[Tensor, Tensor]: ...
+    def pair_vectors(self, backbone: Towers, pair: Pair) -> tuple[Tensor, Tensor]: ...
 
 
 def front(tower: Tower, inputs: Tensor, layers: int) -> Start:
@@ -264,30 +264,48 @@ def encode_pair(
             then come without their end token being read: the continuation brings its own.
         routes: which of the method's prompts each sample takes.
     """
-    routes = routes or Routes()
-    image = _enter(backbone.image, "image", images, method, routes.image)
-    if suffix is None:
-        text = _enter(backbone.text, "text", texts, method, routes.text)
-    elif isinstance(texts, Start):
-        raise ValueError("texts that class texts continue cannot start after front layers")
-    else:
+    text: Tensor | Start = texts
+    if suffix is not None:
+        routes = None if routes is None else Routes(routes.image)
+        if isinstance(texts, Start):
+            raise ValueError("texts that class texts continue cannot start after front layers")
         lengths = (texts == backbone.text.shape.end_token).int().argmax(dim=-1)  # the end token is left out
         text = Start(backbone.text.embed(texts, lengths=lengths, suffix=suffix), 0)
-    pair = Pair(image.tokens, text.tokens)
-    order: Order = "index" if method is None else method.traits.order
-    for step in _pair_steps(backbone.shape, order, image.layer, text.layer):
-        if step.image is not None:
-            pair = replace(pair, image=_before_last(pair.image, step.image, backbone.image, method))
-        if step.text is not None:
-            pair = replace(pair, text=_before_last(pair.text, step.text, backbone.text, method))
-        pair = plain(step, backbone, pair) if method is None else method.pair_layer(step, backbone, pair)
+    pair = through_layers(backbone, images, text, method, routes=routes)
     classes = None if suffix is None else backbone.text.pool_suffix(pair.text, suffix)
     if method is None:
         return Vectors(backbone.image.pool(pair.image), backbone.text.pool(pair.text), classes)
     return Vectors(*method.pair_vectors(backbone, pair), classes)
 
 
-def plain(step: Step, backbone: Backbone, pair: Pair) -> Pair:
+def through_layers(
+    towers: Towers,
+    images: Tensor | Start,
+    texts: Tensor | Start,
+    method: Around | None = None,
+    *,
+    routes: Routes | None = None,
+) -> Pair:
+    """Both sides of true pairs in lock-step, up to the tokens after their last layers.
+
+    Args:
+        images, texts, method, routes: as for `encode_pair`.
+    """
+    routes = routes or Routes()
+    image = _enter(towers.image, "image", images, method, routes.image)
+    text = _enter(towers.text, "text", texts, method, routes.text)
+    pair = Pair(image.tokens, text.tokens)
+    order: Order = "index" if method is None else method.traits.order
+    for step in _pair_steps(towers.shape, order, image.layer, text.layer):
+        if step.image is not None:
+            pair = replace(pair, image=_before_last(pair.image, step.image, towers.image, method))
+        if step.text is not None:
+            pair = replace(pair, text=_before_last(pair.text, step.text, towers.text, method))
+        pair = plain(step, towers, pair) if method is None else method.pair_layer(step, towers, pair)
+    return pair
+
+
+def plain(step: Step, backbone: Towers, pair: Pair) -> Pair:
     """One step that is left alone: each side's frozen layer."""
     image = pair.image if step.image is None else backbone.image.layer(step.image, pair.image)
     text = pair.text if step.text is None else backbone.text.layer(step.text, pair.text)
