@@ -53,23 +53,36 @@ TINY = Shape(
 )
 """The geometry of the bundled checkpoint, `tiny`."""
 
-COUNTED: dict[str, Shape] = {
-    "glip-tiny": Shape(
-        image=TowerShape(width=96, depth=12, heads=3, hidden=384, joint=96, image_size=448, patch_size=4),
-        text=TowerShape(
-            width=768,
-            depth=12,
-            heads=12,
-            hidden=3072,
-            joint=96,
-            vocabulary=30522,
-            positions=256,
-            end_token=102,
-        ),
+GLIP_TINY = Shape(
+    image=TowerShape(
+        kind="swin",
+        width=96,
+        depth=12,
+        heads=3,
+        hidden=384,
+        joint=96,
+        activation="gelu",
+        image_size=448,
+        patch_size=4,
+        stages=(2, 2, 6, 2),
+        window=7,
     ),
-}
-"""Geometries for counting parameters alone, since no tower here reads such a checkpoint.
+    text=TowerShape(
+        kind="bert",
+        width=768,
+        depth=12,
+        heads=12,
+        hidden=3072,
+        joint=96,
+        activation="gelu",
+        epsilon=1e-12,
+        vocabulary=30522,
+        positions=512,
+        end_token=102,
+    ),
+)
+"""The towers of GLIP-T and of Grounding DINO-T, Swin-T and BERT-base. They have no joint space: `joint`, the width of
+the keys that methods choose by, is that of the prompts on the image side."""
 
-`glip-tiny`: the widths of GLIP-T's first image stage and of its text tower, on which LPI's published counts stand; it
-has no joint space, so the image width stands in.
-"""
+COUNTED: dict[str, Shape] = {"glip-tiny": GLIP_TINY}
+"""Detectors: `interplay info` counts what a method costs on them; a dual encoder is needed for everything else."""

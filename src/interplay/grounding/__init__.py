@@ -1,0 +1,1 @@
+"""Detectors that find what a phrase names."""
