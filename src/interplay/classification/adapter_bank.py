@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from interplay.classification.classifier import Classifier
+from interplay.classification.model import PairClassifier
 from interplay.data.picture_sources import Images, Words, text_list
-from interplay.encoding.batches import Texts
+from interplay.encoding.batches import Pixels, Texts
 from interplay.encoding.inputs import pairs_of
 from interplay.encoding.trainable import PairBatch
 from interplay.errors import InterplayError, unknown
@@ -77,42 +78,57 @@ class AdapterBank:
             adapters: for each pair, the name of the adapter to use.
 
         Raises:
-            InterplayError: an adapter that is not attached; one whose class texts continue the sample's text; else
-                as `Classifier.predict_proba`.
+            InterplayError: an adapter that is not attached; else as `Classifier.predict_proba`.
         """
-        inputs, adapters = pairs_of(images, texts), text_list(adapters, "adapters")
-        if len(adapters) != len(inputs.ids):
-            raise InterplayError(
-                f"Every pair needs an adapter: got {len(adapters)} for {len(inputs.ids)} pairs."
-            )
+        inputs = pairs_of(images, texts)
+        return self.predict_pixels(inputs.pixels(self.backbone), inputs.texts or (), adapters)
+
+    def predict_pixels(
+        self, pixels: Pixels, texts: Sequence[str], adapters: str | Sequence[str]
+    ) -> list[Tensor]:
+        """`predict_proba` of pictures that are read already.
+
+        Args:
+            pixels: (pairs, 3, size, size) uint8, as the backbone reads them.
+            texts: one a picture.
+            adapters: for each pair, the name of the adapter to use.
+
+        Raises:
+            InterplayError: as `predict_proba`.
+        """
+        adapters = text_list(adapters, "adapters")
+        if len(adapters) != len(texts):
+            raise InterplayError(f"Every pair needs an adapter: got {len(adapters)} for {len(texts)} pairs.")
         if not adapters:
             return []
         models = {name: self[name]._ready() for name in dict.fromkeys(adapters)}
-        for name, model in models.items():
-            if model.suffix is not None:
-                raise InterplayError(
-                    f"The adapter '{name}' has class_text = joint, which a mixed batch cannot serve."
-                )
-        table = inputs.encode(self.backbone)
-        rows = range(len(table))
-        used = [model.method for model in models.values()]
-        image = self._entered("image", torch.from_numpy(table.pixels(rows)), used)
-        text = {
-            reserve: self._entered(
-                "text", Texts.tokenized(self.backbone, inputs.texts or (), reserve=reserve).batch(rows), used
-            )
-            for reserve in {model.reserve for model in models.values()}
-        }
+        image = self._entered("image", torch.from_numpy(pixels), [model.method for model in models.values()])
+        read = self._texts(texts, list(models.values()))
         result: list[Tensor] = [torch.empty(0)] * len(adapters)
         for name, model in models.items():
             own = [row for row, wanted in enumerate(adapters) if wanted == name]
             picked = torch.tensor(own, device=self.backbone.device)
-            pairs = PairBatch(_rows(image, picked), _rows(text[model.reserve], picked))
+            text = read[model.reserve, model.suffix is not None]
             with torch.no_grad():
-                values = model.probabilities(model(self.backbone, pairs))
+                values = model.probabilities(
+                    model(self.backbone, PairBatch(_rows(image, picked), _rows(text, picked)))
+                )
             for row, value in zip(own, values.cpu(), strict=True):
                 result[row] = value
         return result
+
+    def _texts(
+        self, texts: Sequence[str], models: Sequence[PairClassifier]
+    ) -> dict[tuple[int, bool], Tensor | Start]:
+        """Texts by the positions that they leave free, and whether class texts continue them, from the input on."""
+        found: dict[tuple[int, bool], Tensor | Start] = {}
+        for reserve in {model.reserve for model in models}:
+            ids = Texts.tokenized(self.backbone, texts, reserve=reserve).batch(range(len(texts)))
+            apart = [model.method for model in models if model.reserve == reserve and model.suffix is None]
+            found[reserve, True] = ids.to(self.backbone.device)
+            if apart:
+                found[reserve, False] = self._entered("text", ids, apart)
+        return found
 
     def _entered(self, side: Side, inputs: Tensor, methods: Sequence[Method]) -> Tensor | Start:
         """Inputs after the layers that no method changes; raw inputs if a method starts at the input."""

@@ -15,7 +15,7 @@ from types import ModuleType
 from interplay.cli import commands as package
 from interplay.cli.result import Result
 
-GROUPS = ("Start here", "Classify", "Retrieve", "Gallery", "Compare", "Look")
+GROUPS = ("Start here", "Classify", "Retrieve", "Gallery", "Serve", "Compare", "Look")
 """Headings of the help, in their order; the module of a command names its own as `GROUP`."""
 
 

@@ -15,7 +15,7 @@ from interplay.data.images import decode, source_name
 from interplay.data.picture_sources import Images, ImageSource, Readable, Words, picture_list, text_list
 from interplay.data.readers import Source, is_table, load
 from interplay.data.schema import PairTable
-from interplay.encoding.batches import EncodedTable
+from interplay.encoding.batches import EncodedTable, Pixels
 from interplay.errors import InterplayError
 from interplay.towers.backbone import Backbone
 from interplay.towers.preprocessing import to_square
@@ -59,15 +59,23 @@ class Pairs:
         Raises:
             InterplayError: an image that cannot be read.
         """
-        size, count = backbone.image_size, len(self.ids)
-        if self.images is None:
-            pixels = np.broadcast_to(np.zeros((1, 3, size, size), dtype=np.uint8), (count, 3, size, size))
-        else:
-            pixels = np.empty((count, 3, size, size), dtype=np.uint8)
-            for at, source in enumerate(self.images):
-                pixels[at] = to_square(decode(source, self.names[at]), backbone.square)
-        texts = [_UNREAD] * count if self.texts is None else self.texts
+        texts = [_UNREAD] * len(self.ids) if self.texts is None else self.texts
+        pixels = self.pixels(backbone)
         return EncodedTable.from_arrays(backbone, pixels, texts, kind="pairs", name="input", reserve=reserve)
+
+    def pixels(self, backbone: Backbone) -> Pixels:
+        """The pictures as a backbone reads them, (N, 3, size, size); black ones where there are none.
+
+        Raises:
+            InterplayError: an image that cannot be read.
+        """
+        shape = (len(self.ids), 3, backbone.image_size, backbone.image_size)
+        if self.images is None:
+            return np.broadcast_to(np.zeros((1, *shape[1:]), dtype=np.uint8), shape)
+        pixels = np.empty(shape, dtype=np.uint8)
+        for at, source in enumerate(self.images):
+            pixels[at] = to_square(decode(source, self.names[at]), backbone.square)
+        return pixels
 
 
 def pairs_of(

@@ -48,6 +48,7 @@ class Hit:
         changed: the picture's file holds something else now: the hit is what it held when it was added.
         stale: the retriever would encode it otherwise now, having learned or forgotten: `refresh` does.
         id: the user's own id; empty where there is none.
+        key: the entry's primary key, 64 hexadecimal digits.
     """
 
     source: str
@@ -59,6 +60,7 @@ class Hit:
     changed: bool
     stale: bool
     id: str
+    key: str = ""
 
 
 class Gallery:
@@ -245,20 +247,29 @@ class Gallery:
         where: str | None = None,
     ) -> list[list[Hit]]:
         """What `search` finds for each of several queries, in their order; arguments and errors are the same."""
-        if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MOST:
-            raise InterplayError(f"k must be a whole number from 1 to {MOST:,}.")
-        for value in (find, *(() if by is None else (by,))):
-            if not fits(value, Side):
-                raise InterplayError(f"{in_code(value)} is no side of a pair: choose image or text.")
+        _check_search(k, find, by)
         read = [read_query(query, by) for query in several(queries, "search_many", "queries")]
-        found: list[list[Hit]] = []
-        for side, content in read:
-            hits = self._store.search(self._vector(side, content), k, find, where)
-            if not hits:
-                self._explain_nothing(find, where)
-            old = stale(self._retriever, [entry for entry, _ in hits])
-            found.append([self._hit(entry, score, entry.id in old) for entry, score in hits])
-        return [sorted(hits, key=lambda hit: (-hit.score, hit.source, hit.id)) for hits in found]
+        return [self.near(self._vector(side, content), k, find=find, where=where) for side, content in read]
+
+    def near(
+        self, vector: Vector, k: int = 10, *, find: Side = "image", where: str | None = None
+    ) -> list[Hit]:
+        """What `search` finds for a query that is encoded already.
+
+        Args:
+            vector: (joint,), normalised, as the gallery's retriever encodes.
+            k, find, where: as `search`.
+
+        Raises:
+            InterplayError: as `search`.
+        """
+        _check_search(k, find)
+        hits = self._store.search(vector, k, find, where)
+        if not hits:
+            self._explain_nothing(find, where)
+        old = stale(self._retriever, [entry for entry, _ in hits])
+        found = [self._hit(entry, score, entry.id in old) for entry, score in hits]
+        return sorted(found, key=lambda hit: (-hit.score, hit.source, hit.id))
 
     def _vector(self, side: Side, content: Query) -> Vector:
         """A query's embedding: (joint,)."""
@@ -279,6 +290,7 @@ class Gallery:
             changed=file == "changed",
             stale=old,
             id=entry.name,
+            key=entry.id,
         )
 
     def _explain_nothing(self, find: Side, where: str | None) -> None:
@@ -345,3 +357,12 @@ class Gallery:
         if keys:
             self._store.compact()
         return len(keys)
+
+
+def _check_search(k: int, find: Side, by: Side | None = None) -> None:
+    """Refuse numbers of hits and sides that there are not."""
+    if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MOST:
+        raise InterplayError(f"k must be a whole number from 1 to {MOST:,}.")
+    for value in (find, *(() if by is None else (by,))):
+        if not fits(value, Side):
+            raise InterplayError(f"{in_code(value)} is no side of a pair: choose image or text.")

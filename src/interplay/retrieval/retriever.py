@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 import interplay.artifacts as artifacts
@@ -29,6 +30,7 @@ from interplay.retrieval.pair_scores import pair_scores
 from interplay.seeds import check_seed
 from interplay.towers.backbone import Backbone, as_backbone
 from interplay.towers.tokens import Side
+from interplay.towers.walk import Start, encode
 from interplay.training.report import FitReport
 from interplay.training.settings import RETRIEVAL_TRAINING, TrainSettings
 from interplay.typed import expect
@@ -317,6 +319,30 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
         if task and self.method.sessions.routes_tasks:
             return self.encode(side, prepared, [task] * len(prepared))
         return self.encode(side, prepared, self.routes(side, self.keys(side, prepared)))
+
+    def vectors(self, side: Side, waiting: Tensor | Start, keys: Tensor) -> Tensor:
+        """Vectors of a batch that waits before the method's first layer: (N, joint), normalised, on the CPU.
+
+        Args:
+            waiting: what the tower reads, or tokens after front layers that the method leaves alone.
+            keys: of the same items, which choose their routes.
+        """
+        routes, vectors = self.routes(side, keys), keys.clone()
+        led = [at for at, route in enumerate(routes) if route != BARE]
+        if led:
+            picked = torch.tensor(led, device=self.backbone.device)
+            chosen = self._numbers([routes[at] for at in led])
+            some = waiting[picked] if isinstance(waiting, Tensor) else waiting.rows(picked)
+            with torch.no_grad():
+                found = encode(
+                    self.backbone.tower(side),
+                    side,
+                    some,
+                    self.method,
+                    route=None if chosen is None else chosen.to(self.backbone.device),
+                )
+            vectors[led] = F.normalize(found, dim=-1).float().cpu()
+        return vectors
 
     def score_pairs(
         self, images: SideInputs, texts: SideInputs, pairs: Sequence[tuple[int, int]], routes: Sequence[str]
