@@ -11,7 +11,7 @@
 | `@fortawesome/fontawesome-free` | icons CC BY 4.0 | categories, search terms |
 | `devicon` | MIT | tags |
 
-None of them is a source of `scripts/pretrain_tiny`, but for the validation style `streamline-emojis`.
+None of them is a source of `scripts/pretrain`, but for the validation style `streamline-emojis`.
 """
 
 from __future__ import annotations

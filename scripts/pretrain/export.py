@@ -14,31 +14,33 @@ from string import Template
 import torch
 from augment import MEAN, STD
 from data import PictureSet
+from geometry import GEOMETRIES, TOWERS, Geometry, build_config
 from safetensors.torch import save_file
 from sources import DEFAULT_CACHE, SOURCES, VALIDATION_SOURCE
-from train import IMAGE_SIZE, build_config, validate
+from train import validate
 from transformers import CLIPModel, CLIPTokenizer
 
-PACKAGE_FOLDER = Path(__file__).resolve().parents[2] / "src" / "interplay" / "towers" / "tiny"
-PROCESSOR = {
-    "image_processor_type": "CLIPImageProcessor",
-    "processor_class": "CLIPProcessor",
-    "do_resize": True,
-    "size": {"shortest_edge": IMAGE_SIZE},
-    "resample": 3,
-    "do_center_crop": True,
-    "crop_size": {"height": IMAGE_SIZE, "width": IMAGE_SIZE},
-    "do_rescale": True,
-    "rescale_factor": 1 / 255,
-    "do_normalize": True,
-    "image_mean": [round(value, 8) for value in MEAN.flatten().tolist()],
-    "image_std": [round(value, 8) for value in STD.flatten().tolist()],
-    "do_convert_rgb": True,
-}
+
+def processor(size: int) -> dict[str, object]:
+    """The settings of the picture processor for pictures of this size in pixels."""
+    return {
+        "image_processor_type": "CLIPImageProcessor",
+        "processor_class": "CLIPProcessor",
+        "do_resize": True,
+        "size": {"shortest_edge": size},
+        "resample": 3,
+        "do_center_crop": True,
+        "crop_size": {"height": size, "width": size},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": [round(value, 8) for value in MEAN.flatten().tolist()],
+        "image_std": [round(value, 8) for value in STD.flatten().tolist()],
+        "do_convert_rgb": True,
+    }
 
 
 WEIGHTS = {"model": "weights of the last step", "average": "moving average of the weights"}
-CARD_TEMPLATE = Path(__file__).with_name("model_card.md")
 
 
 def write_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:
@@ -64,13 +66,13 @@ def write_model(model: CLIPModel, folder: Path) -> None:
 
 
 def best_weights(
-    checkpoint: Path, data: PictureSet, tokenizer: CLIPTokenizer
+    checkpoint: Path, data: PictureSet, tokenizer: CLIPTokenizer, geometry: Geometry
 ) -> tuple[CLIPModel, dict[str, object]]:
     """The model with the better of the raw and averaged weights on the held-out style, and its numbers."""
     state = torch.load(checkpoint, weights_only=True)
     held_out = data.validation()
     best: tuple[float, str, dict[str, float]] | None = None
-    model = CLIPModel(build_config(tokenizer))
+    model = CLIPModel(build_config(tokenizer, geometry))
     for name in ("model", "average"):
         model.load_state_dict(state[name])
         numbers = validate(model, tokenizer, *held_out)
@@ -102,6 +104,7 @@ def source_rows(data: PictureSet) -> str:
 
 def write_card(
     folder: Path,
+    name: str,
     model: CLIPModel,
     data: PictureSet,
     facts: dict[str, object],
@@ -123,7 +126,7 @@ def write_card(
     values["pictures_total"] = f"{len(data.index):,}"
     values["concepts_total"] = f"{len(set(data.concept.tolist())):,}"
     values["source_rows"] = source_rows(data)
-    template = Template(CARD_TEMPLATE.read_text("utf-8"))
+    template = Template(Path(__file__).with_name(f"model_card_{name}.md").read_text("utf-8"))
     missing = dict.fromkeys(template.get_identifiers(), "not measured")
     known = {name: value for name, value in values.items() if value is not None}
     (folder / "README.md").write_text(template.substitute(missing | known), "utf-8")
@@ -133,22 +136,29 @@ def main() -> None:
     """Export, and print what was exported as one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE)
-    parser.add_argument("--name", default="tiny", help="name of the run")
-    parser.add_argument("--output", type=Path, default=PACKAGE_FOLDER)
+    parser.add_argument("--model", choices=GEOMETRIES, default="tiny")
+    parser.add_argument("--name", help="name of the run; the model's by default")
+    parser.add_argument("--output", type=Path, help="the bundled folder by default")
     parser.add_argument("--evaluation", type=Path, help="output of evaluate.py, for the model card")
     parser.add_argument(
         "--batch-note", default="Batches of 256.", help="sentence of the model card on the batch size"
     )
     args = parser.parse_args()
-    args.output.mkdir(parents=True, exist_ok=True)
-    tokenizer = CLIPTokenizer.from_pretrained(args.cache / "tokenizer")
+    geometry = GEOMETRIES[args.model]
+    output = args.output or TOWERS / args.model
+    output.mkdir(parents=True, exist_ok=True)
+    start = TOWERS / geometry.start if geometry.start else args.cache / "tokenizer"
+    tokenizer = CLIPTokenizer.from_pretrained(start)
     data = PictureSet(args.cache)
-    model, facts = best_weights(args.cache / "runs" / args.name / "checkpoint.pt", data, tokenizer)
+    checkpoint = args.cache / "runs" / (args.name or args.model) / "checkpoint.pt"
+    model, facts = best_weights(checkpoint, data, tokenizer, geometry)
     evaluation = json.loads(args.evaluation.read_text("utf-8")) if args.evaluation else {}
-    write_model(model, args.output)
-    write_tokenizer(tokenizer, args.output)
-    (args.output / "preprocessor_config.json").write_text(json.dumps(PROCESSOR, indent=2) + "\n", "utf-8")
-    write_card(args.output, model, data, facts, evaluation, args.batch_note)
+    write_model(model, output)
+    write_tokenizer(tokenizer, output)
+    (output / "preprocessor_config.json").write_text(
+        json.dumps(processor(geometry.image_size), indent=2) + "\n", "utf-8"
+    )
+    write_card(output, args.model, model, data, facts, evaluation, args.batch_note)
     print(json.dumps(facts))
 
 

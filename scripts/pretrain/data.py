@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,8 +51,9 @@ def sample_caption(entry: dict, rng: np.random.Generator, long_form: bool) -> st
 class PictureSet:
     """Training pictures grouped so that a batch mostly holds distinct concepts from balanced sources."""
 
-    def __init__(self, cache: Path) -> None:
-        """Open the rendered pictures in `cache`."""
+    def __init__(self, cache: Path, *, leave_out: Callable[[str], bool] = lambda label: False) -> None:
+        """Open the rendered pictures in `cache`; those whose label is to be left out are never drawn."""
+        self.leave_out = leave_out
         self.pixels = np.load(cache / "pictures.npy", mmap_mode="r")
         self.index: list[dict] = json.loads((cache / "index.json").read_text("utf-8"))
         concepts = {name: number for number, name in enumerate(sorted({e["concept"] for e in self.index}))}
@@ -63,7 +65,8 @@ class PictureSet:
         by_name = {source.name: source for source in SOURCES if source.weight > 0}
         members: dict[str, dict[int, list[int]]] = {name: defaultdict(list) for name in GROUP_SHARES}
         for number, entry in enumerate(self.index):
-            if (source := by_name.get(entry["source"])) is not None:
+            source = by_name.get(entry["source"])
+            if source is not None and not self.leave_out(entry["label"]):
                 members[source.group][self.concept[number]].append(number)
         groups = {}
         for name, pictures in members.items():
@@ -85,6 +88,10 @@ class PictureSet:
                 chosen.append(int(pictures[min(pick, len(pictures) - 1)]))
         long_batch = rng.random() < LONG_BATCH_RATE
         captions = [sample_caption(self.index[n], rng, long_batch and rng.random() < 0.5) for n in chosen]
+        captions = [
+            self.index[n]["label"] if self.leave_out(text) else text
+            for n, text in zip(chosen, captions, strict=True)
+        ]
         return Batch(
             torch.from_numpy(self.pixels[np.array(chosen)]),
             self.concept[np.array(chosen)],

@@ -1,4 +1,4 @@
-"""Train the `tiny` CLIP from scratch within a budget of minutes, with checkpoints that resume."""
+"""Train a bundled backbone for a number of steps, with checkpoints that resume."""
 
 from __future__ import annotations
 
@@ -15,48 +15,21 @@ import numpy as np
 import torch
 from augment import augment, plain
 from data import PictureSet
+from geometry import GEOMETRIES, TOWERS, build_config, warm_start
+from safetensors.torch import load_file
+from scenes import SceneSet
 from sources import DEFAULT_CACHE
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+from transformers import CLIPModel, CLIPTokenizer
 
-IMAGE_SIZE = 64
 MAX_LOGIT_SCALE = math.log(100)
 CHECKPOINT_SECONDS = 150
 VALIDATION_SECONDS = 300
-LOG_STEPS = 50
+LOG_STEPS = 25
 CHUNK = 128
-
-
-def build_config(tokenizer: CLIPTokenizer) -> CLIPConfig:
-    """The architecture: 12 layers a tower, 64-pixel pictures in 16 patches."""
-    vision = {
-        "image_size": IMAGE_SIZE,
-        "patch_size": 16,
-        "hidden_size": 144,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 3,
-        "intermediate_size": 576,
-        "hidden_act": "quick_gelu",
-    }
-    text = {
-        "vocab_size": len(tokenizer),
-        "max_position_embeddings": 64,
-        "hidden_size": 128,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 4,
-        "intermediate_size": 512,
-        "hidden_act": "quick_gelu",
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
-    return CLIPConfig(
-        vision_config={**vision, "projection_dim": 128},
-        text_config={**text, "projection_dim": 128},
-        projection_dim=128,
-        logit_scale_init_value=math.log(1 / 0.07),
-    )
+ALL_PATCHES_FROM = 0.85
+"""Share of the steps after which no patch is left out any more."""
 
 
 def encode_text(tokenizer: CLIPTokenizer, captions: list[str], max_tokens: int) -> Tensor:
@@ -66,9 +39,19 @@ def encode_text(tokenizer: CLIPTokenizer, captions: list[str], max_tokens: int) 
     ).input_ids
 
 
-def embed_images(model: CLIPModel, images: Tensor) -> Tensor:
-    """Unit-length picture embeddings."""
-    return F.normalize(model.visual_projection(model.vision_model(pixel_values=images).pooler_output), dim=-1)
+def embed_images(model: CLIPModel, images: Tensor, keep: int = 0) -> Tensor:
+    """Unit-length picture embeddings; of `keep` patches a picture where it is not 0, the blank ones left out first."""
+    tower = model.vision_model
+    if not keep:
+        return F.normalize(model.visual_projection(tower(pixel_values=images).pooler_output), dim=-1)
+    hidden = tower.embeddings(images)
+    side = tower.embeddings.patch_size
+    patches = F.unfold(images, side, stride=side)
+    order = (patches.std(1) + 1e-3 * torch.rand(patches.shape[0], patches.shape[2])).topk(keep).indices
+    rows = torch.cat([torch.zeros(len(order), 1, dtype=order.dtype), order + 1], dim=1)
+    hidden = hidden.gather(1, rows.unsqueeze(-1).expand(-1, -1, hidden.shape[-1]))
+    hidden = tower.encoder(inputs_embeds=tower.pre_layrnorm(hidden)).last_hidden_state
+    return F.normalize(model.visual_projection(tower.post_layernorm(hidden[:, 0])), dim=-1)
 
 
 def embed_texts(model: CLIPModel, ids: Tensor) -> Tensor:
@@ -115,7 +98,7 @@ def validate(
 ) -> dict[str, float]:
     """Retrieval among the concepts of the held-out style."""
     model.eval()
-    images = embed_images(model, plain(pictures, IMAGE_SIZE))
+    images = embed_images(model, plain(pictures, model.config.vision_config.image_size))
     texts = embed_texts(model, encode_text(tokenizer, labels, 64))
     model.train()
     return recalls(images @ texts.T)
@@ -143,21 +126,25 @@ class Trainer:
     def __init__(self, args: argparse.Namespace) -> None:
         """Set everything up, and continue from the checkpoint in the run's folder if there is one."""
         self.args = args
-        self.folder = args.cache / "runs" / args.name
+        self.folder = args.cache / "runs" / (args.name or args.model)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.tokenizer = CLIPTokenizer.from_pretrained(args.cache / "tokenizer")
-        self.data = PictureSet(args.cache)
+        self.geometry = GEOMETRIES[args.model]
+        start = TOWERS / self.geometry.start if self.geometry.start else None
+        self.tokenizer = CLIPTokenizer.from_pretrained(start or args.cache / "tokenizer")
+        self.data = SceneSet(args.cache) if start else PictureSet(args.cache)
         self.held_out = self.data.validation()
         torch.manual_seed(args.seed)
-        config = build_config(self.tokenizer)
+        config = build_config(self.tokenizer, self.geometry)
         self.model = CLIPModel(config)
+        if start:
+            warm_start(self.model, load_file(start / "model.safetensors"))
         self.average = CLIPModel(config).requires_grad_(False)
         self.average.load_state_dict(self.model.state_dict())
         self.optimizer = make_optimizer(self.model, args.weight_decay)
         self.step, self.seconds = 0, 0.0
         if self.checkpoint.exists():
             self._resume()
-        self.workers = ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,))
+        self.workers = ThreadPoolExecutor(args.workers, initializer=torch.set_num_threads, initargs=(1,))
         self.upcoming: Future[Inputs] = self.workers.submit(self.prepare, self.step)
 
     @property
@@ -202,15 +189,19 @@ class Trainer:
         """Draw and augment the batch of a step; it depends on the seed and the step only."""
         rng = np.random.default_rng((self.args.seed, step))
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
-        batch = self.data.batch(self.args.batch_size, rng)
-        images = augment(batch.pictures, IMAGE_SIZE, generator)
+        if isinstance(self.data, SceneSet):
+            images, batch = self.data.scene_batch(self.args.batch_size, rng, generator)
+        else:
+            batch = self.data.batch(self.args.batch_size, rng)
+            images = augment(batch.pictures, self.geometry.image_size, generator)
         ids = encode_text(self.tokenizer, batch.captions, batch.max_tokens)
         return Inputs(images, ids, positives(batch.concepts, batch.captions))
 
     def train_step(self) -> float:
         """One optimiser step; chunks of both towers are spread over two single-threaded workers."""
         inputs, workers = self.upcoming.result(), self.workers
-        images = [workers.submit(embed_images, self.model, part) for part in inputs.images.split(CHUNK)]
+        keep = self.geometry.keep if self.step < ALL_PATCHES_FROM * self.args.steps else 0
+        images = [workers.submit(embed_images, self.model, part, keep) for part in inputs.images.split(CHUNK)]
         texts = [workers.submit(embed_texts, self.model, part) for part in inputs.ids.split(CHUNK)]
         outputs = [[part.result() for part in parts] for parts in (images, texts)]
         leaves = [torch.cat(parts).detach().requires_grad_() for parts in outputs]
@@ -225,7 +216,7 @@ class Trainer:
         for done in passes:
             done.result()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        rate = learning_rate(self.args.lr, self.seconds / (60 * self.args.minutes), self.args.warmup)
+        rate = learning_rate(self.args.lr, self.step / self.args.steps, self.args.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
@@ -242,13 +233,12 @@ class Trainer:
         torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
 
     def run(self) -> None:
-        """Train until the budget of minutes is spent."""
-        budget = 60 * self.args.minutes
+        """Train until all steps are done."""
         saved = validated = self.seconds
         losses: list[float] = []
         self.model.train()
         before = time.monotonic()
-        while self.seconds < budget:
+        while self.step < self.args.steps:
             losses.append(self.train_step())
             if self.step % LOG_STEPS == 0:
                 rate = self.optimizer.param_groups[0]["lr"]
@@ -275,13 +265,13 @@ def main() -> None:
     """Read the command line and train."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE)
-    parser.add_argument("--name", default="tiny", help="name of the run: its folder below CACHE/runs")
-    parser.add_argument(
-        "--minutes", type=float, default=120.0, help="training time, summed over resumed calls"
-    )
+    parser.add_argument("--model", choices=GEOMETRIES, default="tiny")
+    parser.add_argument("--name", help="name of the run: its folder below CACHE/runs; the model's by default")
+    parser.add_argument("--steps", type=int, default=3400, help="counted over resumed calls")
+    parser.add_argument("--workers", type=int, default=2, help="threads, one a core")
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--lr", type=float, default=1.5e-3)
-    parser.add_argument("--warmup", type=float, default=0.04, help="share of the budget")
+    parser.add_argument("--warmup", type=float, default=0.04, help="share of the steps")
     parser.add_argument("--weight-decay", type=float, default=0.1)
     parser.add_argument("--average-decay", type=float, default=0.998)
     parser.add_argument("--seed", type=int, default=0)

