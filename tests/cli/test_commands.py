@@ -70,7 +70,7 @@ def test_methods(run: Run) -> None:
 def test_info_needs_no_weights(run: Run) -> None:
     large = run("info", "--backbone", "clip-vit-large-patch14", "--method", "mitp", "--json").json
     assert large["trained_parameters"] == pytest.approx(2.0e6, rel=0.05)
-    short = run("info", "--set", "layers=8", "hidden=168", "--text-tokens", "8")
+    short = run("info", "--method", "mitp", "--set", "layers=8", "hidden=168", "--text-tokens", "8")
     assert "203,344" in short.out
     assert "texts of 8 tokens" in short.out
 

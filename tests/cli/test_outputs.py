@@ -109,6 +109,9 @@ def test_what_is_refused_leaves_nothing(
         ("train", "--data", unlabelled),
         ("train", "--data", toy, "--monitor", "bleu"),
         ("train", "--data", toy, "--head", "kind=pair", "--accelerator", "tpu"),
+        ("train", "--data", toy, "--preset", "fast", "--accelerator", "tpu"),
+        ("train", "--data", toy, "--method", "zero_shot", "--accelerator", "tpu"),
+        ("continual", "--data", stream, "--accelerator", "tpu"),
         ("continual", "--data", toy),
         ("continual", "--method", "lpi-p", "--data", stream, "--batch-size", 1),
     ):

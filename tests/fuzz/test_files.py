@@ -274,7 +274,7 @@ def test_what_blocks_or_never_ends(world: World, folder: Path, tally: Tally) -> 
         ["index", world.retriever, "--images", world.picture, "--metadata", table, "--gallery", folder / "g"],
         ["train", "--config", table, "--data", world.toy, "--out", folder / "out"],
         ["compare", "--grid", table, "--out", folder / "out"],
-        ["info", "--set", "length=100000"],
+        ["info", "--method", "mitp", "--set", "length=100000"],
         ["train", "--method", "mitp", "--data", world.toy, "--out", folder / "out", "--set", "length=100000"],
         [
             "train",

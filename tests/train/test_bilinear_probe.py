@@ -114,7 +114,7 @@ def test_a_head_on_fitted_features_serves_every_method(kind: Kind, tmp_path: Pat
     train, validation = toy_table(towers, 60, 1), toy_table(towers, 40, 2)
     model = toy_model(towers, "p_clip", HeadSettings(kind=kind, rank=4))
     settings = TrainSettings(preset="fast", progress=False, loggers=()).settled(60, 1e-3)
-    report = solve(model, towers, train, validation, settings, tmp_path, resume=False)
+    report = solve(model, towers, lambda _: (train, validation), settings, tmp_path, resume=False)
     assert model.head.settings.kind == kind
     assert model.head.weight is not None
     assert float(model.head.weight.detach().abs().sum()) > 0

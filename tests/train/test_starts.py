@@ -23,12 +23,13 @@ from interplay.comparison.run import classifier_of, training_of
 from interplay.encoding.batches import EncodedTable
 from interplay.encoding.predict import predict
 from interplay.errors import InterplayError
-from interplay.methods.registry import choose
+from interplay.methods.registry import choices, choose
 from interplay.parts.heads import HeadSettings
 from interplay.parts.kernel_map import KernelMap
 from interplay.towers.backbone import Backbone
 from interplay.training.report import FitReport
 from interplay.training.settings import TrainSettings
+from tests.contract.world import Subject
 from tests.train.toy import toy_backbone, toy_model, toy_table
 
 Tables = tuple[EncodedTable, EncodedTable]
@@ -127,7 +128,7 @@ def start_from(
 ) -> tuple[PairClassifier, FitReport]:
     model = toy_model(towers, method, kind=tables[0].kind)  # type: ignore[arg-type]
     settings = TrainSettings(**(QUICK | changes))
-    return model, solve(model, towers, *tables, settings, run, resume=False)
+    return model, solve(model, towers, lambda _: tables, settings, run, resume=False)
 
 
 @pytest.mark.parametrize("kind", ["single", "multi"])
@@ -145,28 +146,59 @@ def test_training_starts_exactly_at_the_head_in_closed_form(
     start_from(towers, tables, tmp_path)
     monkeypatch.undo()
     found = []
-    for method in ("lora", "head_only"):
+    for method in ("head_only", "lora"):
         model = toy_model(towers, method, kind=kind)
         seen, held_out = (vectors_of(model, towers, table) for table in tables)
         starts = Starts(model, Monitor(model, model.monitors[0]))
-        if method == "lora":
+        if method == "head_only":
             best = starts.choose(seen, held_out).best
         model.head = starts.fit(best, seen)
         found.append(predict(model, towers, tables[1]))
-    assert torch.equal(started[0], found[0])
-    torch.testing.assert_close(started[0], found[1], atol=1e-3, rtol=1e-4)  # the bare towers; logits up to 50
+    for one in found:
+        torch.testing.assert_close(started[0], one, atol=1e-3, rtol=1e-4)  # logits up to 50
 
 
 def test_harmful_training_keeps_the_start(towers: Backbone, tables: Tables, tmp_path: Path) -> None:
     start, untrained = start_from(towers, tables, tmp_path / "fast", preset="fast")
     model, report = start_from(towers, tables, tmp_path / "harmed", learning_rate=10.0)
     assert torch.equal(predict(model, towers, tables[1]), predict(start, towers, tables[1]))
+    assert (model.method.name, start.method.name) == ("head_only", "head_only")
     assert report.best_epoch == untrained.best_epoch == 0
     assert report.steps > 0 or "came to no numbers" in report.notes[-1]
     assert "the start is kept" in report.notes[-1]
     assert report.validation == untrained.validation
     assert report.parameters == untrained.parameters
     assert report.best_value == report.validation["accuracy"]
+
+
+CLASSIFIERS = [
+    name
+    for name, one in choices().items()
+    if one.method.traits.solver.classifies and one.method.traits.solver.by_gradient
+]
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_no_method_ends_below_the_bare_towers(
+    name: str, towers: Backbone, tables: Tables, tmp_path: Path
+) -> None:
+    """Also one that cannot start as the frozen model; at this learning rate none of them is of use."""
+    choice = choose(name)
+    settings = Subject(choice, towers).settings
+    model = toy_model(towers, name, settings=choice.starting_frozen(settings))
+    training = TrainSettings(**QUICK | {"learning_rate": 0.3})
+    report = solve(model, towers, lambda _: tables, training, tmp_path, resume=False)
+    bare = toy_model(towers, "head_only")
+    seen, held_out = (vectors_of(bare, towers, table) for table in tables)
+    starts = Starts(bare, Monitor(bare, "accuracy"))
+    best = starts.choose(seen, held_out).best
+    bare.head = starts.fit(best, seen if report.best_epoch else seen.and_(held_out))
+    found, start = (evaluate(one, towers, tables[1])["accuracy"] for one in (model, bare))
+    if report.best_epoch:
+        assert found > start
+    else:
+        assert (found, report.best_value, model.method.name) == (start, best.value, "head_only")
+        assert "the start is kept" in report.notes[-1]
 
 
 def test_training_that_helps_is_kept(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from interplay.classification.starts import Answer, Choice, Starts, vectors_of
 from interplay.encoding.batches import EncodedTable
 from interplay.encoding.predict import predict
 from interplay.errors import Diverged
+from interplay.methods.registry import choose
 from interplay.towers.backbone import Backbone
 from interplay.training.report import FitReport, Standing
 from interplay.training.settings import TrainSettings, monitored
@@ -26,11 +29,16 @@ _FEW_ROWS = 8
 """A class with fewer training rows is told of."""
 
 
+Tables = tuple[EncodedTable, EncodedTable]
+"""The encoded pairs of train and of validation."""
+BARE = "head_only"
+"""The method that leaves the towers alone."""
+
+
 def fit_from_start(
     model: PairClassifier,
     backbone: Backbone,
-    train: EncodedTable,
-    validation: EncodedTable,
+    tables: Callable[[int], Tables],
     settings: TrainSettings,
     folder: Path,
     *,
@@ -38,28 +46,29 @@ def fit_from_start(
 ) -> FitReport:
     """Choose a head by evidence (`Starts`), train the method from there, and keep what is better.
 
-    The start is what the towers give with the method as it is built, under a head that was fitted on `train` alone; it
-    counts as epoch 0. The trained weights are kept where their figure on `validation` is better by more than one
-    standard error of the paired difference; else the head is fitted once more, on validation too where it was
-    cross-validated, and the method stays as it was built. With fewer than `TELLING` validation pairs nothing is
-    trained.
+    The start is the bare towers under a head that was fitted on `train` alone. A method that starts frozen starts there
+    exactly, another one under a head that was fitted to its own vectors. The trained weights are kept where their figure
+    on `validation` is better than the start's by more than one standard error of the paired difference; else the head
+    is fitted once more, on validation too where it was cross-validated, and the model's method is `head_only` from then
+    on. With fewer than `TELLING` validation pairs nothing is trained.
 
     Args:
-        model: prepared; gets its head here.
+        model: prepared; gets its head here, and where the start is kept its method.
+        tables: the number of text positions to leave free → the pairs.
 
     Raises:
         InterplayError: as `fit`, but for a loss that is no number: then the start is kept.
     """
     began = time.perf_counter()
-    monitor = Monitor(model, monitored(settings, model.monitors))
-    kind = model.head.settings.kind
-    starts = Starts(model, monitor) if kind == "auto" else Starts(model, monitor, (kind,))
-    seen, held_out = (vectors_of(model, backbone, table) for table in (train, validation))
+    bare, (train, validation) = bare_of(model, backbone), tables(0)
+    monitor = Monitor(bare, monitored(settings, model.monitors))
+    starts = _starts(bare, monitor)
+    seen, held_out = (vectors_of(bare, backbone, table) for table in (train, validation))
     choice = starts.choose(seen, held_out)
-    model.head = starts.fit(choice.best, seen).to(backbone.device)
+    bare.head = starts.fit(choice.best, seen).to(backbone.device)
     start = model.validation_values(choice.best.logits, choice.targets)
     table, notes = _table(monitor, choice), _notes(train, choice, monitor)
-    report = _untrained(model, monitor.name)
+    report = _untrained(bare, monitor.name)
     trained: Standing | None = None
     if settings.preset != "fast" and len(validation) < TELLING:
         notes.append(
@@ -67,14 +76,11 @@ def fit_from_start(
             "start is kept."
         )
     elif settings.preset != "fast":
-        before = {name: value.clone() for name, value in model.state_dict().items()}
-        untrained = predict(model, backbone, validation)
-        value = monitor.value(untrained, held_out.targets)
+        untrained = predict(bare, backbone, validation)
         try:
-            report = fit(model, backbone, train, validation, settings, folder, resume=resume, start=value)
-            logits = predict(model, backbone, validation)
+            report, logits = _trained(model, bare, backbone, tables, monitor, settings, folder, resume=resume)
             gain, error = monitor.gain(logits, untrained, held_out.targets)
-            if gain > BEYOND_NOISE * error:
+            if report.best_epoch and gain > BEYOND_NOISE * error:
                 trained = monitor.standing("this run", logits, held_out.targets)
                 notes.append(f"Training gained {gain:.3f} ± {error:.3f} in {monitor.name} on validation.")
             else:
@@ -84,15 +90,50 @@ def fit_from_start(
                 )
         except Diverged as problem:
             notes.append(f"Training came to no numbers, so the start is kept: {problem}")
-        if trained is None:
-            model.load_state_dict(before)
     if trained is None:
         if choice.crossed:
-            model.head = starts.fit(choice.best, seen.and_(held_out)).to(backbone.device)
-        report = replace(report, best_epoch=0, best_value=choice.best.value, parameters=_fitted(model))
+            bare.head = starts.fit(choice.best, seen.and_(held_out)).to(backbone.device)
+        model.method, model.head = bare.method, bare.head
+        report = replace(report, best_epoch=0, best_value=choice.best.value, parameters=_fitted(bare))
         trained = replace(table[-1], name="this run")
     seconds = time.perf_counter() - began
     return replace(report, seconds=seconds, start=start, table=(*table, trained), notes=tuple(notes))
+
+
+def bare_of(model: PairClassifier, backbone: Backbone) -> PairClassifier:
+    """A classifier of the same classes on the bare towers, its head not yet fitted."""
+    head = copy.deepcopy(model.head)
+    return PairClassifier(choose(BARE).build(backbone.shape), head, model.kind, model.multi_loss)
+
+
+def _starts(model: PairClassifier, monitor: Monitor) -> Starts:
+    kind = model.head.settings.kind
+    return Starts(model, monitor) if kind == "auto" else Starts(model, monitor, (kind,))
+
+
+def _trained(
+    model: PairClassifier,
+    bare: PairClassifier,
+    backbone: Backbone,
+    tables: Callable[[int], Tables],
+    monitor: Monitor,
+    settings: TrainSettings,
+    folder: Path,
+    *,
+    resume: bool,
+) -> tuple[FitReport, Tensor]:
+    """Train a model from its start; what came out of it, and its logits on validation."""
+    train, validation = tables(model.reserve)
+    if model.method.traits.starts_frozen:
+        model.head = copy.deepcopy(bare.head)
+    else:
+        starts = _starts(model, monitor)
+        seen, held_out = (vectors_of(model, backbone, table) for table in (train, validation))
+        model.head = starts.fit(starts.choose(seen, held_out).best, seen).to(backbone.device)
+    assert validation.targets is not None
+    value = monitor.value(predict(model, backbone, validation), validation.targets)
+    report = fit(model, backbone, train, validation, settings, folder, resume=resume, start=value)
+    return report, predict(model, backbone, validation)
 
 
 def _untrained(model: PairClassifier, monitor: str) -> FitReport:

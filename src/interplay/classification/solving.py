@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from interplay.classification.artifact import ClassifierCard
 from interplay.classification.evaluation import evaluate
-from interplay.classification.from_start import fit_from_start
+from interplay.classification.from_start import Tables, fit_from_start
 from interplay.classification.model import PairClassifier
 from interplay.classification.probe import fit_probe, fit_threshold
 from interplay.data.schema import PairTable
 from interplay.encoding.batches import EncodedTable
 from interplay.encoding.inputs import encode_table
+from interplay.methods.registry import choose
 from interplay.methods.solvers import Probe
 from interplay.parts.heads import HeadSettings
 from interplay.settings import make_settings
 from interplay.towers.backbone import Backbone
 from interplay.training.report import FitReport
 from interplay.training.settings import TrainSettings
-from interplay.training.train import fit
+from interplay.training.train import check_accelerator, fit
 
 
 def fitted(
@@ -49,24 +52,39 @@ def fitted(
     Raises:
         InterplayError: as `Classifier.fit`.
     """
-    train, validation = (
-        encode_table(table.split(name), backbone, reserve=model.reserve) for name in ("train", "validation")
-    )
+    check_accelerator(settings)
+
+    @cache
+    def tables(reserve: int) -> Tables:
+        train, validation = (
+            encode_table(table.split(name), backbone, reserve=reserve) for name in ("train", "validation")
+        )
+        return train, validation
+
+    train, validation = tables(model.reserve)
     if model.head.settings.fitted_first:
         settings = settings.patient(len(train))
     settings = settings.settled(len(train), model.method.traits.learning_rate)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(run) if run is not None else Path(scratch)
-        report = solve(model, backbone, train, validation, settings, folder, resume=resume)
+        report = solve(model, backbone, tables, settings, folder, resume=resume)
         model.eval()
         found = _validated(model, backbone, report, validation)
     card = replace(
         card,
+        **_fitted_method(model, card),
         head=_fitted_head(model, card),
         metrics={f"validation_{name}": value for name, value in found.items()},
         training=asdict(settings) if model.method.traits.solver.by_gradient else {},
     )
     return card, report
+
+
+def _fitted_method(model: PairClassifier, card: ClassifierCard) -> dict[str, Any]:
+    """The method as an artefact holds it: the one that was kept, where it is another than was asked for."""
+    if isinstance(model.method, choose(card.method).method):
+        return {}
+    return {"method": model.method.name, "settings": asdict(model.method.settings)}
 
 
 def _fitted_head(model: PairClassifier, card: ClassifierCard) -> dict[str, Any]:
@@ -88,8 +106,7 @@ def _validated(
 def solve(
     model: PairClassifier,
     backbone: Backbone,
-    train: EncodedTable,
-    validation: EncodedTable,
+    tables: Callable[[int], Tables],
     settings: TrainSettings,
     folder: Path,
     *,
@@ -98,15 +115,17 @@ def solve(
     """Fit a prepared classifier.
 
     Args:
+        tables: the number of text positions to leave free → the pairs of train and of validation.
         settings, folder, resume: of `fit`; what is not trained by gradient reads none of them.
 
     Raises:
         InterplayError: as `fit`, `fit_probe` and `fit_threshold`.
     """
+    train, validation = tables(model.reserve)
     if not model.method.traits.solver.by_gradient:
         return _closed(model, backbone, train, validation)
     if model.head.settings.fitted_first:
-        return fit_from_start(model, backbone, train, validation, settings, folder, resume=resume)
+        return fit_from_start(model, backbone, tables, settings, folder, resume=resume)
     if model.head.settings.start == "probe":
         penalty = model.head.settings.start_penalty
         fit_probe(model, backbone, train, validation, inverse_penalty=penalty)

@@ -24,7 +24,7 @@ from interplay.towers.tokens import SIDES
 from interplay.towers.walk import Keys
 from interplay.training.report import FitReport
 from interplay.training.settings import TrainSettings
-from interplay.training.train import fit
+from interplay.training.train import check_accelerator, fit
 
 
 def learned(
@@ -52,6 +52,7 @@ def learned(
     Raises:
         InterplayError: as `Retriever.learn`.
     """
+    check_accelerator(settings)
     reserve = method.traits.reserve
     train = _encoded(session.table, "train", backbone, reserve)
     keys = _keys_of(train, backbone)

@@ -200,7 +200,7 @@ def _trainer(recorder: RunRecorder, settings: TrainSettings) -> Trainer:
     bars = settings.progress and sys.stderr.isatty()  # a file would get one line a step
     if bars:
         callbacks.append(TrainingBar(recorder))
-    try:
+    with _refused(settings):
         return Trainer(
             accelerator=settings.accelerator,
             devices=settings.devices,
@@ -218,6 +218,31 @@ def _trainer(recorder: RunRecorder, settings: TrainSettings) -> Trainer:
             enable_progress_bar=bars,
             use_distributed_sampler=False,
         )
+
+
+def check_accelerator(settings: TrainSettings) -> None:
+    """Refuse a device that is not there, also where nothing will be trained on it.
+
+    Raises:
+        InterplayError: Lightning knows no such accelerator, or this machine has none.
+    """
+    if settings.accelerator in ("auto", "cpu"):
+        return
+    with _quiet(), _refused(settings):
+        Trainer(
+            accelerator=settings.accelerator, logger=False, enable_checkpointing=False, enable_progress_bar=False
+        )
+
+
+@contextlib.contextmanager
+def _refused(settings: TrainSettings) -> Iterator[None]:
+    """Tell in a sentence what Lightning refuses.
+
+    Raises:
+        InterplayError: it does.
+    """
+    try:
+        yield
     except (MisconfigurationException, ValueError, ImportError, KeyError) as problem:
         raise InterplayError(
             f"Lightning cannot train with accelerator = {settings.accelerator}, devices = {settings.devices}, "

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from interplay.cli.result import Result, note
 from interplay.errors import InterplayError
+from interplay.methods.catalogue import DEFAULT_METHOD
 
 if TYPE_CHECKING:
     from interplay.profiling.costs import Cost
@@ -18,7 +19,7 @@ GROUP = "Look"
 def info(
     *,
     backbone: str = "tiny",
-    method: str = "mitp",
+    method: str = DEFAULT_METHOD,
     set: tuple[str, ...] = (),
     text_tokens: int = 0,
     sessions: int = 0,

@@ -20,6 +20,7 @@ from interplay.cli.runs import open_backbone, open_table
 from interplay.errors import InterplayError
 from interplay.files import write_text
 from interplay.key_value import given, spelled
+from interplay.methods.catalogue import DEFAULT_METHOD
 from interplay.settings import make_settings
 from interplay.training.settings import TrainSettings
 
@@ -37,7 +38,7 @@ def tune(
     data: str,
     out: str,
     minutes: float,
-    method: str = "mitp",
+    method: str = DEFAULT_METHOD,
     backbone: str = "tiny",
     set: tuple[str, ...] = (),
     head: tuple[str, ...] = (),
