@@ -46,11 +46,11 @@ def fit_from_start(
 ) -> FitReport:
     """Choose a head by evidence (`Starts`), train the method from there, and keep what is better.
 
-    The start is the bare towers under a head that was fitted on `train` alone. A method that starts frozen starts there
-    exactly, another one under a head that was fitted to its own vectors. The trained weights are kept where their figure
-    on `validation` is better than the start's by more than one standard error of the paired difference; else the head
-    is fitted once more, on validation too where it was cross-validated, and the model's method is `head_only` from then
-    on. With fewer than `TELLING` validation pairs nothing is trained.
+    The start is the bare towers under a head that was fitted on `train` alone. A method that starts frozen starts
+    there exactly, another one under a head that was fitted to its own vectors. The trained weights are kept where their
+    figure on `validation` is better than the start's by more than one standard error of the paired difference; else the
+    head is fitted once more, on validation too where it was cross-validated, and the model's method is `head_only` from
+    then on. With fewer than `TELLING` validation pairs nothing is trained.
 
     Args:
         model: prepared; gets its head here, and where the start is kept its method.

@@ -230,7 +230,10 @@ def check_accelerator(settings: TrainSettings) -> None:
         return
     with _quiet(), _refused(settings):
         Trainer(
-            accelerator=settings.accelerator, logger=False, enable_checkpointing=False, enable_progress_bar=False
+            accelerator=settings.accelerator,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
         )
 
 
