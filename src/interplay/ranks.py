@@ -1,6 +1,16 @@
-"""Which process of a distributed training this is: each of them runs the whole program, and the first one speaks."""
+"""Which process of a training this is, where a launcher started several: each runs the whole program, the first speaks.
+
+Trainings on several devices of one machine need no launcher: there, only the training itself runs in several processes.
+"""
 
 from __future__ import annotations
+
+import os
+
+
+def launched() -> bool:
+    """Whether a launcher (`torchrun`, SLURM) has started this process as one of several."""
+    return "LOCAL_RANK" in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) > 1
 
 
 def rank() -> int:
@@ -11,10 +21,10 @@ def rank() -> int:
     return getattr(rank_zero_only, "rank", 0) or 0
 
 
-def follows(devices: int) -> bool:
-    """Whether this is a further process of a training on several devices, which writes and tells nothing.
+def follows(processes: int) -> bool:
+    """Whether this is a further process of a training in several, which writes and tells nothing.
 
     Args:
-        devices: of the training.
+        processes: of the training.
     """
-    return devices > 1 and rank() > 0
+    return processes > 1 and rank() > 0

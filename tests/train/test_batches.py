@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interplay.encoding.batches import EncodedTable, EpochSampler, OrderedSampler, Texts
+from interplay.encoding.batches import EncodedTable, EpochSampler, OrderedSampler, Texts, TrainingLoader
 from interplay.errors import InterplayError
-from tests.train.toy import toy_backbone
+from tests.train.toy import toy_backbone, toy_table
 
 
 @settings(max_examples=40, deadline=None)
@@ -24,12 +24,28 @@ def test_every_row_comes_once_in_every_epoch(rows: int, size: int, seed: int, ep
         parts.append(list(sampler))
         assert len(parts[-1]) == len(sampler)
         assert parts[-1] == list(sampler)
-    assert len({len(part) for part in parts}) == 1
-    given_out = [batch for step in zip(*parts, strict=True) for batch in step]
-    batches = -(-rows // size)
-    assert sorted(row for batch in given_out[:batches] for row in batch) == list(range(rows))
+        assert max(map(len, parts[-1])) <= size
+    alone = EpochSampler(lengths, size * world, seed)
+    alone.set_epoch(epoch)
+    together = [sum(step, []) for step in zip(*parts, strict=True)]
+    assert together == list(alone)
+    assert sorted(sum(together, [])) == list(range(rows))
     ordered = [OrderedSampler(lengths, size, rank=rank, world_size=world) for rank in range(world)]
     assert sorted(row for part in ordered for batch in part for row in batch) == list(range(rows))
+
+
+def test_a_process_without_a_pair_has_one_that_stands_in() -> None:
+    backbone = toy_backbone()
+    table = toy_table(backbone, 5, 1)
+    for rank in range(2):
+        loader = TrainingLoader(table, EpochSampler(table.text_lengths, 2, 0, rank=rank, world_size=2))
+        found = list(loader)
+        assert sorted(batch.counts for batch in found) == [(1, 0), (2, 2)]
+        assert len(found) == len(loader)
+        for batch in found:
+            assert len(batch.rows) == batch.counts[rank]
+            assert batch.pairs.targets is not None
+            assert len(batch.pairs.targets) == max(1, batch.counts[rank])
 
 
 def test_epochs_and_seeds_differ_and_texts_of_a_batch_are_alike() -> None:

@@ -192,7 +192,7 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
         assert self.model is not None
         assert self.card is not None
         self.card, report = fitted(self.model, self.card, self.backbone, table, settings, run, resume=resume)
-        if run is not None and not follows(settings.devices):
+        if run is not None and not follows(settings.processes):
             self.save_pretrained(Path(run))
         return report
 

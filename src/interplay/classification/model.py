@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interplay.classification.class_prompts import ClassPrompts
-from interplay.encoding.trainable import PairBatch, Trainable, keys_of
+from interplay.encoding.trainable import Gather, PairBatch, Trainable, alone, keys_of
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.metrics.calibration import Calibration
@@ -150,16 +150,17 @@ class PairClassifier(Trainable):
             F.normalize(x, dim=-1), self.class_prompts(backbone, self.method, routes.text)
         )
 
-    def training_loss(self, backbone: Backbone, batch: PairBatch) -> Tensor:
-        """Cross-entropy, and what the method adds to it.
+    def training_loss(self, backbone: Backbone, batch: PairBatch, gather: Gather = alone) -> Tensor:
+        """Cross-entropy, and what the method adds to it; arguments as `Trainable.training_loss`.
 
         Raises:
             InterplayError: nothing that is trained reaches the logits, as CoOp's context under frozen class texts.
         """
         assert batch.targets is not None
         keys = keys_of(backbone, batch) if self.method.traits.reads_keys else None
-        base = self.loss(self(backbone, replace(batch, keys=keys)), batch.targets)
-        loss = self.method.objective(base, keys)
+        logits = self(backbone, replace(batch, keys=keys))
+        base = self.loss(gather(logits), gather(batch.targets))
+        loss = self.method.objective(base, None if keys is None else keys.each(gather))
         if torch.is_grad_enabled() and not loss.requires_grad:
             raise self.unreached()
         return loss

@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from interplay.cli.command import commands
 from interplay.cli.printing import print_result, say
 from interplay.errors import InterplayError, brief, unknown
-from interplay.ranks import follows
+from interplay.ranks import follows, launched
 from interplay.threads import settle
+
+_ON_SEVERAL = ("train", "continual", "learn")
+"""Commands whose training may take several devices."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -93,7 +97,7 @@ def _call(name: str, rest: list[str]) -> int:
 
     command = commands()[name]
     keywords, manner = CommandLine.of(command).parse(rest)
-    further = _is_further(name, keywords.get("settings", {}).get("devices", 1))
+    further = _is_further(name, keywords.get("settings", {}))
     with contextlib.ExitStack() as stack:
         quiet = manner.quiet or further
         notes = stack.enter_context(open(os.devnull, "w", encoding="utf-8")) if quiet else sys.stderr
@@ -110,18 +114,24 @@ def _call(name: str, rest: list[str]) -> int:
     return 0
 
 
-def _is_further(name: str, devices: int) -> bool:
-    """Whether a command runs in a further process of a training on several devices: the first one tells the result.
+def _is_further(name: str, settings: Mapping[str, Any]) -> bool:
+    """Whether a command runs in a further process that a launcher started: the first one tells the result.
 
     Raises:
-        InterplayError: several devices for a command that has one.
+        InterplayError: several devices for a command that has one, or several machines for one that has one.
     """
-    if devices > 1 and name != "train":
+    devices, nodes = settings.get("devices", 1), settings.get("num_nodes", 1)
+    if devices > 1 and name not in _ON_SEVERAL:
         raise InterplayError(
-            f"interplay {name} trains on one device, not on {devices}: leave --devices out; only 'interplay "
-            "train' takes several."
+            f"interplay {name} trains on one device, not on {devices}: leave --devices out; only interplay "
+            f"{', '.join(_ON_SEVERAL)} take several."
         )
-    return follows(devices)
+    if name != "train" and (nodes > 1 or (devices > 1 and launched())):
+        raise InterplayError(
+            f"interplay {name} runs on one machine and starts its processes itself: leave --num-nodes and the launcher "
+            "out; only 'interplay train' takes them."
+        )
+    return follows(devices * nodes)
 
 
 def _refuse_unwritable(arguments: Sequence[str]) -> None:

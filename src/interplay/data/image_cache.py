@@ -45,6 +45,7 @@ class ImageCache:
     def __init__(
         self, folder: str | Path | None = None, square: Square | int = 224, max_bytes: int = 20 * 10**9
     ) -> None:
+        self._given = folder, square, max_bytes
         self.square = Square(square) if isinstance(square, int) else square
         self.size = size = self.square.size
         picture = 3 * size * size
@@ -63,6 +64,10 @@ class ImageCache:
             self._refresh()
         except OSError as problem:
             raise self._broken(problem) from None
+
+    def __reduce__(self) -> tuple[type[ImageCache], tuple[object, ...]]:
+        """In another process it is opened anew."""
+        return type(self), self._given
 
     def __len__(self) -> int:
         """The number of pictures that this process knows to be kept."""

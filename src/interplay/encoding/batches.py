@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -196,22 +197,28 @@ class EncodedTable:
                 f"{len(texts)} texts, not {pixels.dtype} of shape {pixels.shape}."
             )
         encoded = Texts.tokenized(backbone, texts, reserve=reserve)
-        return cls(name, kind, _rows_of(pixels), encoded, targets, tuple(class_texts))
+        return cls(name, kind, _InMemory(pixels), encoded, targets, tuple(class_texts))
 
 
-def _rows_of(pixels: Pixels) -> Callable[[Sequence[int]], Pixels]:
-    return lambda rows: pixels[np.asarray(rows, dtype=np.int64)]
+@dataclass(frozen=True, eq=False)
+class _InMemory:
+    """From rows to their pixels."""
+
+    pixels: Pixels
+
+    def __call__(self, rows: Sequence[int]) -> Pixels:
+        return self.pixels[np.asarray(rows, dtype=np.int64)]
 
 
 def _pixels_of(table: PairTable, images: ImageCache) -> Callable[[Sequence[int]], Pixels]:
     """Read all pictures once; keep them in memory where they fit (`IN_MEMORY`)."""
     if len(table) * 3 * images.size**2 > IN_MEMORY:
-        return lambda rows: images.get_many(table, rows)
+        return partial(images.get_many, table)
     pixels = np.empty((len(table), 3, images.size, images.size), dtype=np.uint8)
     for start in range(0, len(table), CHUNK):
         rows = range(start, min(start + CHUNK, len(table)))
         pixels[start : rows.stop] = images.get_many(table, rows)
-    return _rows_of(pixels)
+    return _InMemory(pixels)
 
 
 class EpochSampler:
@@ -223,36 +230,41 @@ class EpochSampler:
 
     Args:
         lengths: (N,) text lengths.
-        batch_size: pairs in a batch.
+        batch_size: pairs in a batch and process.
         seed: decides the order, with the epoch.
-        rank, world_size: this process among the processes of the training; each takes every `world_size`-th
-            batch, and where they do not come out even the first batches are given out once more.
+        rank, world_size: this process among the processes of the training. A batch has as many pairs as all of them
+            take together, so w processes with batches of b see in every step what one with batches of w·b sees, and
+            each takes its share (`shares`) of it.
     """
 
     def __init__(
         self, lengths: Integers, batch_size: int, seed: int, *, rank: int = 0, world_size: int = 1
     ) -> None:
         self._lengths = lengths
-        self._batch_size = batch_size
+        self._batch_size = batch_size * world_size
         self._seed = seed
-        self._rank = rank
-        self._world_size = world_size
         self._epoch = 0
+        self.rank = rank
+        self.world_size = world_size
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch, from 0, whose batches are to come."""
         self._epoch = epoch
 
     def __len__(self) -> int:
-        batches = -(-len(self._lengths) // self._batch_size)
-        return -(-batches // self._world_size)
+        return -(-len(self._lengths) // self._batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
-        batches = self._batches()
-        total = len(self) * self._world_size
-        yield from (batches[i % len(batches)] for i in range(self._rank, total, self._world_size))
+        return (self.own(rows) for rows in self.batches())
 
-    def _batches(self) -> list[list[int]]:
+    def own(self, rows: list[int]) -> list[int]:
+        """The share of a batch that this process takes."""
+        counts = shares(len(rows), self.world_size)
+        start = sum(counts[: self.rank])
+        return rows[start : start + counts[self.rank]]
+
+    def batches(self) -> list[list[int]]:
+        """The batches of the epoch, of which every process takes its share."""
         random = np.random.default_rng([self._seed, self._epoch])
         order = random.permutation(len(self._lengths))
         chunk = BUCKET * self._batch_size
@@ -266,12 +278,19 @@ class EpochSampler:
         return [batches[i] for i in random.permutation(len(batches))]
 
 
+def shares(rows: int, processes: int) -> tuple[int, ...]:
+    """How many rows of a batch each process takes: equally many, the first ones one more; of a few some take none."""
+    return tuple(rows // processes + (rank < rows % processes) for rank in range(processes))
+
+
 class OrderedSampler:
     """All rows once in batches of about equally long texts, always the same: for prediction.
 
     Args:
-        lengths, batch_size, rank, world_size: as for `EpochSampler`; no batch is given out twice, and where there
-            would be fewer batches than processes they are smaller, so that each has one as long as there are rows.
+        lengths: (N,) text lengths.
+        batch_size: pairs in a batch.
+        rank, world_size: this process among others; each takes every `world_size`-th batch, and where there would be
+            fewer batches than processes they are smaller, so that each has one as long as there are rows.
     """
 
     def __init__(self, lengths: Integers, batch_size: int, *, rank: int = 0, world_size: int = 1) -> None:
@@ -289,16 +308,22 @@ class OrderedSampler:
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch and where it comes from: `rows` are the row numbers of `pairs`."""
+    """A batch and where it comes from: `rows` are the row numbers of `pairs`.
+
+    Attributes:
+        counts: pairs of each process of the training in this step. Where a process has none its batch holds a single
+            pair, which only stands in so that the process can take part.
+    """
 
     rows: list[int]
     pairs: PairBatch
+    counts: tuple[int, ...] = ()
 
 
 class BatchLoader:
     """Batches of a source in the order of a sampler, which is asked when the first batch is taken."""
 
-    def __init__(self, source: BatchSource, batches: EpochSampler | OrderedSampler) -> None:
+    def __init__(self, source: BatchSource, batches: OrderedSampler) -> None:
         self._source = source
         self._batches = batches
 
@@ -308,6 +333,23 @@ class BatchLoader:
     def __iter__(self) -> Iterator[Batch]:
         for rows in self._batches:
             yield Batch(rows, self._source.collate(rows))
+
+
+class TrainingLoader:
+    """The batches of training, this process's share of each."""
+
+    def __init__(self, source: BatchSource, sampler: EpochSampler) -> None:
+        self._source = source
+        self._sampler = sampler
+
+    def __len__(self) -> int:
+        return len(self._sampler)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for whole in self._sampler.batches():
+            own = self._sampler.own(whole)
+            counts = shares(len(whole), self._sampler.world_size)
+            yield Batch(own, self._source.collate(own or whole[:1]), counts)
 
 
 def to_device(pairs: PairBatch, device: torch.device) -> PairBatch:

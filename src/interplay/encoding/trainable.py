@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -32,6 +33,15 @@ class PairBatch:
     texts: Tensor | Start
     targets: Tensor | None = None
     keys: Keys | None = None
+
+
+Gather = Callable[[Tensor], Tensor]
+"""From the rows of this process to those of the whole batch, (batch, …), with their gradient."""
+
+
+def alone(rows: Tensor) -> Tensor:
+    """The rows of a batch that one process has for itself."""
+    return rows
 
 
 def keys_of(backbone: Backbone, batch: PairBatch) -> Keys:
@@ -81,8 +91,14 @@ class Trainable(nn.Module, ABC):
         """How many frozen layers before the first one that is not left alone there are on each side."""
 
     @abstractmethod
-    def training_loss(self, backbone: Backbone, batch: PairBatch) -> Tensor:
-        """What is minimised, a scalar: the task's loss, and what the method adds to it."""
+    def training_loss(self, backbone: Backbone, batch: PairBatch, gather: Gather = alone) -> Tensor:
+        """What is minimised, a scalar: the task's loss, and what the method adds to it.
+
+        Args:
+            batch: the pairs of this process.
+            gather: where several processes train together: collects everything that the loss compares or averages, so
+                that it is the loss of the whole batch in each of them.
+        """
 
     def unreached(self) -> InterplayError:
         """What is wrong where no gradient reaches the method."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -14,7 +15,7 @@ from interplay.methods.base import Method
 from interplay.methods.sessions import sessions_of
 from interplay.methods.settings import MethodSettings
 from interplay.parts.gates import Beginning, every_layer, gate_count, gates_of
-from interplay.parts.prompt_bank import PromptBank, Sessions
+from interplay.parts.prompt_bank import Fresh, PromptBank, Sessions
 from interplay.parts.task_keys import Distance
 from interplay.ranges import Choice, Ranges, Whole
 from interplay.towers.activations import activation
@@ -141,9 +142,8 @@ class Dcp(Method):
         reserve, frozen = settings.length if released else 0, settings.start == "frozen"
         self.traits = replace(self.traits, reserve=reserve, starts_frozen=frozen)
         self.depth = depth = min(settings.depth + released, shape.image.depth, shape.text.depth)
-        self.bank = PromptBank(
-            lambda _: AttendingPrompts(shape, settings, depth), settings.centres, settings.distance
-        )
+        make = Fresh(partial(AttendingPrompts, shape, settings, depth))
+        self.bank = PromptBank(make, settings.centres, settings.distance)
         self.sessions = sessions_of(self.name, self.bank, settings.sessions)
 
     def first_layer(self, side: Side) -> int:

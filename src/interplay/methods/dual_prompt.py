@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -16,7 +17,7 @@ from interplay.methods.sessions import LearnedKeys
 from interplay.methods.settings import MethodSettings
 from interplay.methods.traits import Traits
 from interplay.parts.gates import Beginning, GatedLayers, gate_count, gated, gates_of
-from interplay.parts.prompt_bank import PromptBank
+from interplay.parts.prompt_bank import Fresh, PromptBank
 from interplay.ranges import Choice, Ranges, Real, Whole
 from interplay.towers.tokens import Shape, Side, Tokens, Tower
 from interplay.towers.walk import Keys
@@ -116,7 +117,7 @@ class DualPrompt(Method):
             }
         )
         self.gates = gates_of(settings.start, shape, _at(settings.general_layers, self.prompted))
-        self.bank = PromptBank(lambda _: Expert(shape, settings), centres=1)
+        self.bank = PromptBank(Fresh(partial(Expert, shape, settings)), centres=1)
         self.sessions = LearnedKeys(self.name, self.bank, self.prompted)
 
     def first_layer(self, side: Side) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -233,9 +234,8 @@ class Lpi(Method):
             reserve=settings.length if settings.text_positions else 0,
             starts_frozen=settings.start == "frozen",
         )
-        self.bank = PromptBank(
-            lambda older: LpiPrompts(shape, settings, depth, older), settings.centres, settings.distance
-        )
+        make = partial(LpiPrompts, shape, settings, depth)
+        self.bank = PromptBank(make, settings.centres, settings.distance)
         self.sessions = sessions_of(self.name, self.bank, settings.sessions)
 
     def first_layer(self, side: Side) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -15,7 +16,7 @@ from interplay.methods.sessions import sessions_of
 from interplay.methods.settings import MethodSettings
 from interplay.parts.context import start_from_words
 from interplay.parts.gates import Beginning, every_layer, gate_count, gates_of
-from interplay.parts.prompt_bank import PromptBank, Sessions
+from interplay.parts.prompt_bank import Fresh, PromptBank, Sessions
 from interplay.parts.task_keys import Distance
 from interplay.ranges import Ranges, Whole
 from interplay.towers.backbone import Backbone
@@ -114,7 +115,7 @@ class Maple(Method):
         taken = settings.length if released else 0
         self.traits = replace(self.traits, reserve=taken, starts_frozen=settings.start == "frozen")
         self.bank = PromptBank(
-            lambda _: CoupledPrompts(shape, depth, settings.length, settings.start, alike=released),
+            Fresh(partial(CoupledPrompts, shape, depth, settings.length, settings.start, alike=released)),
             settings.centres,
             settings.distance,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -15,7 +16,7 @@ from interplay.methods.sessions import sessions_of
 from interplay.methods.settings import MethodSettings
 from interplay.parts.context import in_front
 from interplay.parts.gates import Beginning, every_layer, gate_count, gates_of
-from interplay.parts.prompt_bank import PromptBank, Sessions
+from interplay.parts.prompt_bank import Fresh, PromptBank, Sessions
 from interplay.parts.task_keys import Distance
 from interplay.ranges import Ranges, Whole
 from interplay.towers.tokens import Shape, Side, Tokens, Tower
@@ -84,7 +85,8 @@ class SPrompts(Method):
         self.traits = replace(
             self.traits, reserve=0 if frozen else settings.text_length, starts_frozen=frozen
         )
-        self.bank = PromptBank(lambda _: InputPrompts(shape, settings), settings.centres, settings.distance)
+        make = Fresh(partial(InputPrompts, shape, settings))
+        self.bank = PromptBank(make, settings.centres, settings.distance)
         self.sessions = sessions_of(self.name, self.bank, settings.sessions)
 
     def first_layer(self, side: Side) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, TypeVar
 
 import torch
@@ -34,6 +34,16 @@ class PromptSet(Protocol):
     def __call__(self, side: Side) -> Tensor: ...
 
 
+@dataclass(frozen=True)
+class Fresh:
+    """Builds a set that takes nothing from the older ones; unlike a lambda it can be sent to another process."""
+
+    make: Callable[[], nn.Module]
+
+    def __call__(self, older: Sequence[nn.Module]) -> nn.Module:
+        return self.make()
+
+
 class PromptBank(nn.Module):
     """Sets of prompts, one a session, and the keys that tell which session a sample belongs to.
 
@@ -42,7 +52,8 @@ class PromptBank(nn.Module):
     is the same bit for bit whatever comes after it.
 
     Args:
-        make: builds a fresh set (a `PromptSet`) beside the older ones; the first one is there from the start.
+        make: builds a fresh set (a `PromptSet`) beside the older ones (`Fresh` where it does not read them); the first
+            one is there from the start.
         centres: of `TaskKeys`.
         distance: as `TaskKeys`, or `gaussian` for `GaussianKeys`.
     """

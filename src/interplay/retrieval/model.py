@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interplay.encoding.trainable import PairBatch, Trainable, keys_of
+from interplay.encoding.trainable import Gather, PairBatch, Trainable, alone, keys_of
 from interplay.errors import InterplayError
 from interplay.methods.base import Method
 from interplay.metrics.recall import retrieval_recall
@@ -89,14 +89,17 @@ class PairRetriever(Trainable):
         vectors = self.vectors(backbone, batch)
         return torch.cat([vectors.image, vectors.text], dim=1)
 
-    def training_loss(self, backbone: Backbone, batch: PairBatch) -> Tensor:
-        """Symmetric InfoNCE, and what the method adds to it."""
+    def training_loss(self, backbone: Backbone, batch: PairBatch, gather: Gather = alone) -> Tensor:
+        """Symmetric InfoNCE, and what the method adds to it; arguments as `Trainable.training_loss`.
+
+        Every pair is told from all others of the whole batch, whichever process has them.
+        """
         assert batch.targets is not None
         vectors = self.vectors(backbone, batch)
-        base = contrastive(vectors.image, vectors.text, batch.targets, self.scale)
-        return self.method.objective(
-            base, keys_of(backbone, batch) if self.method.traits.reads_keys else None
-        )
+        image, text, owners = (gather(rows) for rows in (vectors.image, vectors.text, batch.targets))
+        base = contrastive(image, text, owners, self.scale)
+        reads_keys = self.method.traits.reads_keys
+        return self.method.objective(base, keys_of(backbone, batch).each(gather) if reads_keys else None)
 
     def validation_values(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
         """Loss in blocks, and recall among the images and captions of the split; `mean_recall` over all k."""

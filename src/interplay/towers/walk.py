@@ -8,7 +8,7 @@ changes for a given input.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -155,6 +155,10 @@ class Keys:
     def rows(self, rows: Tensor) -> Keys:
         """Some samples, by number."""
         return Keys(self.image[rows], self.text[rows])
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Keys:
+        """The same change made to both sides."""
+        return Keys(change(self.image), change(self.text))
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from torch import Tensor
 from interplay.errors import InterplayError
 from interplay.files import write_atomically, write_text
 from interplay.training.report import BEST, LAST, Epoch
+from interplay.training.settings import PAIRS_A_STEP, pairs_a_step
 
 _DECISIVE = "course"
 """What checkpoints call the settings that the weights depend on."""
@@ -230,10 +231,11 @@ def resumable(run: Path, decisive: dict[str, Any]) -> History | None:
         history = History.from_state(state["callbacks"]["history"])
     except (KeyError, TypeError):
         raise InterplayError(f"{run / LAST} is not the checkpoint of a training run of interplay.") from None
+    begun = {PAIRS_A_STEP: pairs_a_step(history.decisive)} | history.decisive
     for name, value in decisive.items():
-        if history.decisive.get(name) != value:
+        if begun.get(name) != value:
             raise InterplayError(
-                f"The run in {run} was started with {name} = {history.decisive.get(name)}, now it is {value}: resume "
+                f"The run in {run} was started with {name} = {begun.get(name)}, now it is {value}: resume "
                 "with the same settings and data, or train into another folder."
             )
     return history

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,14 @@ from interplay.encoding.batches import (
     EncodedTable,
     EpochSampler,
     OrderedSampler,
+    TrainingLoader,
     to_device,
 )
 from interplay.encoding.prefix_cache import PrefixCache, behind_front
 from interplay.encoding.trainable import PairBatch, Trainable
 from interplay.errors import Diverged
 from interplay.towers.backbone import Backbone
+from interplay.training.gathering import gathered
 from interplay.training.settings import TrainSettings, learning_rate_factor
 
 
@@ -78,7 +81,7 @@ class PairTraining(LightningModule):
                 )
             self.trainer.strategy.barrier()
 
-    def train_dataloader(self) -> BatchLoader:
+    def train_dataloader(self) -> TrainingLoader:
         """The pairs of an epoch, this process's share of them."""
         self._order = EpochSampler(
             self._sources[0].text_lengths,
@@ -87,7 +90,7 @@ class PairTraining(LightningModule):
             rank=self.trainer.global_rank,
             world_size=self.trainer.world_size,
         )
-        return BatchLoader(self._sources[0], self._order)
+        return TrainingLoader(self._sources[0], self._order)
 
     def val_dataloader(self) -> BatchLoader:
         """The validation pairs, this process's share of them."""
@@ -99,7 +102,7 @@ class PairTraining(LightningModule):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Pixels, ids or waiting tokens to the device."""
-        return Batch(batch.rows, to_device(batch.pairs, device))
+        return Batch(batch.rows, to_device(batch.pairs, device), batch.counts)
 
     def on_train_epoch_start(self) -> None:
         """All order and randomness is a function of seed, epoch and process."""
@@ -110,16 +113,19 @@ class PairTraining(LightningModule):
         self._loss_sum, self._loss_rows = 0.0, 0
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """One step; stops at a loss that is no number."""
-        loss = self.model.training_loss(self.backbone, self._entered(batch))
+        """One step, whose loss is that of the whole batch in every process; stops at a loss that is no number."""
+        pairs = self._entered(batch)
+        if self.trainer.world_size == 1:
+            loss = self.model.training_loss(self.backbone, pairs)
+        else:
+            loss = self.model.training_loss(self.backbone, pairs, partial(gathered, counts=batch.counts))
         value = loss.item()
-        total = self._summed(loss.detach().clone()).item()  # so that all processes stop together
-        if not math.isfinite(total):
+        if not math.isfinite(value):
             raise self._diverged(
-                f"The loss became {total} in epoch {self.current_epoch + 1}, step {batch_idx + 1}"
+                f"The loss became {value} in epoch {self.current_epoch + 1}, step {batch_idx + 1}"
             )
-        self._loss_sum += value * len(batch.rows)
-        self._loss_rows += len(batch.rows)
+        self._loss_sum += value * sum(batch.counts)
+        self._loss_rows += sum(batch.counts)
         return loss
 
     def on_after_backward(self) -> None:
@@ -156,9 +162,8 @@ class PairTraining(LightningModule):
 
     def epoch_values(self) -> dict[str, float]:
         """Losses, learning rate and validation metrics of the epoch that has just ended."""
-        sums = self._summed(torch.tensor([self._loss_sum, self._loss_rows], device=self.device))
         rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
-        return {"train_loss": (sums[0] / sums[1]).item(), "learning_rate": rate, **self._values}
+        return {"train_loss": self._loss_sum / self._loss_rows, "learning_rate": rate, **self._values}
 
     def _summed(self, values: Tensor) -> Tensor:
         """The sum over all processes."""

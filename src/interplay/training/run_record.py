@@ -19,7 +19,7 @@ from interplay.files import read_yaml, write_text
 from interplay.locks import writing
 from interplay.ranks import follows
 from interplay.training.report import LAST, OPTIONS, SESSIONS
-from interplay.training.settings import EXECUTION
+from interplay.training.settings import EXECUTION, PAIRS_A_STEP, SPREAD, pairs_a_step
 
 ENVIRONMENT = "env.json"
 _LIBRARIES = (
@@ -65,12 +65,12 @@ def begin_run(folder: Path, config: Mapping[str, Any], *, resume: bool) -> None:
 def recorded_run(folder: Path, config: Mapping[str, Any], *, resume: bool) -> Iterator[None]:
     """`begin_run`, and the folder held; what is refused before anything was learned leaves no record there.
 
-    The further processes of a training on several devices leave all that to the first one.
+    Where a launcher has started several processes, the further ones leave all that to the first one.
 
     Raises:
         InterplayError: as `begin_run`; another process writes into the folder.
     """
-    if follows(config.get("devices", 1)):
+    if follows(config.get("devices", 1) * config.get("num_nodes", 1)):
         yield
         return
     with writing(folder):
@@ -99,8 +99,9 @@ def _same_run(path: Path, config: Mapping[str, Any]) -> None:
         raise InterplayError(
             f"{path} cannot be read, so the run cannot go on: choose another folder for --out."
         )
+    before, config = ({**one, PAIRS_A_STEP: pairs_a_step(one)} for one in (before, config))
     for key in dict.fromkeys([*before, *config]):
-        if key not in (*EXECUTION, "on_bad_row") and before.get(key) != config.get(key):
+        if key not in (*EXECUTION, *SPREAD, "on_bad_row") and before.get(key) != config.get(key):
             raise InterplayError(
                 f"{path} says {key} = {before.get(key)}, now it is {config.get(key)}: a run goes on only as it began. "
                 f"Use --config {path} --out {path.parent} --resume, or another folder for --out."

@@ -27,6 +27,17 @@ EXECUTION = ("accelerator", "strategy", "loggers", "cache_prefix", "progress")
 """Settings that say where a run is computed and what is shown of it; the result is the same with any of them."""
 
 
+SPREAD = ("batch_size", "devices", "num_nodes")
+"""Settings whose product is the pairs of a step; how it comes about makes no difference."""
+PAIRS_A_STEP = "batch_size × devices × num_nodes"
+"""What messages call that product."""
+
+
+def pairs_a_step(settings: Mapping[str, Any]) -> int:
+    """How many pairs all devices see in a step; settings that are not there are 1."""
+    return math.prod(int(settings.get(name, 1)) for name in SPREAD)
+
+
 def split_execution(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Training settings as those that the result depends on, and those that it does not (`EXECUTION`)."""
     free = {key: value for key, value in settings.items() if key in EXECUTION}
@@ -41,7 +52,7 @@ class TrainSettings:
         preset: how much may be tried where the head is fitted in closed form (`auto`, `kernel`, `bilinear`): `fast`
             stops there, after seconds; `auto` trains the method from there, and keeps what is better.
         epochs: times that all pairs are seen; by default as many as come to about 120 steps, from 3 to 120.
-        batch_size: pairs a step and device.
+        batch_size: pairs a step and device: 32 on 2 devices train as 64 on 1 do, to the last digits.
         learning_rate: the highest one of the schedule; by default the method's own, which suits what it trains.
         head_learning_rate_factor: the head's learning rate over that of the method; 0 leaves the head as it starts.
         optimizer: `adam` (weight decay joins the gradient) or `adamw` (weight decay stands apart from it).
@@ -53,7 +64,9 @@ class TrainSettings:
         gradient_clip: bound on the norm of the gradient; 0: none.
         seed: of the order of the pairs, and of whatever a method draws while it is trained.
         precision: `32-true`; `bf16-mixed`; `16-mixed`, for GPUs alone.
-        accelerator, devices, strategy: as Lightning's Trainer takes them.
+        accelerator, strategy: as Lightning's Trainer takes them; `auto` on several devices is DDP.
+        devices: GPUs of this machine, or on the processor processes.
+        num_nodes: machines, on each of which a launcher (`torchrun`, SLURM) starts the same command.
         loggers: any of csv, tensorboard, wandb, mlflow; `metrics.jsonl` is always written.
         cache_prefix: keep what leaves the frozen front layers on disk, so that later epochs skip them.
         monitor: the validation metric that decides which epoch is best; by default accuracy, or f1_macro for
@@ -76,6 +89,7 @@ class TrainSettings:
     precision: Precision = "32-true"
     accelerator: str = "auto"
     devices: int = 1
+    num_nodes: int = 1
     strategy: str = "auto"
     loggers: tuple[str, ...] = ("csv",)
     cache_prefix: bool = False
@@ -88,6 +102,7 @@ class TrainSettings:
             ("epochs", 1),
             ("batch_size", 1),
             ("devices", 1),
+            ("num_nodes", 1),
             ("patience", 0),
         ):
             if getattr(self, name) is not None and getattr(self, name) < smallest:
@@ -105,6 +120,11 @@ class TrainSettings:
             if name not in LOGGERS:
                 raise unknown("logger", name, LOGGERS)
 
+    @property
+    def processes(self) -> int:
+        """How many processes train together."""
+        return self.devices * self.num_nodes
+
     def settled(self, pairs: int, learning_rate: float) -> TrainSettings:
         """The same with what nobody chose filled in.
 
@@ -112,7 +132,7 @@ class TrainSettings:
             pairs: to train on.
             learning_rate: that suits the method.
         """
-        steps = -(-pairs // (self.batch_size * self.devices))
+        steps = -(-pairs // (self.batch_size * self.processes))
         epochs = min(max(-(-UPDATES // max(steps, 1)), _LEAST), _MOST)
         rate = learning_rate if self.learning_rate is None else self.learning_rate
         return replace(
@@ -130,7 +150,7 @@ class TrainSettings:
         """
         if self.patience is not None:
             return self
-        steps = -(-pairs // (self.batch_size * self.devices))
+        steps = -(-pairs // (self.batch_size * self.processes))
         return replace(self, patience=max(2, -(-PATIENCE // max(steps, 1))))
 
 

@@ -11,7 +11,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import DDPStrategy, Strategy
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from interplay.encoding.batches import EncodedTable
@@ -26,7 +27,7 @@ from interplay.encoding.prefix_cache import PrefixCache
 from interplay.encoding.trainable import Trainable
 from interplay.errors import InterplayError
 from interplay.locks import writing
-from interplay.ranks import follows
+from interplay.ranks import follows, launched
 from interplay.towers.backbone import Backbone
 from interplay.training.checkpoints import (
     AtomicCheckpointIO,
@@ -39,8 +40,17 @@ from interplay.training.checkpoints import (
     write_history,
 )
 from interplay.training.lightning_module import PairTraining
+from interplay.training.processes import Lost, in_processes
 from interplay.training.report import BEST, LAST, VALIDATION, FitReport
-from interplay.training.settings import SMALLER_IS_BETTER, TrainSettings, monitored, split_execution
+from interplay.training.settings import (
+    PAIRS_A_STEP,
+    SMALLER_IS_BETTER,
+    SPREAD,
+    TrainSettings,
+    monitored,
+    pairs_a_step,
+    split_execution,
+)
 
 _LOST = re.compile(r"gloo|nccl|peer", re.IGNORECASE)
 """What the messages of a process say that has lost another one."""
@@ -64,6 +74,10 @@ def fit(
     killed continues after its last finished epoch with `resume`, given a model that was built with the same seed, and
     ends with the same weights as an undisturbed one (bit for bit on one CPU thread).
 
+    With `settings.devices` > 1 the steps are taken in as many processes, which end with the training; everything else
+    happens once, in the process that calls. A run may go on with other devices, as long as a step has as many pairs.
+    Where a launcher has started several processes, each of them calls this, with the same folder.
+
     Args:
         train, validation: pairs with targets.
         run: the folder.
@@ -75,7 +89,7 @@ def fit(
     Raises:
         InterplayError: nothing to train, no pairs, a folder that holds a run or that another process writes into,
             other settings than before, fewer validation pairs than devices, a loss that is no number, a full disk, a
-            logger that is not installed, a device that is not there.
+            logger that is not installed, a device that is not there, a process that died.
     """
     settings = settings.settled(len(train), model.method.traits.learning_rate)
     parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
@@ -104,9 +118,9 @@ def fit(
             _check_machine(settings, validation)
             store = (cache or PrefixCache()) if settings.cache_prefix else None
             module = PairTraining(model, backbone, train, validation, settings, store)
-            _run(module, recorder, settings, run / LAST if found else None)
+            _train(module, recorder, settings, run / LAST if found else None)
             history = resumable(run, decisive) or history  # other processes may have done the training
-        if not follows(settings.devices):
+        if not follows(settings.processes):
             write_history(run, history.epochs, csv_table=recorder.csv_table)
         model.load_state_dict(begun)
         if history.best_epoch:
@@ -146,14 +160,32 @@ def _decisive(
     """What decides about the weights: a run goes on with all of it as it was."""
     decisive, _ = split_execution(asdict(settings))
     return (
-        decisive
+        {key: value for key, value in decisive.items() if key not in SPREAD}
         | model.decisive()
         | {
+            PAIRS_A_STEP: pairs_a_step(decisive),
             "backbone": f"{backbone.name} {backbone.digest}",
             "training pairs": len(train),
             "validation pairs": len(validation),
         }
     )
+
+
+def _train(
+    module: PairTraining, recorder: RunRecorder, settings: TrainSettings, checkpoint: Path | None
+) -> None:
+    """Train here, or in processes of their own, one for each device."""
+    if settings.devices == 1 or launched():
+        _run(module, recorder, settings, checkpoint)
+        return
+    place = module.backbone.device
+    module.backbone.to("cpu")  # every process brings it to its own device
+    try:
+        shown = replace(settings, progress=settings.progress and sys.stderr.isatty())
+        arguments = module, recorder, shown, checkpoint
+        in_processes(_run, arguments, settings.devices, f"the training in {recorder.run}")
+    finally:
+        module.backbone.to(place)
 
 
 def _run(
@@ -179,9 +211,9 @@ def _run(
         signal.signal(signal.SIGINT, on_interrupt)
         raise KeyboardInterrupt from None
     except RuntimeError as problem:
-        if settings.devices == 1 or not _LOST.search(str(problem)):
+        if settings.processes == 1 or not _LOST.search(str(problem)):
             raise
-        raise InterplayError(
+        raise Lost(
             f"Another process of the training in {recorder.run} ended, and this one with it. What was saved before is "
             "intact: go on with resume, or with devices = 1, which tells what is wrong."
         ) from problem
@@ -204,7 +236,8 @@ def _trainer(recorder: RunRecorder, settings: TrainSettings) -> Trainer:
         return Trainer(
             accelerator=settings.accelerator,
             devices=settings.devices,
-            strategy=settings.strategy,
+            num_nodes=settings.num_nodes,
+            strategy=_strategy(settings),
             precision=settings.precision,
             max_epochs=settings.epochs,
             gradient_clip_val=settings.gradient_clip or None,
@@ -253,17 +286,31 @@ def _refused(settings: TrainSettings) -> Iterator[None]:
         ) from None
 
 
+def _strategy(settings: TrainSettings) -> Strategy | str:
+    """What Lightning takes; DDP leaves alone what a loss does not reach, as a single process does."""
+    if settings.processes == 1 or settings.strategy not in ("auto", "ddp"):
+        return settings.strategy
+    return DDPStrategy(find_unused_parameters=True)
+
+
 def _check_machine(settings: TrainSettings, validation: EncodedTable) -> None:
     """Refuse what the devices cannot do, before any process starts.
 
     Raises:
-        InterplayError: more processes than processors or validation pairs, or a precision that only GPUs have.
+        InterplayError: more processes than processors or validation pairs, a precision that only GPUs have, or
+            several machines without a launcher.
     """
     _check_processor(settings)
-    if len(validation) < settings.devices:
+    if settings.num_nodes > 1 and not launched():
         raise InterplayError(
-            f"{validation.name} has {len(validation)} pairs to validate on, and each of the {settings.devices} devices "
-            f"needs one: choose devices = {len(validation)} or fewer, or give more pairs."
+            f"num_nodes = {settings.num_nodes} needs a launcher that starts this on every machine, as 'torchrun "
+            f"--nnodes {settings.num_nodes} --nproc-per-node {settings.devices}' or SLURM's srun: use one, or leave "
+            "num_nodes out."
+        )
+    if len(validation) < settings.processes:
+        raise InterplayError(
+            f"{validation.name} has {len(validation)} pairs to validate on, and each of the {settings.processes} "
+            f"devices needs one: choose devices = {len(validation)} or fewer, or give more pairs."
         )
 
 

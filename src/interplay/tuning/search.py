@@ -198,6 +198,7 @@ class _Plan:
     def decisive(self) -> dict[str, Any]:
         """What makes it this search and no other."""
         decisive, _ = split_execution(asdict(self.training))
+        del decisive["num_nodes"]  # older studies do not know it
         return {
             "method": self.choice.name,
             "data": f"{self.table.name}, {self.table.splits()}",

@@ -187,7 +187,7 @@ def _ending(found: Mapping[str, Any], retriever: Retriever) -> str:
 
 def _tell_unread(retriever: Retriever, typed: Mapping[str, Any]) -> None:
     """Say which training settings change nothing, as nothing is trained by gradient."""
-    unread = [name for name in typed if name not in (*EXECUTION, "seed", "devices", "precision")]
+    unread = [name for name in typed if name not in (*EXECUTION, "seed", "devices", "num_nodes", "precision")]
     if unread and not retriever.method.traits.solver.by_gradient:
         note(f"{retriever.method_name} takes no training steps: {', '.join(unread)} change nothing.")
 

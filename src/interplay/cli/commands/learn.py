@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 GROUP = "Retrieve"
 
 
-_MACHINE = (*EXECUTION, "devices", "precision")
+_MACHINE = (*EXECUTION, "devices", "num_nodes", "precision")
 """Training settings that belong to a machine or a call, not to a run."""
 
 
