@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import numpy as np
 import pytest
 import torch
@@ -27,9 +29,9 @@ def test_every_row_comes_once_in_every_epoch(rows: int, size: int, seed: int, ep
         assert max(map(len, parts[-1])) <= size
     alone = EpochSampler(lengths, size * world, seed)
     alone.set_epoch(epoch)
-    together = [sum(step, []) for step in zip(*parts, strict=True)]
+    together = [list(chain(*step)) for step in zip(*parts, strict=True)]
     assert together == list(alone)
-    assert sorted(sum(together, [])) == list(range(rows))
+    assert sorted(chain(*together)) == list(range(rows))
     ordered = [OrderedSampler(lengths, size, rank=rank, world_size=world) for rank in range(world)]
     assert sorted(row for part in ordered for batch in part for row in batch) == list(range(rows))
 
