@@ -9,9 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from interplay.bulk.embed import embed
     from interplay.classification.adapter_bank import AdapterBank
     from interplay.classification.classifier import Classifier
     from interplay.data import PairTable, load
+    from interplay.embeddings import read_embeddings
     from interplay.errors import InterplayError
     from interplay.gallery.gallery import Gallery
     from interplay.retrieval.retriever import Retriever
@@ -27,8 +29,10 @@ _HOME = {
     "PairTable": "interplay.data",
     "Retriever": "interplay.retrieval.retriever",
     "TrainSettings": "interplay.training.settings",
+    "embed": "interplay.bulk.embed",
     "load": "interplay.data",
     "load_backbone": "interplay.towers.backbone",
+    "read_embeddings": "interplay.embeddings",
 }
 
 __all__ = [
@@ -40,8 +44,10 @@ __all__ = [
     "PairTable",
     "Retriever",
     "TrainSettings",
+    "embed",
     "load",
     "load_backbone",
+    "read_embeddings",
 ]
 
 

@@ -22,6 +22,7 @@ from transformers import CLIPModel
 
 from interplay.towers import backbone as towers
 from tests import published
+from tests.embed.toy import make_shards
 
 from .conftest import Run, drawn, write_stream, write_toy
 
@@ -60,6 +61,9 @@ NOT_RUN = {
         "docs/guides/compare.md",
         "interplay compare --grid recipes/openmoji.yaml --out results/openmoji --ray",
     ): ("wants a cluster; tests/compare/test_compare.py has a local one"),
+    ("docs/guides/embed.md", 'interplay embed "shards/{000..003}.tar" --out embedded/ray'): (
+        "wants a cluster; tests/embed/test_ray.py has a local one"
+    ),
     ("docs/guides/compare.md", "interplay reproduce table1"): PAPER,
     ("docs/guides/compare.md", "interplay reproduce lpi-table1"): PAPER,
     ("docs/guides/compare.md", "python -m benchmarks.own_data"): BENCH,
@@ -104,7 +108,7 @@ def excused(document: str, line: str) -> bool:
 def data_of(folder: Path, document: str) -> None:
     """What the documents take as given: their reader's own pictures and tables."""
     (folder / "photos").mkdir()
-    if document in ("docs/guides/retrieval.md", "docs/guides/gallery.md"):
+    if document in ("docs/guides/retrieval.md", "docs/guides/gallery.md", "docs/guides/embed.md"):
         write_stream(folder).rename(folder / "pairs.csv")
         for old, new in (("squares-0", "0"), ("circles-1", "1")):
             shutil.copy(folder / f"{old}.png", folder / f"{new}.png")
@@ -130,6 +134,12 @@ def checkpoints(folder: Path) -> None:
     shutil.copytree(tiny, folder / "checkpoints" / "clip")
     shutil.copytree(tiny, folder / "old", ignore=shutil.ignore_patterns("*.safetensors"))
     torch.save(CLIPModel.from_pretrained(tiny).state_dict(), folder / "old" / "pytorch_model.bin")
+
+
+def shards(folder: Path) -> None:
+    """Tars of two samples each."""
+    (folder / "shards").mkdir()
+    make_shards(folder / "shards", 4, 2)
 
 
 def own_table(folder: Path, document: str) -> None:
@@ -179,6 +189,7 @@ STAGES: dict[str, Callable[[Path, str], None]] = {
     "docs/guides/backbones.md": lambda folder, _: checkpoints(folder),
     "docs/guides/contrasts.md": claims,
     "docs/guides/gallery.md": gallery_data,
+    "docs/guides/embed.md": lambda folder, _: shards(folder),
     "docs/guides/calibration.md": nearly_right,
     "docs/guides/data.md": benchmark(published.write_coco),
     "docs/guides/data/food101.md": benchmark(published.write_food101),

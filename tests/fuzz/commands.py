@@ -45,6 +45,7 @@ def right(world: World, out: Path, command: str) -> Call:
         "export": ([world.run], ["--out", out, "--opset", 17]),  # no such
         "plots": ([world.retriever], ["--out", out, "-k", 99]),  # no such recall
         "serve": ([], ["--models", world.run, "--host", "everywhere"]),  # without tokens
+        "embed": ([world.folder / "none.tar"], ["--out", out]),  # no such
         "methods": ([], []),
         "info": ([], ["--method", "text_probe"]),
         "data list": ([], []),

@@ -20,6 +20,7 @@ import torch
 from interplay.comparison.loader import Loader, Tell
 from interplay.errors import InterplayError
 from interplay.files import read_json, write_text
+from interplay.ray_cluster import connected
 
 Record = dict[str, Any]
 
@@ -203,18 +204,7 @@ def _on_ray(
     jobs: Sequence[tuple[C, Work]], place: Place, announce: Callable[[C, bool], None], _tell: Tell | None
 ) -> Finished[C]:
     """Each cell as a task of its own, in the order in which they finish."""
-    try:
-        import ray
-    except ImportError:
-        raise InterplayError("A Ray cluster needs the package ray: pip install ray.") from None
-    try:
-        ray.init(address=place.ray, log_to_driver=False, logging_level="error", ignore_reinit_error=True)
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as problem:
-        raise InterplayError(
-            f"No Ray cluster answers at '{place.ray}' ({str(problem).strip().splitlines()[0][:200]}): start one by "
-            "'ray start --head', or leave --ray away."
-        ) from None
-    try:
+    with connected(place.ray or "auto") as ray:
         task = ray.remote(num_cpus=place.cpus or 1, num_gpus=place.gpus)(_on_a_node)
         running = {}
         for cell, work in jobs:
@@ -227,5 +217,3 @@ def _on_ray(
                 yield cell, ray.get(ready)
             except ray.exceptions.RayError as problem:  # its node died, or its code did: the others go on
                 yield cell, {"problem": str(problem).strip().splitlines()[-1]}
-    finally:
-        ray.shutdown()

@@ -14,9 +14,11 @@ NO_TEXT = "a picture"
 """The text of every picture where there are no texts."""
 
 
-def pictures_below(folder: Path) -> list[Path]:
-    """All picture files in a folder and the folders in it, sorted; links to folders are followed, each folder once."""
-    found: list[Path] = []
+def picture_files(folder: str | Path) -> Iterator[str]:
+    """All picture files in a folder and the folders in it, folder by folder, the names in each sorted.
+
+    Links to folders are followed, each folder once.
+    """
     seen: set[tuple[int, int]] = set()
     for place, folders, files in os.walk(folder, followlinks=True):
         state = os.stat(place)
@@ -24,9 +26,17 @@ def pictures_below(folder: Path) -> list[Path]:
             folders.clear()
             continue
         seen.add((state.st_dev, state.st_ino))
-        folders[:] = sorted(folders)
-        found += [Path(place, name) for name in files if Path(name).suffix.lower() in PICTURES]
-    return sorted(path for path in found if path.is_file())
+        folders.sort()
+        for name in sorted(files):
+            if os.path.splitext(name)[1].lower() in PICTURES and os.path.isfile(
+                path := os.path.join(place, name)
+            ):
+                yield path
+
+
+def pictures_below(folder: Path) -> list[Path]:
+    """All picture files in a folder and the folders in it, sorted."""
+    return sorted(map(Path, picture_files(folder)))
 
 
 def class_folders(folder: Path) -> dict[str, list[Path]]:

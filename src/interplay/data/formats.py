@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("image", "text", "label", "labels", "task", "split", "id")
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.tsv", "metadata.json")
+_SAVED = ("dataset_dict.json", "state.json")
 TABLES = (*LINES, ".parquet")
 CAPTIONS = "captions"
 """The name of a text column that holds several texts in a cell; in `columns` it asks for that."""
@@ -73,6 +74,11 @@ class _Found:
         return ((ours, theirs) for ours, theirs in self.columns.items() if ours != "image")
 
 
+def is_data_folder(folder: Path) -> bool:
+    """Whether a folder says itself what its rows are: it has a metadata file, or `datasets` saved it."""
+    return any((folder / name).exists() for name in (*METADATA, *_SAVED))
+
+
 def read_local(path: Path, columns: Mapping[str, str]) -> Raw:
     """Reads a file or folder.
 
@@ -103,7 +109,7 @@ def read_local(path: Path, columns: Mapping[str, str]) -> Raw:
 def _read_folder(path: Path, columns: Mapping[str, str]) -> Raw:
     import datasets
 
-    if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
+    if any((path / name).exists() for name in _SAVED):
         try:
             saved = datasets.load_from_disk(str(path))
         except Exception as problem:  # of Arrow, JSON and the library itself, as for Parquet

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from interplay.data.picture_sources import ImageSource, Unusable, plain, regular_file
 from interplay.errors import InterplayError
 
-__all__ = ["MAX_PIXELS", "ImageSource", "decode", "fault", "read_bytes", "source_name"]
+__all__ = ["MAX_PIXELS", "ImageSource", "decode", "decoded", "fault", "read_bytes", "source_name"]
 
 MAX_PIXELS = 89_478_485
 """The default limit for one picture: Pillow's own, 256 MiB of RGB."""
@@ -35,7 +35,7 @@ def decode(source: ImageSource, where: str, max_pixels: int = MAX_PIXELS) -> Ima
         InterplayError: the file is missing, truncated, not a picture, or larger than `max_pixels`.
     """
     try:
-        return _decode(source, max_pixels)
+        return decoded(source, max_pixels)
     except Unusable as problem:
         raise InterplayError(f"{where}: {problem}. Replace the picture or leave the row out.") from None
 
@@ -43,7 +43,7 @@ def decode(source: ImageSource, where: str, max_pixels: int = MAX_PIXELS) -> Ima
 def fault(source: ImageSource, max_pixels: int = MAX_PIXELS) -> str | None:
     """Why `decode` would refuse this picture, or None when it would not: decodes it once."""
     try:
-        _decode(source, max_pixels)
+        decoded(source, max_pixels)
     except Unusable as problem:
         return str(problem)
     return None
@@ -72,7 +72,8 @@ def source_name(source: ImageSource, number: int) -> str:
     return str(source) if isinstance(source, (str, Path)) else f"image {number}"
 
 
-def _decode(source: ImageSource, max_pixels: int) -> Image.Image:
+def decoded(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """What `decode` gives; raises `Unusable` where it would name a picture that cannot be used."""
     source = plain(source)
     if isinstance(source, Image.Image):
         return _to_rgb(source, max_pixels)

@@ -352,16 +352,17 @@ class TrainingLoader:
             yield Batch(own, self._source.collate(own or whole[:1]), counts)
 
 
+def moved(inputs: Tensor | Start, device: torch.device) -> Tensor | Start:
+    """The same inputs of a tower on a device."""
+    if isinstance(inputs, Tensor):
+        return inputs.to(device)
+    tokens = inputs.tokens
+    lengths = None if tokens.lengths is None else tokens.lengths.to(device)
+    return Start(replace(tokens, x=tokens.x.to(device), lengths=lengths), inputs.layer)
+
+
 def to_device(pairs: PairBatch, device: torch.device) -> PairBatch:
     """The same batch on a device."""
-
-    def moved(inputs: Tensor | Start) -> Tensor | Start:
-        if isinstance(inputs, Tensor):
-            return inputs.to(device)
-        tokens = inputs.tokens
-        lengths = None if tokens.lengths is None else tokens.lengths.to(device)
-        return Start(replace(tokens, x=tokens.x.to(device), lengths=lengths), inputs.layer)
-
     targets = None if pairs.targets is None else pairs.targets.to(device)
     keys = None if pairs.keys is None else Keys(pairs.keys.image.to(device), pairs.keys.text.to(device))
-    return PairBatch(moved(pairs.images), moved(pairs.texts), targets, keys)
+    return PairBatch(moved(pairs.images, device), moved(pairs.texts, device), targets, keys)

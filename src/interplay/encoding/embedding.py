@@ -12,12 +12,12 @@ from torch import Tensor
 
 from interplay.data.images import decode, source_name
 from interplay.data.picture_sources import Images, Words, picture_list, text_list
-from interplay.encoding.batches import EncodedTable, Integers, OrderedSampler, Texts
+from interplay.encoding.batches import EncodedTable, Integers, OrderedSampler, Texts, moved
 from interplay.methods.base import Method
 from interplay.towers.backbone import Backbone
 from interplay.towers.preprocessing import to_square
 from interplay.towers.tokens import Side
-from interplay.towers.walk import encode
+from interplay.towers.walk import Start, encode
 
 BATCH = 64
 
@@ -28,12 +28,12 @@ class SideInputs:
 
     Attributes:
         side: which.
-        read: from n row numbers to what the tower reads.
+        read: from n row numbers to what the tower reads, or to tokens after front layers that are left alone.
         lengths: (N,) tokens of each text; zeros for images.
     """
 
     side: Side
-    read: Callable[[Sequence[int]], Tensor]
+    read: Callable[[Sequence[int]], Tensor | Start]
     lengths: Integers
 
     def __len__(self) -> int:
@@ -114,7 +114,7 @@ def embed(
     size = 1 if apart and backbone.device.type == "cpu" else BATCH
     with torch.no_grad():
         for rows in OrderedSampler(inputs.lengths, size):
-            batch = inputs.read(rows).to(backbone.device)
+            batch = moved(inputs.read(rows), backbone.device)
             picked = None if route is None else route[rows].to(backbone.device)
             found = encode(backbone.tower(side), side, batch, method, route=picked)
             vectors[rows] = F.normalize(found, dim=-1).float().cpu()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from interplay.encoding.batches import moved
 from interplay.encoding.embedding import BATCH, SideInputs
 from interplay.methods.base import Method
 from interplay.towers.backbone import Backbone
@@ -39,7 +40,7 @@ def pair_scores(
         for start in range(0, len(rows), BATCH):
             block = rows[start : start + BATCH]
             inputs = [
-                side.read([pairs[row][at] for row in block]).to(backbone.device)
+                moved(side.read([pairs[row][at] for row in block]), backbone.device)
                 for at, side in enumerate((images, texts))
             ]
             chosen = None if number is None else number.repeat(len(block), *[1] * (number.dim() - 1))

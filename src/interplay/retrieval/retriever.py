@@ -18,6 +18,7 @@ from interplay.data.picture_sources import Images, Words
 from interplay.data.readers import Source, as_table
 from interplay.data.schema import Split
 from interplay.data.sessions import FEWEST_PICTURES, Session, check_sessions
+from interplay.devices import device_of
 from interplay.encoding.embedding import SideInputs, embed, image_inputs, text_inputs
 from interplay.errors import InterplayError
 from interplay.locks import writing
@@ -119,6 +120,17 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
     def joint(self) -> int:
         """Width of keys and embeddings."""
         return self.backbone.shape.joint
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move to a device, where it encodes from then on; returns itself. The backbone moves for all that share it.
+
+        Raises:
+            InterplayError: there is no such device on this machine.
+        """
+        found = device_of(device)
+        self.backbone.to(found)
+        self.method.to(found)
+        return self
 
     def learn(
         self,
