@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from interplay.errors import InterplayError
 from interplay.grounding.dynamic_head import DynamicHead
 from interplay.grounding.pyramid import Pyramid
 from interplay.grounding.token_head import Found, TokenHead
 from interplay.towers.bert import BertTower
 from interplay.towers.presets import GLIP_TINY
 from interplay.towers.swin import SwinTower
-from interplay.towers.tokens import Shape
+from interplay.towers.tokens import SIDES, Shape
 from interplay.towers.walk import Around, Routes, through_layers
 
 
@@ -82,7 +83,16 @@ class Glip(nn.Module):
             ids: (batch, tokens) of the phrases, padded with 0.
             method: what happens around the layers of both towers; None: nothing.
             routes: which of the method's prompts each sample takes.
+
+        Raises:
+            InterplayError: the method changes no layer of the towers.
         """
+        if method is not None and all(
+            method.first_layer(side) >= self.shape.side(side).depth for side in SIDES
+        ):
+            raise InterplayError(
+                f"The method '{method.name}' changes no layer of the towers, and a detector reads nothing else of it."
+            )
         pair = through_layers(self, pixels, ids, method, routes=routes)
         real = self.text.real(pair.text)[:, : ids.shape[1]]
         words = pair.text.x[:, : ids.shape[1]] * real[..., None]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from interplay.errors import InterplayError
 from interplay.towers.clip import ImageTower, TextTower
 from interplay.towers.tokens import Shape, Side, Tokens, Tower, TowerShape
 
@@ -23,11 +24,16 @@ class OwnTowers(nn.Module):
     Args:
         shape: geometry of the towers.
         sides: which towers are copied.
+
+    Raises:
+        InterplayError: a tower is none of CLIP's.
     """
 
     def __init__(self, shape: Shape, sides: Iterable[Side]) -> None:
         super().__init__()
         chosen = tuple(sides)
+        if any(shape.side(side).kind != "clip" for side in chosen):
+            raise InterplayError("Only CLIP's towers can be copied and trained whole: choose another method.")
         self.image = ImageTower(shape.image) if "image" in chosen else None
         self.text = TextTower(shape.text) if "text" in chosen else None
 

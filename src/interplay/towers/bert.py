@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from interplay.errors import InterplayError
 from interplay.towers.activations import activation
-from interplay.towers.tokens import AS_IT_IS, Tokens, Tower, TowerShape, check_plain
+from interplay.towers.tokens import AS_IT_IS, Tokens, Tower, TowerShape, check_plain, no_vector
 
 PAD = 0
 """The id of padding in every vocabulary of BERT's."""
@@ -137,5 +137,9 @@ class BertTower(Tower):
         return replace(tokens, prompts=0)
 
     def pool(self, tokens: Tokens) -> Tensor:
-        """What the start token has become: (batch, width)."""
-        return tokens.x[:, 0]
+        """Refused: all rows are read.
+
+        Raises:
+            InterplayError: always.
+        """
+        raise no_vector("BERT")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from interplay.errors import InterplayError
 from interplay.towers.activations import activation
 from interplay.towers.preprocessing import Normalisation
-from interplay.towers.tokens import AS_IT_IS, Tokens, Tower, TowerShape, check_plain
+from interplay.towers.tokens import AS_IT_IS, Tokens, Tower, TowerShape, check_plain, no_vector
 
 GLIP_PIXELS = Normalisation((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), 1.0)
 """Of bytes as they are (ImageNet's mean and deviation, times 255)."""
@@ -72,8 +72,6 @@ class SwinBlock(nn.Module):
         i: the layer's number.
     """
 
-    index: Tensor
-
     def __init__(self, shape: TowerShape, i: int) -> None:
         super().__init__()
         stage, width = shape.stage(i), shape.width_at(i)
@@ -89,12 +87,12 @@ class SwinBlock(nn.Module):
         self.fc1 = nn.Linear(width, hidden)
         self.fc2 = nn.Linear(hidden, width)
         self.activation = activation(shape.activation)
-        self.register_buffer("index", pair_index(shape.window), persistent=False)
 
     def _bias(self, height: int, width: int) -> Tensor:
         """What is added to the scores, (1, windows or 1, heads, window², window²)."""
         area = self.window**2
-        bias = self.bias_table[self.index.flatten()].view(area, area, -1).permute(2, 0, 1)[None]
+        index = pair_index(self.window).to(self.bias_table.device)
+        bias = self.bias_table[index.flatten()].view(area, area, -1).permute(2, 0, 1)[None]
         if self.shift:
             hidden = strangers(height, width, self.window, self.shift)
             bias = bias + hidden.to(bias)[:, None]
@@ -280,5 +278,9 @@ class SwinTower(Tower):
         return replace(tokens, prompts=0)
 
     def pool(self, tokens: Tokens) -> Tensor:
-        """The mean over the last stage's map: (batch, channels of the last stage)."""
-        return tokens.maps[-1].mean(dim=(2, 3))
+        """Refused: the tower ends in maps.
+
+        Raises:
+            InterplayError: always.
+        """
+        raise no_vector("Swin")

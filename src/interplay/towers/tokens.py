@@ -267,3 +267,11 @@ def check_plain(tokens: Tokens, tower: str) -> None:
         )
     if tokens.suffix is not None:
         raise InterplayError(f"{tower} reads no class texts that continue a text.")
+
+
+def no_vector(tower: str) -> InterplayError:
+    """The error for a vector that a detector's tower does not have."""
+    return InterplayError(
+        f"{tower} is the tower of a detector, which has no vector of a whole input: choose a method that changes its "
+        "layers alone."
+    )
