@@ -42,6 +42,8 @@ HUB = "downloads a checkpoint"
 PAPER = (
     "trains on data and on a CLIP that a person has to download; tests/cli/test_reproduce.py runs the recipes"
 )
+DEVICES = "starts processes; tests/cli/test_devices.py and tests/train/test_devices.py do"
+GPU = "needs a GPU"
 HOURS = "takes hours; tests/compare/test_experiments.py runs it on a toy grid, and checks the committed cells"
 BENCH = "downloads icon sets and trains for hours; tests/test_own_data.py runs it on a small set"
 NOT_RUN = {
@@ -74,6 +76,13 @@ NOT_RUN = {
     ("docs/guides/data/mm_imdb.md", "interplay reproduce"): PAPER,
     ("docs/guides/data/snli_ve.md", "interplay train"): PAPER,
     ("docs/guides/data/snli_ve.md", "interplay reproduce"): PAPER,
+    ("docs/guides/devices.md", "interplay train --data pairs.csv"): DEVICES,
+    ("docs/guides/devices.md", "interplay continual"): DEVICES,
+    ("docs/guides/devices.md", "from interplay import Classifier"): DEVICES,
+    ("docs/guides/devices.md", "torchrun"): "needs two machines; tests/cli/test_devices.py plays them",
+    ("docs/guides/devices.md", "srun"): "needs a cluster",
+    ("docs/guides/devices.md", "python benchmarks/training_step.py"): GPU,
+    ("docs/guides/devices.md", "interplay train --data scenes/bind"): GPU,
     ("docs/evidence/experiments.md", "interplay experiment"): HOURS,
     ("docs/evidence/benchmarks.md", "interplay compare"): HOURS,
     ("CONTRIBUTING.md", "make"): INSTALLS,
