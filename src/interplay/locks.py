@@ -24,8 +24,7 @@ def writing(folder: Path, waiting: Callable[[str], None] | None = None) -> Itera
 
     Args:
         folder: of a run.
-        waiting: where another process or thread holds the folder, it is told so in a sentence, and then this waits;
-            None: refuse.
+        waiting: as in `holding`.
 
     Raises:
         InterplayError: another writer holds the folder; it cannot be written into.
@@ -33,6 +32,22 @@ def writing(folder: Path, waiting: Callable[[str], None] | None = None) -> Itera
     if rank():
         yield
         return
+    with holding(folder, waiting):
+        yield
+
+
+@contextlib.contextmanager
+def holding(folder: Path, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
+    """What `writing` does where no training can be distributed, so that nothing of Lightning is imported.
+
+    Args:
+        folder: to hold; it is made where it is not there.
+        waiting: where another process or thread holds the folder, it is told so in a sentence, and then this waits;
+            None: refuse.
+
+    Raises:
+        InterplayError: another writer holds the folder; it cannot be written into.
+    """
     place = folder.resolve()
     made = [one for one in (place, *place.parents) if not one.exists()]
     lock = _taken(place, waiting)

@@ -28,7 +28,7 @@ from interplay.embeddings import (
     read_embeddings,
 )
 from interplay.errors import InterplayError, unknown
-from interplay.locks import writing
+from interplay.locks import holding
 from interplay.retrieval.retriever import Retriever
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import SIDES, Side
@@ -116,7 +116,7 @@ def embed(
     tars, listing = _inputs(data)
     there_sides = sides_of(tars[0]) if listing is None else listing.sides()
     manifest = encoder.manifest(_chosen(sides, there_sides))
-    with writing(folder / PARTITIONS / f"{share.number}-of-{share.of}"):
+    with holding(folder / PARTITIONS / f"{share.number}-of-{share.of}"):
         there = _opened(folder, manifest, asked=sides is not None)
         making = Making(folder, encoder, there.manifest, _workers(workers))
         if listing is None:

@@ -86,11 +86,13 @@ def _room(resources: Mapping[str, float], cpus: int, gpus: float) -> int:
 class _OnNode:
     """What an actor does."""
 
-    def __init__(self, making: Making, cluster: Cluster) -> None:
+    def __init__(self, making: Any, cluster: Cluster) -> None:
+        import ray
+
         torch.set_num_threads(cluster.cpus)
-        self._making = making
+        self._making: Making = ray.get(making)
         if cluster.gpus:
-            making.encoder.retriever.backbone.to("cuda")
+            self._making.encoder.retriever.to("cuda")
 
     def __call__(self, batch: Mapping[str, Any]) -> Iterator[dict[str, list[Any]]]:
         for record in self._making.run(batch["partition"]):
