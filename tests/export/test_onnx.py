@@ -16,14 +16,19 @@ from torch import Tensor
 
 from interplay.classification import artifact
 from interplay.classification.classifier import Classifier
+from interplay.classification.evidence import Monitor
+from interplay.classification.model import PairClassifier
+from interplay.classification.starts import Candidate, Starts, vectors_of
 from interplay.encoding.predict import predict
 from interplay.errors import InterplayError
 from interplay.export import export as export_module
 from interplay.export.export import TOLERANCE, to_onnx
 from interplay.methods.registry import choices, choose
+from interplay.parts.heads import Head, HeadSettings
 from interplay.parts.prompt_bank import PromptBank
 from interplay.retrieval.retriever import Retriever
 from interplay.towers.backbone import Backbone, from_clip
+from interplay.towers.hidden import hidden_widths
 from tests.conftest import LetterTokenizer, random_clip, small_shape
 from tests.contract.world import Subject
 from tests.lpi.toy import QUICK, picture, stream
@@ -85,10 +90,13 @@ def classifier_of(name: str, backbone: Backbone, start: str = "") -> Classifier:
 def check_classifier(
     name: str, folder: Path, *, encoders: bool, backbone: Backbone | None = None, start: str = ""
 ) -> None:
+    """`check_exported` of the contract's method."""
+    check_exported(classifier_of(name, backbone or towers(), start), folder, encoders=encoders)
+
+
+def check_exported(made: Classifier, folder: Path, *, encoders: bool) -> None:
     """Batches of five and of one, padded and not, against `predict`."""
-    backbone = backbone or towers()
-    made = classifier_of(name, backbone, start)
-    model = made.model
+    model, backbone = made.model, made.backbone
     assert model is not None
     to_onnx(made, folder, encoders=encoders)
     table = toy_table(backbone, 5, 3)
@@ -203,6 +211,26 @@ def retrieves(name: str) -> bool:
 @pytest.mark.parametrize("name", [name for name in sorted(choices()) if retrieves(name)])
 def test_every_method_that_retrieves_exports_its_sides(name: str, tmp_path: Path) -> None:
     check_retriever(retriever_of(name, 2), tmp_path / "out")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lora", "p_clip"])
+def test_a_head_on_hidden_states_exports_whole_and_not_in_sides(name: str, tmp_path: Path) -> None:
+    made = classifier_of(name, towers())
+    assert made.model is not None
+    made.model.head = fitted_on_hidden_states(made.model, made.backbone)
+    check_exported(made, tmp_path / "out", encoders=False)
+    with pytest.raises(InterplayError, match="reads hidden states of the towers"):
+        to_onnx(made, tmp_path / "sides", encoders=True)
+
+
+def fitted_on_hidden_states(model: PairClassifier, backbone: Backbone) -> Head:
+    """A linear head on the hidden states of both towers, fitted to a few pairs."""
+    settings = HeadSettings(kind="linear", readout="hidden")
+    model.head = Head(settings, backbone.shape.joint, 3, 1.0, hidden=hidden_widths(backbone.shape))
+    pairs = vectors_of(model, backbone, toy_table(backbone, 24, 1))
+    starts = Starts(model, Monitor(model, "accuracy"))
+    return starts.fit(list(starts.answers(Candidate(settings), pairs, None))[4], pairs)
 
 
 def test_what_cannot_be_exported_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

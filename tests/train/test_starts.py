@@ -17,7 +17,7 @@ from interplay.classification.evidence import Monitor, wilson
 from interplay.classification.model import PairClassifier
 from interplay.classification.ridge import Ridge
 from interplay.classification.solving import solve
-from interplay.classification.starts import Candidate, PairVectors, Starts, fill, vectors_of
+from interplay.classification.starts import Candidate, PairVectors, Starts, vectors_of
 from interplay.comparison.grid import GridCell
 from interplay.comparison.run import classifier_of, training_of
 from interplay.encoding.batches import EncodedTable
@@ -82,7 +82,7 @@ def vectors(rows: int, seed: int) -> PairVectors:
 def test_a_kernel_map_is_its_formula_and_whole_with_a_landmark_a_pair() -> None:
     pairs = vectors(9, 0)
     kernel = KernelMap(8, "concat", 9)
-    fill(kernel, pairs, sharpness=0.5)
+    kernel.fit(pairs.image, pairs.text, sharpness=0.5)
     x, t = (side / side.norm(dim=1, keepdim=True) for side in (pairs.image, pairs.text))
     x, t = x - x.mean(0), t - t.mean(0)
     u = torch.cat([x / x.norm(dim=1, keepdim=True), t / t.norm(dim=1, keepdim=True)], dim=1)
@@ -108,7 +108,7 @@ def test_a_kernel_head_is_kernel_ridge_regression(towers: Backbone, tables: Tabl
         centred.numpy(), (shares - shares.mean(0)).numpy()
     )
     expected = answer.scale * (torch.from_numpy(plain.predict(centred.numpy())) + shares.mean(0))
-    found = head.inputs(pairs.image, pairs.text) @ head.weight.T + head.bias  # type: ignore[union-attr]
+    found = head.inputs(pairs.vectors) @ head.weight.T + head.bias  # type: ignore[union-attr]
     torch.testing.assert_close(found.double(), expected, atol=2e-3, rtol=1e-3)
 
 
@@ -119,7 +119,7 @@ def test_class_texts_beside_the_vectors_make_a_linear_head(towers: Backbone, tab
     candidate = Candidate(HeadSettings(kind="linear", features="concat"), class_texts=True)
     for answer in starts.answers(candidate, pairs, held_out):
         head = starts.fit(answer, pairs)
-        found = head.inputs(held_out.image, held_out.text) @ head.weight.T + head.bias  # type: ignore[union-attr]
+        found = head.inputs(held_out.vectors) @ head.weight.T + head.bias  # type: ignore[union-attr]
         torch.testing.assert_close(found, answer.logits, atol=1e-3, rtol=1e-4)
 
 

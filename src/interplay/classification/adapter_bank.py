@@ -15,7 +15,6 @@ from interplay.encoding.batches import Pixels, Texts
 from interplay.encoding.inputs import pairs_of
 from interplay.encoding.trainable import PairBatch
 from interplay.errors import InterplayError, unknown
-from interplay.methods.base import Method
 from interplay.towers.backbone import Backbone, as_backbone
 from interplay.towers.tokens import Side
 from interplay.towers.walk import Start, front
@@ -102,7 +101,7 @@ class AdapterBank:
         if not adapters:
             return []
         models = {name: self[name]._ready() for name in dict.fromkeys(adapters)}
-        image = self._entered("image", torch.from_numpy(pixels), [model.method for model in models.values()])
+        image = self._entered("image", torch.from_numpy(pixels), list(models.values()))
         read = self._texts(texts, list(models.values()))
         result: list[Tensor] = [torch.empty(0)] * len(adapters)
         for name, model in models.items():
@@ -124,15 +123,15 @@ class AdapterBank:
         found: dict[tuple[int, bool], Tensor | Start] = {}
         for reserve in {model.reserve for model in models}:
             ids = Texts.tokenized(self.backbone, texts, reserve=reserve).batch(range(len(texts)))
-            apart = [model.method for model in models if model.reserve == reserve and model.suffix is None]
+            apart = [model for model in models if model.reserve == reserve and model.suffix is None]
             found[reserve, True] = ids.to(self.backbone.device)
             if apart:
                 found[reserve, False] = self._entered("text", ids, apart)
         return found
 
-    def _entered(self, side: Side, inputs: Tensor, methods: Sequence[Method]) -> Tensor | Start:
-        """Inputs after the layers that no method changes; raw inputs if a method starts at the input."""
-        layers = min(method.first_layer(side) for method in methods)
+    def _entered(self, side: Side, inputs: Tensor, models: Sequence[PairClassifier]) -> Tensor | Start:
+        """Inputs after the layers that no adapter changes or reads; raw inputs if one starts at the input."""
+        layers = min(model.first_layer(side) for model in models)
         inputs = inputs.to(self.backbone.device)
         return front(self.backbone.tower(side), inputs, layers) if layers else inputs
 

@@ -17,6 +17,7 @@ from interplay.metrics.classification import Kind
 from interplay.parts.heads import Head, HeadSettings
 from interplay.settings import make_settings
 from interplay.towers.backbone import Backbone
+from interplay.towers.hidden import hidden_widths
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ def build(card: ClassifierCard, backbone: Backbone) -> PairClassifier:
         len(card.labels),
         backbone.scale,
         bias=card.kind == "multi",
+        hidden=hidden_widths(backbone.shape),
     )
     model = PairClassifier(method, head, card.kind, card.multi_loss)
     model.calibration = Calibration(card.temperature, card.shift)

@@ -71,12 +71,23 @@ class Monitor:
         return math.sqrt(share * (1 - share) / rows)
 
     def threshold(self, outputs: Tensor, targets: Tensor) -> float:
-        """For several labels, the output above which a class is said with the best micro F1; else 0."""
+        """For several labels, the output above which a class is said with the best F1; else 0.
+
+        Macro F1 where that decides, else micro F1.
+        """
         if not self._multi:
             return 0.0
-        ranked, order = outputs.flatten().sort(descending=True)
-        hits = targets.flatten().double()[order].cumsum(0)
-        found = 2 * hits / (torch.arange(1, len(ranked) + 1) + targets.sum())
+        if self.name == "f1_macro":
+            by_class, order = outputs.sort(dim=0, descending=True)
+            found = _f1_of_the_first(targets.gather(0, order))
+            gained = torch.diff(
+                found, dim=0, prepend=torch.zeros_like(found[:1])
+            )  # each row moves one class's F1
+            ranked, order = by_class.flatten().sort(descending=True)
+            found = gained.flatten()[order].cumsum(0)
+        else:
+            ranked, order = outputs.flatten().sort(descending=True)
+            found = _f1_of_the_first(targets.flatten()[order])
         found[:-1][ranked[1:] == ranked[:-1]] = -1  # no threshold stands between equal outputs
         at = int(found.argmax())
         below = ranked[at + 1] if at + 1 < len(ranked) else ranked[at] - 1
@@ -125,6 +136,13 @@ class Monitor:
 
         found = torch.tensor([apart(rows) for rows in resampled(len(targets))])
         return apart(slice(None)), float(found.std())
+
+
+def _f1_of_the_first(targets: Tensor) -> Tensor:
+    """F1 of saying yes to the first row alone, the first two, …, down each column; of the same shape, in doubles."""
+    said = torch.arange(1, len(targets) + 1, device=targets.device).double()
+    said = said if targets.dim() == 1 else said[:, None]
+    return 2 * targets.double().cumsum(0) / (said + targets.sum(0))
 
 
 def wilson(share: float, rows: int) -> tuple[float, float]:

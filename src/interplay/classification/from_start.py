@@ -13,11 +13,12 @@ from torch import Tensor
 
 from interplay.classification.evidence import BEYOND_NOISE, Monitor
 from interplay.classification.model import PairClassifier
-from interplay.classification.starts import Answer, Choice, Starts, vectors_of
+from interplay.classification.starts import Answer, Choice, Starts, logits_of, vectors_of
 from interplay.encoding.batches import EncodedTable
 from interplay.encoding.predict import predict
 from interplay.errors import Diverged
 from interplay.methods.registry import choose
+from interplay.parts.heads import Head
 from interplay.towers.backbone import Backbone
 from interplay.training.report import FitReport, Standing
 from interplay.training.settings import TrainSettings, monitored
@@ -65,7 +66,9 @@ def fit_from_start(
     starts = _starts(bare, monitor)
     seen, held_out = (vectors_of(bare, backbone, table) for table in (train, validation))
     choice = starts.choose(seen, held_out)
-    bare.head = starts.fit(choice.best, seen).to(backbone.device)
+    head = starts.fit(choice.best, seen)
+    untrained = logits_of(head, held_out)
+    bare.head = head.to(backbone.device)
     start = model.validation_values(choice.best.logits, choice.targets)
     table, notes = _table(monitor, choice), _notes(train, choice, monitor)
     report = _untrained(bare, monitor.name)
@@ -76,9 +79,10 @@ def fit_from_start(
             "start is kept."
         )
     elif settings.preset != "fast":
-        untrained = predict(bare, backbone, validation)
         try:
-            report, logits = _trained(model, bare, backbone, tables, monitor, settings, folder, resume=resume)
+            report, logits = _trained(
+                model, bare.head, untrained, backbone, tables, monitor, settings, folder, resume=resume
+            )
             gain, error = monitor.gain(logits, untrained, held_out.targets)
             if report.best_epoch and gain > BEYOND_NOISE * error:
                 trained = monitor.standing("this run", logits, held_out.targets)
@@ -107,13 +111,16 @@ def bare_of(model: PairClassifier, backbone: Backbone) -> PairClassifier:
 
 
 def _starts(model: PairClassifier, monitor: Monitor) -> Starts:
-    kind = model.head.settings.kind
-    return Starts(model, monitor) if kind == "auto" else Starts(model, monitor, (kind,))
+    asked = model.head.settings
+    if asked.kind == "auto":
+        return Starts(model, monitor)
+    return Starts(model, monitor, (asked.kind,), (asked.readout,))
 
 
 def _trained(
     model: PairClassifier,
-    bare: PairClassifier,
+    head: Head,
+    untrained: Tensor,
     backbone: Backbone,
     tables: Callable[[int], Tables],
     monitor: Monitor,
@@ -122,16 +129,22 @@ def _trained(
     *,
     resume: bool,
 ) -> tuple[FitReport, Tensor]:
-    """Train a model from its start; what came out of it, and its logits on validation."""
+    """Train a model from its start; what came out of it, and its logits on validation.
+
+    Args:
+        head, untrained: of the bare towers, and its logits on validation.
+    """
     train, validation = tables(model.reserve)
-    if model.method.traits.starts_frozen:
-        model.head = copy.deepcopy(bare.head)
-    else:
+    assert validation.targets is not None
+    if not model.method.traits.starts_frozen:
         starts = _starts(model, monitor)
         seen, held_out = (vectors_of(model, backbone, table) for table in (train, validation))
-        model.head = starts.fit(starts.choose(seen, held_out).best, seen).to(backbone.device)
-    assert validation.targets is not None
-    value = monitor.value(predict(model, backbone, validation), validation.targets)
+        head = starts.fit(starts.choose(seen, held_out).best, seen)
+        untrained = logits_of(head, held_out)
+    model.head = copy.deepcopy(head).to(backbone.device)
+    if model.method.traits.starts_frozen and model.reserve:  # longer texts are cut to another length
+        untrained = predict(model, backbone, validation)
+    value = monitor.value(untrained, validation.targets)
     report = fit(model, backbone, train, validation, settings, folder, resume=resume, start=value)
     return report, predict(model, backbone, validation)
 
@@ -156,7 +169,7 @@ def _table(monitor: Monitor, choice: Choice) -> list[Standing]:
         "zero-shot": zero_shot,
         "text alone": choice.among("text"),
         "image alone": choice.among("image"),
-        "linear probe": choice.among("concat", "pair", kinds=("linear",)),
+        "linear probe": choice.among("concat", "pair", kinds=("linear",), readouts=("vectors",)),
         "start": choice.best,
     }
     return [

@@ -19,6 +19,7 @@ from interplay.metrics.calibration import Calibration
 from interplay.metrics.classification import Kind, classification_metrics
 from interplay.parts.heads import Head, HeadSettings
 from interplay.towers.backbone import Backbone
+from interplay.towers.hidden import hidden_layers
 from interplay.towers.tokens import SIDES, Side
 from interplay.towers.walk import Vectors, encode, encode_pair
 
@@ -114,6 +115,16 @@ class PairClassifier(Trainable):
         """Text positions that a sample's own text has to leave free."""
         return self.method.traits.reserve + (0 if self.suffix is None else self.suffix.shape[1])
 
+    @property
+    def hidden(self) -> dict[Side, tuple[int, ...]]:
+        """For each side whose hidden states the head reads, after how many layers."""
+        settings: HeadSettings = self.head.settings
+        return {side: hidden_layers(self.method.shape.side(side)) for side in settings.hidden_sides}
+
+    def first_layer(self, side: Side) -> int:
+        """The first layer (from 0) of a side that the method changes, or before which the head reads the tokens."""
+        return min([self.method.first_layer(side), *self.hidden.get(side, ())])
+
     def front_layers(self) -> dict[Side, int]:
         """The method's front layers.
 
@@ -122,7 +133,7 @@ class PairClassifier(Trainable):
         """
         asked = self._asked
         layers: dict[Side, int] = {
-            side: self.method.first_layer(side) if asked in (None, side) else 0 for side in SIDES
+            side: self.first_layer(side) if asked in (None, side) else 0 for side in SIDES
         }
         if self.head.settings.class_text == "joint":
             layers["text"] = 0
@@ -132,7 +143,13 @@ class PairClassifier(Trainable):
         """The pair's vectors, and those of prompted class texts, with the method at work."""
         routes = self.routes(backbone, batch)
         found = encode_pair(
-            backbone, batch.images, batch.texts, self.method, suffix=self.suffix, routes=routes
+            backbone,
+            batch.images,
+            batch.texts,
+            self.method,
+            suffix=self.suffix,
+            routes=routes,
+            hidden=self.hidden,
         )
         if self.class_prompts is None:
             return found

@@ -22,7 +22,7 @@ from interplay.parts.bilinear_map import BilinearMap
 from interplay.parts.heads import LINEAR
 from interplay.towers.backbone import Backbone
 from interplay.towers.tokens import SIDES
-from interplay.towers.walk import encode_pair
+from interplay.towers.walk import Vectors, encode_pair
 
 GRID = (1e-6, 1e-4, 1e-2, 1.0, 1e2, 1e4, 1e6)
 SEARCH_STEPS = 8
@@ -162,9 +162,9 @@ def frozen_vectors(backbone: Backbone, table: EncodedTable, batch_size: int = 64
 
 def features(model: PairClassifier, backbone: Backbone, table: EncodedTable, batch_size: int = 64) -> Tensor:
     """What the head's weights are applied to, for all pairs under the bare towers: (N, features), on the CPU."""
-    vectors = (side.to(backbone.device) for side in frozen_vectors(backbone, table, batch_size))
+    image, text = (side.to(backbone.device) for side in frozen_vectors(backbone, table, batch_size))
     with torch.no_grad():
-        return model.head.inputs(*vectors).float().cpu()
+        return model.head.inputs(Vectors(image, text)).float().cpu()
 
 
 def logistic_regression(

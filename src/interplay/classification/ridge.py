@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.linalg import eigh
 
 PENALTIES = (1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+MOST = 2048
+"""Rows or features that one decomposition is made of."""
 _RANK = 1e-10
 """Directions whose variance is so small a part of the largest one are none."""
 
@@ -59,3 +61,19 @@ class Ridge:
         shrunk = self._variances.sqrt() / (self._variances + penalty)
         weight = (self._directions @ (shrunk[:, None] * self._seen)).T
         return weight, self._level - weight @ self._mean
+
+
+def directions(
+    inputs: Float[Tensor, "rows features"],
+) -> Float[Tensor, "features columns"] | None:
+    """An orthonormal base of what `MOST` of the rows span, where there are more rows and features than that; else None.
+
+    Regression on the inputs times this is the one on the inputs themselves with weights in that span (subset of
+    regressors; Smola & Schölkopf, 2000), at a cost that rows and features bound linearly.
+    """
+    if min(inputs.shape) <= MOST:
+        return None
+    rows = torch.linspace(0, len(inputs) - 1, MOST).long()
+    some = inputs[rows].double()
+    base: Tensor = torch.linalg.qr((some - some.mean(0)).T).Q
+    return base.to(inputs.dtype)

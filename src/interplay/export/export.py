@@ -187,6 +187,11 @@ def _classifier(source: Classifier, encoders: bool) -> dict[str, Graph]:
             f"The method '{source.method_name}' with this head reads image and text together, or makes its class texts "
             "itself, so there are no encoders of one side to export: leave 'encoders' (--encoders) out."
         )
+    if model.head.hidden is not None:
+        raise InterplayError(
+            "This head reads hidden states of the towers (readout = hidden) beside their vectors, so encoders of one "
+            "side are not enough for it: leave 'encoders' (--encoders) out, or train with --head kind=linear."
+        )
     chooser: Chooser = "training" if model.method.traits.reads_keys else "none"
     for side in SIDES:
         module = SideGraph(backbone.tower(side), side, model.method, chooser)

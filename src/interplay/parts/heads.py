@@ -15,16 +15,26 @@ from torch import Tensor, nn
 from interplay.errors import InterplayError
 from interplay.parts.bilinear_map import BilinearMap
 from interplay.parts.features import PairFeatures, feature_width, pair_features
+from interplay.parts.hidden_map import HiddenMap
 from interplay.parts.kernel_map import KernelMap
+from interplay.towers.tokens import SIDES, Side
 from interplay.towers.walk import Vectors
 
 HeadQuery = Literal["image", "text", "image+text"]
+Readout = Literal["vectors", "hidden"]
 Kind = Literal["auto", "class_text", "learned", "pair", "linear", "kernel", "bilinear"]
 FORMER_HEAD: Mapping[str, Any] = {"kind": "class_text"}
 """What the head was by default before it was chosen by evidence; cells that do not say otherwise mean this."""
 LINEAR = ("pair", "linear")
 MAPPED = ("kernel", "bilinear")
 """Heads that are linear on features which are themselves fitted to the training pairs."""
+HIDDEN: Mapping[str, tuple[Side, ...]] = {
+    "image": ("image",),
+    "text": ("text",),
+    "concat": SIDES,
+    "pair": SIDES,
+}
+"""The sides whose hidden states a head reads beside its features of the vectors."""
 
 
 def query(vectors: Vectors, kind: HeadQuery) -> Float[Tensor, "batch joint"]:
@@ -45,8 +55,9 @@ class HeadSettings:
     """Where the class logits come from (MITP eq. 7, and `mitp.md` open points e, f, l).
 
     Attributes:
-        kind: `auto`: the best of `class_text`, `linear` and `kernel` by evidence, fitted in closed form before
-            anything is trained; until then, and where `query` or `class_text` are set, `class_text`.
+        kind: `auto`: the best of `class_text`, `linear`, `kernel` and `bilinear` by evidence, on either readout, fitted
+            in closed form before anything is trained; until then, and where `query` or `class_text` are set,
+            `class_text`.
             `class_text`: cosine to the text tower's embedding of a prompt with the class name, over the
             pre-trained temperature; the head trains nothing. `learned`: cosine to trained class vectors.
             `pair`: linear on [x, t, x∘t]. `linear`: linear on `features`. `kernel`: linear on how near the `features`
@@ -59,6 +70,10 @@ class HeadSettings:
             prompt tuning were published. What does nothing to the text side makes it `separate`.
         template: the class prompt; `{}` stands for the class name.
         features: for `linear` and `kernel`, which features of the pair.
+        readout: for `linear` and `kernel`, what their features are made of. `vectors`: the pair's vectors. `hidden`:
+            beside them, the hidden states of both towers at a quarter, half and three quarters of their depth, each as
+            its pooled token and the mean of its real tokens; such a head is always fitted in closed form, and its
+            features are chosen by evidence among `text`, `image` and `concat`.
         landmarks: for `kernel`, how many pairs it compares with; set when it is fitted.
         rank: for `bilinear`, principal components of each vector.
         start: where a linear head (`pair`, `linear`) starts: at `zero`, or at the logistic regression on the frozen
@@ -73,6 +88,7 @@ class HeadSettings:
     class_text: Literal["separate", "joint", "prompted"] = "separate"
     template: str = "a picture of {}"
     features: PairFeatures = "concat"
+    readout: Readout = "vectors"
     landmarks: int = field(default=0, repr=False)
     rank: int = field(default=32, repr=False)
     start: Literal["zero", "probe"] = "zero"
@@ -84,6 +100,13 @@ class HeadSettings:
         if self.landmarks < 0 or (self.landmarks and self.kind != "kernel"):
             raise InterplayError(
                 f"head.landmarks belongs to head.kind = kernel, whose fit counts them: got {self.landmarks}."
+            )
+        if self.readout == "hidden" and (
+            self.kind not in ("linear", "kernel") or self.features not in HIDDEN or self.start == "probe"
+        ):
+            raise InterplayError(
+                "head.readout = hidden needs head.kind = linear or kernel on text, image, concat or pair, and is "
+                f"fitted in closed form: got kind = {self.kind}, features = {self.features}, start = {self.start}."
             )
         if self.rank < 1:
             raise InterplayError(f"head.rank must be at least 1, not {self.rank}.")
@@ -118,18 +141,30 @@ class HeadSettings:
     @property
     def fitted_first(self) -> bool:
         """Whether the head is fitted in closed form before anything is trained."""
-        return self.kind in ("auto", *MAPPED)
+        return self.kind in ("auto", *MAPPED) or self.readout == "hidden"
+
+    @property
+    def hidden_sides(self) -> tuple[Side, ...]:
+        """The sides whose hidden states are read; before the head is chosen, both."""
+        if self.kind == "auto":
+            return SIDES
+        return HIDDEN[self.features] if self.readout == "hidden" else ()
 
     @property
     def read(self) -> PairFeatures:
         """The features that a head with weights a class reads."""
         return "pair" if self.kind in ("pair", "bilinear") else self.features
 
-    def width(self, joint: int) -> int:
-        """How many numbers the weights of a class are applied to."""
+    def width(self, joint: int, hidden: int = 0) -> int:
+        """How many numbers the weights of a class are applied to.
+
+        Args:
+            joint: width of the joint space.
+            hidden: numbers of the hidden states that are read.
+        """
         if self.kind == "bilinear":
             return BilinearMap.width(joint, self.rank)
-        return self.landmarks if self.kind == "kernel" else feature_width(joint, self.read)
+        return self.landmarks if self.kind == "kernel" else feature_width(joint, self.read) + hidden
 
 
 class Head(nn.Module):
@@ -141,12 +176,20 @@ class Head(nn.Module):
         classes: how many.
         scale: factor on cosine similarities, exp(logit_scale) of the backbone.
         bias: whether a cosine head has a learned bias a class (multi-label).
+        hidden: how many numbers the hidden states of each side have; needed where they are read alone.
     """
 
     class_vectors: Tensor | None
 
     def __init__(
-        self, settings: HeadSettings, joint: int, classes: int, scale: float, *, bias: bool = False
+        self,
+        settings: HeadSettings,
+        joint: int,
+        classes: int,
+        scale: float,
+        *,
+        bias: bool = False,
+        hidden: Mapping[Side, int] | None = None,
     ) -> None:
         super().__init__()
         self.settings = settings
@@ -155,15 +198,21 @@ class Head(nn.Module):
         self.bias: nn.Parameter | None = None
         self.log_scale: nn.Parameter | None = None
         self.map: KernelMap | BilinearMap | None = None
+        self.hidden: HiddenMap | None = None
+        more = 0
+        if settings.readout == "hidden":
+            assert hidden is not None, "a head that reads hidden states has to know how wide they are"
+            widths = {side: hidden[side] for side in settings.hidden_sides}
+            self.hidden, more = HiddenMap(widths), sum(widths.values())
         if settings.kind == "learned":
             self.weight = nn.Parameter(torch.randn(classes, joint) / math.sqrt(joint))
             self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
         if settings.kind == "kernel":
-            self.map = KernelMap(joint, settings.features, settings.landmarks)
+            self.map = KernelMap(joint, settings.features, settings.landmarks, more)
         if settings.kind == "bilinear":
             self.map = BilinearMap(joint, settings.rank)
         if settings.reads_features:
-            self.weight = nn.Parameter(torch.zeros(classes, settings.width(joint)))
+            self.weight = nn.Parameter(torch.zeros(classes, settings.width(joint, more)))
         if bias or settings.reads_features:
             self.bias = nn.Parameter(torch.zeros(classes))
         self.register_buffer("class_vectors", None, persistent=False)
@@ -177,14 +226,24 @@ class Head(nn.Module):
         """Vectors of a batch of pairs → logits (batch, classes)."""
         if self.settings.reads_features:
             assert self.weight is not None
-            return F.linear(self.inputs(vectors.image, vectors.text), self.weight, self.bias)
+            return F.linear(self.inputs(vectors), self.weight, self.bias)
         return self.compare(query(vectors, self.settings.query), vectors.classes)
 
-    def inputs(
-        self, image: Float[Tensor, "batch joint"], text: Float[Tensor, "batch joint"]
-    ) -> Float[Tensor, "batch inputs"]:
+    def inputs(self, vectors: Vectors) -> Float[Tensor, "batch inputs"]:
         """What the weights of a class are applied to, from the vectors of pairs."""
-        return pair_features(image, text, self.features) if self.map is None else self.map(image, text)
+        image, text, more = vectors.image, vectors.text, self.of_hidden(vectors)
+        if isinstance(self.map, KernelMap):
+            return self.map(image, text, more)  # type: ignore[no-any-return]
+        found = pair_features(image, text, self.features) if self.map is None else self.map(image, text)
+        return found if more is None else torch.cat([found, more], dim=-1)
+
+    def of_hidden(self, vectors: Vectors) -> Tensor | None:
+        """The features of the hidden states, (batch, features); None where none are read."""
+        if self.hidden is None:
+            return None
+        assert vectors.hidden is not None
+        found: Tensor = self.hidden(vectors.hidden)
+        return found
 
     def compare(
         self, x: Float[Tensor, "batch joint"], classes: Tensor | None = None
@@ -209,8 +268,16 @@ class Head(nn.Module):
         return logits if self.bias is None else logits + self.bias
 
     @staticmethod
-    def parameter_count(settings: HeadSettings, joint: int, classes: int, *, bias: bool = False) -> int:
-        """How many parameters a head trains, as a closed formula."""
+    def parameter_count(
+        settings: HeadSettings,
+        joint: int,
+        classes: int,
+        *,
+        bias: bool = False,
+        hidden: Mapping[Side, int] | None = None,
+    ) -> int:
+        """How many parameters a head trains, as a closed formula; its arguments are those of `Head`."""
         if settings.reads_features:
-            return classes * (settings.width(joint) + 1)
+            more = sum((hidden or {})[side] for side in settings.hidden_sides)
+            return classes * (settings.width(joint, more) + 1)
         return (classes * joint + 1 if settings.kind == "learned" else 0) + (classes if bias else 0)

@@ -8,7 +8,7 @@ changes for a given input.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -17,7 +17,8 @@ from torch import Tensor
 
 from interplay.errors import InterplayError
 from interplay.towers.backbone import Backbone
-from interplay.towers.tokens import Shape, Side, Tokens, Tower, Towers
+from interplay.towers.hidden import HiddenStates, Listener
+from interplay.towers.tokens import SIDES, Shape, Side, Tokens, Tower, Towers
 
 Align = Literal["index", "proportional"]
 Order = Literal["index", "proportional", "end", "image_first"]
@@ -232,11 +233,13 @@ class Vectors:
         image, text: (batch, joint).
         classes: (batch, classes, joint) for class texts that continued the sample's own text; (classes, joint) or
             (batch, classes, joint) for class texts that went through the method; else None.
+        hidden: the hidden states that were asked for; else None.
     """
 
     image: Tensor
     text: Tensor
     classes: Tensor | None = None
+    hidden: HiddenStates | None = None
 
 
 def _pair_steps(shape: Shape, order: Order, image: int, text: int) -> Iterator[Step]:
@@ -258,6 +261,7 @@ def encode_pair(
     *,
     suffix: Tensor | None = None,
     routes: Routes | None = None,
+    hidden: Mapping[Side, Sequence[int]] | None = None,
 ) -> Vectors:
     """Both sides of true pairs in lock-step.
 
@@ -267,19 +271,22 @@ def encode_pair(
         suffix: (classes, suffix length) ids of class texts that continue each sample's own text. The texts
             then come without their end token being read: the continuation brings its own.
         routes: which of the method's prompts each sample takes.
+        hidden: for each side whose hidden states are asked for, after how many layers (`HiddenStates`).
     """
     text: Tensor | Start = texts
+    listener = Listener(hidden) if hidden else None
     if suffix is not None:
         routes = None if routes is None else Routes(routes.image)
         if isinstance(texts, Start):
             raise ValueError("texts that class texts continue cannot start after front layers")
         lengths = (texts == backbone.text.shape.end_token).int().argmax(dim=-1)  # the end token is left out
         text = Start(backbone.text.embed(texts, lengths=lengths, suffix=suffix), 0)
-    pair = through_layers(backbone, images, text, method, routes=routes)
+    pair = through_layers(backbone, images, text, method, routes=routes, listener=listener)
     classes = None if suffix is None else backbone.text.pool_suffix(pair.text, suffix)
+    states = None if listener is None else listener.states
     if method is None:
-        return Vectors(backbone.image.pool(pair.image), backbone.text.pool(pair.text), classes)
-    return Vectors(*method.pair_vectors(backbone, pair), classes)
+        return Vectors(backbone.image.pool(pair.image), backbone.text.pool(pair.text), classes, states)
+    return Vectors(*method.pair_vectors(backbone, pair), classes, states)
 
 
 def through_layers(
@@ -289,16 +296,21 @@ def through_layers(
     method: Around | None = None,
     *,
     routes: Routes | None = None,
+    listener: Listener | None = None,
 ) -> Pair:
     """Both sides of true pairs in lock-step, up to the tokens after their last layers.
 
     Args:
         images, texts, method, routes: as for `encode_pair`.
+        listener: is shown the tokens of each side after every layer.
     """
     routes = routes or Routes()
     image = _enter(towers.image, "image", images, method, routes.image)
     text = _enter(towers.text, "text", texts, method, routes.text)
     pair = Pair(image.tokens, text.tokens)
+    if listener is not None:
+        listener.hear("image", image.layer, pair.image)
+        listener.hear("text", text.layer, pair.text)
     order: Order = "index" if method is None else method.traits.order
     for step in _pair_steps(towers.shape, order, image.layer, text.layer):
         if step.image is not None:
@@ -306,7 +318,16 @@ def through_layers(
         if step.text is not None:
             pair = replace(pair, text=_before_last(pair.text, step.text, towers.text, method))
         pair = plain(step, towers, pair) if method is None else method.pair_layer(step, towers, pair)
+        if listener is not None:
+            _show(listener, step, pair)
     return pair
+
+
+def _show(listener: Listener, step: Step, pair: Pair) -> None:
+    for side in SIDES:
+        done = step.side(side)
+        if done is not None:
+            listener.hear(side, done + 1, pair.side(side))
 
 
 def plain(step: Step, backbone: Towers, pair: Pair) -> Pair:

@@ -20,6 +20,7 @@ from interplay.parts.heads import Head, HeadSettings
 from interplay.ranges import Ranges
 from interplay.settings import make_settings
 from interplay.towers.backbone import Backbone, as_backbone
+from interplay.towers.hidden import hidden_widths
 from interplay.training.settings import (
     SMALLER_IS_BETTER,
     TRAINING_RANGES,
@@ -262,6 +263,7 @@ def _plan(
         loaded.shape.joint,
         len(table.classes),
         bias=table.kind == "multi",
+        hidden=hidden_widths(loaded.shape),
     )
     ranges = ranges_of(choice, fixed, given, head_is_trained=head_parameters > 0)
     monitor = monitored(training, MONITORS["multi" if table.kind == "multi" else "single"])
