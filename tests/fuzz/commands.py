@@ -46,6 +46,7 @@ def right(world: World, out: Path, command: str) -> Call:
         "plots": ([world.retriever], ["--out", out, "-k", 99]),  # no such recall
         "serve": ([], ["--models", world.run, "--host", "everywhere"]),  # without tokens
         "embed": ([world.folder / "none.tar"], ["--out", out]),  # no such
+        "token": ([out], ["--user", "shop"]),
         "methods": ([], []),
         "info": ([], ["--method", "text_probe"]),
         "data list": ([], []),

@@ -20,6 +20,7 @@ from interplay.gallery.items import (
     Query,
     array,
     can_be_kept,
+    content_of,
     identity_of,
     key_of,
     read_query,
@@ -270,6 +271,34 @@ class Gallery:
         old = stale(self._retriever, [entry for entry, _ in hits])
         found = [self._hit(entry, score, entry.id in old) for entry, score in hits]
         return sorted(found, key=lambda hit: (-hit.score, hit.source, hit.id))
+
+    def beside(self, retriever: Encodes) -> Gallery:
+        """The same gallery, still open, as another state of its retriever sees it; closing either closes both.
+
+        Args:
+            retriever: the one that it was made with, which may have learned or forgotten.
+
+        Raises:
+            InterplayError: it is another one.
+        """
+        if retriever.identity != self._retriever.identity:
+            raise InterplayError(f"The gallery {self._store.place} was made with another retriever.")
+        return Gallery(retriever, self._store)
+
+    @property
+    def state(self) -> str:
+        """That of the retriever at the last complete refresh."""
+        return self._store.state
+
+    def picture(self, key: str) -> bytes | None:
+        """What the file of an entry holds; None where there is no such picture, or the file holds another one now.
+
+        Args:
+            key: the entry's primary key, as a hit gives it.
+        """
+        entry = self._store.get([key]).get(key)
+        content = None if entry is None or entry.side == "text" else content_of(entry)
+        return content if isinstance(content, bytes) else None
 
     def _vector(self, side: Side, content: Query) -> Vector:
         """A query's embedding: (joint,)."""

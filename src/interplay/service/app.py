@@ -19,11 +19,11 @@ from interplay.errors import InterplayError
 from interplay.service import messages as m
 from interplay.service.core import Service
 from interplay.service.faults import Conflict, Refused, Unusable
-from interplay.service.gate import Gate, fault_body, fault_headers
+from interplay.service.gate import Gate, Rates, fault_body, fault_headers
 from interplay.service.metrics import Metrics
 from interplay.service.pictures import is_picture
 from interplay.service.readiness import Readiness
-from interplay.service.requests import Embedded, Item, Search
+from interplay.service.requests import Embedded, Growth, Item, Search
 from interplay.service.tokens import Holder, Tokens
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ _FAULTS: dict[int | str, dict[str, Any]] = {
         (503, "The service ends, or is not ready."),
     )
 }
+_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 
 class AsciiJSON(Response):
@@ -77,11 +78,13 @@ def make_app(service: Service, *, tokens: Tokens | None = None) -> FastAPI:
         description="Trained methods on one frozen backbone: classify, embed, search.",
         responses=_FAULTS,
     )
-    app.add_middleware(Gate, tokens=tokens, settings=service.settings, metrics=metrics)
+    rates = Rates(service.settings.rate)
+    app.add_middleware(Gate, tokens=tokens, rates=rates, settings=service.settings, metrics=metrics)
     _add_faults(app)
     _add_operation(app, metrics, Readiness(service))
     _add_models(app, service)
     _add_answers(app, service, metrics)
+    _add_galleries(app, service)
     return app
 
 
@@ -102,6 +105,8 @@ def _add_faults(app: FastAPI) -> None:
     async def http(_: Request, problem: Exception) -> Response:
         assert isinstance(problem, HTTPException)
         fault = Refused(f"{problem.detail}.")
+        fault.status = problem.status_code
+        fault.code = _CODES.get(problem.status_code, "refused")
         return AsciiJSON(fault_body(fault), problem.status_code, dict(problem.headers or {}))
 
     app.add_exception_handler(InterplayError, refused)
@@ -196,10 +201,51 @@ def _add_answers(app: FastAPI, service: Service, metrics: Metrics) -> None:
     async def search(request: m.SearchRequest, holder: Asking) -> m.SearchAnswer:
         """A text, a picture or both → hits of a gallery, best first."""
         holder.check(request.model)
-        asked = Search(_item(request.query, None), request.k, request.find, request.where)
-        (hits,) = await service.search(request.model, [asked])
+        asked = Search(
+            _item(request.query, None), request.k, request.find, request.where, request.least_probability
+        )
+        found = await service.search(request.model, asked)
         metrics.items(request.model, 1)
-        return m.SearchAnswer(model=request.model, found=bool(hits), hits=[_hit(hit) for hit in hits])
+        hits = [_hit(hit, rate) for hit, rate in zip(found.hits, found.probabilities, strict=True)]
+        return m.SearchAnswer(model=request.model, found=bool(hits), hits=hits)
+
+
+def _add_galleries(app: FastAPI, service: Service) -> None:
+    @app.post("/v1/galleries/{model:path}/entries", tags=["galleries"])
+    async def grow(model: str, request: m.EntriesRequest, holder: Asking) -> m.EntriesAnswer:
+        """Add pictures and texts; what is there already is not encoded again."""
+        holder.check(model)
+        holder.check_manages()
+        items = [one.plain() for one in request.entries]
+        about = [Growth("", one.id, one.metadata) for one in request.entries]
+        counts = await service.grow(model, items, about)
+        return m.EntriesAnswer(**counts, entries=service.galleries.of(model).entries)
+
+    @app.post("/v1/galleries/{model:path}/refresh", tags=["galleries"])
+    async def refresh(model: str, holder: Asking) -> m.RefreshAnswer:
+        """Read the retriever again and encode what it sees otherwise now; searches go on."""
+        holder.check(model)
+        holder.check_manages()
+        report = await service.refresh(model)
+        return m.RefreshAnswer(
+            scanned=report.scanned,
+            rerouted=report.rerouted,
+            reencoded=report.reencoded,
+            missing=len(report.missing),
+            seconds=report.seconds,
+        )
+
+    @app.get(
+        "/v1/galleries/{model:path}/thumbnails/{key}",
+        tags=["galleries"],
+        response_class=Response,
+        responses={200: {"content": {"image/jpeg": {}}}},
+    )
+    async def thumbnail(model: str, key: str, holder: Asking) -> Response:
+        """A small JPEG of an entry's picture."""
+        holder.check(model)
+        content = await service.thumbnail(model, key)
+        return Response(content, media_type="image/jpeg", headers={"cache-control": "private, max-age=86400"})
 
 
 def _model_and_side(service: Service, request: m.EmbeddingsRequest) -> tuple[str, m.Modality | None]:
@@ -224,7 +270,7 @@ def _written(one: Embedded, form: str) -> list[float] | str:
     return base64.b64encode(vector.tobytes()).decode("ascii") if form == "base64" else vector.tolist()
 
 
-def _hit(hit: Hit) -> m.HitMessage:
+def _hit(hit: Hit, probability: float | None) -> m.HitMessage:
     """A hit without the path of its file, which is nobody's business."""
     return m.HitMessage(
         key=hit.key,
@@ -232,6 +278,7 @@ def _hit(hit: Hit) -> m.HitMessage:
         side=hit.side,
         source=PurePath(hit.source).name if hit.side == "image" else hit.source,
         score=hit.score,
+        probability=probability,
         route=hit.route,
         stale=hit.stale,
         missing=hit.missing,

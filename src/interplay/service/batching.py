@@ -62,6 +62,19 @@ class Batcher(Generic[Job, Answer]):
         """How many jobs wait."""
         return len(self._waiting)
 
+    def check_room(self, count: int) -> None:
+        """Refuse what would find no room now, before anything is done for it.
+
+        Raises:
+            Busy: there is no room for so many jobs.
+            Stopping: the service ends.
+        """
+        if self._closed:
+            raise Stopping("The service is stopping: ask again later.")
+        if len(self._waiting) + count > self._room:
+            seconds = math.ceil(self._pace * len(self._waiting)) or 1
+            raise Busy(f"{len(self._waiting)} items wait already: ask again in {seconds} s.", seconds)
+
     async def submit(self, jobs: Sequence[Job]) -> list[Answer]:
         """The answers to some jobs, in order; all are taken or none.
 
@@ -70,11 +83,7 @@ class Batcher(Generic[Job, Answer]):
             Stopping: the service ends.
             Exception: what `work` raised on the first of them that failed.
         """
-        if self._closed:
-            raise Stopping("The service is stopping: ask again later.")
-        if len(self._waiting) + len(jobs) > self._room:
-            seconds = math.ceil(self._pace * len(self._waiting)) or 1
-            raise Busy(f"{len(self._waiting)} items wait already: ask again in {seconds} s.", seconds)
+        self.check_room(len(jobs))
         loop = asyncio.get_running_loop()
         asked = [_Waiting[Job, Answer](job, loop.create_future()) for job in jobs]
         self._waiting.extend(asked)

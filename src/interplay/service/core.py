@@ -7,6 +7,7 @@ import functools
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -19,17 +20,26 @@ from interplay.data.picture_sources import encodable
 from interplay.errors import InterplayError
 from interplay.service.batching import Batcher
 from interplay.service.compute import ClassifyJob, EmbedJob, Job, compute, reads
-from interplay.service.faults import Conflict, TooLarge, Unusable
+from interplay.service.faults import Conflict, NoSuch, Refused, TooLarge, Unusable
 from interplay.service.fetching import Fetcher
 from interplay.service.galleries import Galleries
 from interplay.service.models import Loaded, Models
-from interplay.service.pictures import Pictures, Pixels
-from interplay.service.requests import Embedded, Item, ModelState, Pair, Prediction, Search
+from interplay.service.pictures import Pictures, Pixels, is_key
+from interplay.service.requests import (
+    Embedded,
+    Found,
+    Growth,
+    Item,
+    ModelState,
+    Pair,
+    Prediction,
+    Search,
+)
 from interplay.service.settings import ServiceSettings
 from interplay.towers.tokens import Side
 
 if TYPE_CHECKING:
-    from interplay.gallery.gallery import Hit
+    from interplay.gallery.refresh import RefreshReport
     from interplay.retrieval.retriever import Retriever
     from interplay.towers.backbone import Backbone
 
@@ -95,6 +105,7 @@ class Service:
             check_abstaining(classifier.kind, abstain_below)
         except InterplayError as problem:
             raise Unusable(str(problem), "abstain_below") from None
+        self.batcher.check_room(len(pairs))
         jobs: list[Job] = []
         pixels = await self._pixels(classifier.backbone, [pair.image for pair in pairs], "pairs")
         for at, (pair, image) in enumerate(zip(pairs, pixels, strict=True)):
@@ -117,10 +128,13 @@ class Service:
             Refused: as `classify`.
         """
         self._check_count(items, where)
-        retriever = await self._retriever(name)
+        return await self._embedded(await self._retriever(name), items, where)
+
+    async def _embedded(self, retriever: Retriever, items: Sequence[Item], where: str) -> list[Embedded]:
+        self.batcher.check_room(sum((item.image is not None) + (item.text is not None) for item in items))
         if retriever.method.traits.coupled:
             raise Conflict(
-                f"'{name}' encodes image and text together: it has no vectors of one alone.", "model"
+                "This model encodes image and text together: it has no vectors of one alone.", "model"
             )
         pixels = await self._pixels(retriever.backbone, [item.image for item in items], where)
         jobs: list[Job] = []
@@ -140,22 +154,84 @@ class Service:
             found.append(Embedded(vector, len((item.text or "").split())))
         return found
 
-    async def search(self, name: str, searches: Sequence[Search]) -> list[list[Hit]]:
+    async def search(self, name: str, asked: Search) -> Found:
         """Hits of a retriever's gallery, best first; none where nothing is near enough.
+
+        Raises:
+            Refused: as `classify`; the retriever has no gallery, or the filter cannot be used.
+        """
+        if not 1 <= asked.k <= self.settings.most_hits:
+            raise Unusable(f"k is a number from 1 to {self.settings.most_hits}.", "k")
+        self.models.run(name)
+        served = self.galleries.of(name)
+        while True:
+            view = await self._read(served.view)
+            (embedded,) = await self._embedded(view.retriever, [asked.query], "query")
+            found = await self._read(served.search, view, [(asked, embedded.vector)])
+            if found is not None:  # else it was refreshed meanwhile
+                return found[0]
+
+    async def grow(self, name: str, items: Sequence[Item], growth: Sequence[Growth]) -> dict[str, int]:
+        """Add to a retriever's gallery.
+
+        Args:
+            items: as they came, a text or a picture each.
+            growth: their ids and metadata; the contents are put in here.
+
+        Returns:
+            How many were added, present before, updated and replaced.
 
         Raises:
             Refused: as `classify`; the retriever has no gallery.
         """
-        await self._retriever(name)
-        for at, one in enumerate(searches):
-            if not 1 <= one.k <= self.settings.most_hits:
-                raise Unusable(
-                    f"queries[{at}]: k is from 1 to {self.settings.most_hits}.", f"queries[{at}].k"
-                )
-        gallery = self.galleries.of(name)
-        vectors = await self.embed(name, [one.query for one in searches], where="queries")
-        asked = [(one, embedded.vector) for one, embedded in zip(searches, vectors, strict=True)]
-        return await self._read(gallery.search, asked)
+        self._check_count(items, "entries")
+        self.models.run(name)
+        served, square = self.galleries.of(name), self.galleries.of(name).retriever.backbone.square
+        ready = []
+        for at, (item, one) in enumerate(zip(items, growth, strict=True)):
+            where = f"entries[{at}]"
+            if (item.image is None) == (item.text is None):
+                raise Unusable(f"{where} needs either an image or a text.", where)
+            if item.text is not None:
+                self._check_text(item.text, f"{where}.text")
+            content: str | bytes = item.text or ""
+            if item.image is not None:
+                content = await self._read(self._pictures.bytes_of, item.image, f"{where}.image")
+                await self._read(self._pictures.pixels, content, f"{where}.image", square)
+            ready.append(replace(one, content=content))
+        try:
+            return await self._change(served.grow, ready)
+        except Refused:
+            raise
+        except InterplayError as problem:  # of metadata and ids, which the gallery knows best
+            raise Unusable(str(problem), "entries") from None
+
+    async def refresh(self, name: str) -> RefreshReport:
+        """Read a retriever again that has learned or forgotten in its folder, and bring its gallery up to date.
+
+        Searches go on: they see the gallery of before, and then that of after.
+
+        Raises:
+            Refused: there is no such gallery, or it is being changed already.
+        """
+        self.models.run(name)
+        served = self.galleries.of(name)
+        there = await self._change(self.models.load, name)
+        if isinstance(there.model, Classifier):
+            raise Conflict(f"'{name}' is a classifier.", "model")
+        return await self._change(served.refresh, there.model)
+
+    async def thumbnail(self, name: str, key: str) -> bytes:
+        """A small JPEG of an entry's picture.
+
+        Raises:
+            NoSuch: there is no such picture.
+        """
+        self.models.run(name)
+        content = await self._read(self.galleries.of(name).gallery.picture, key) if is_key(key) else None
+        if content is None:
+            raise NoSuch("There is no picture of that key, or its file holds another one now.", "key")
+        return await self._read(self._pictures.thumbnail, content)
 
     def states(self) -> list[ModelState]:
         """All models, loaded or not."""

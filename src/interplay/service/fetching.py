@@ -89,7 +89,8 @@ class Fetcher:
         if not addresses or not all(self.public(address) for address in addresses):
             raise Unusable(f"{where}: '{host:.80}' is not on the open internet.", where)
         connection = http.client.HTTPConnection(host, port, timeout=self._left(deadline))
-        connection.sock = self._socket(parts.scheme, host, addresses[0], port, deadline)
+        connection.auto_open = 0  # it never looks the name up by itself
+        connection.sock = line = self._socket(parts.scheme, host, addresses[0], port, deadline)
         try:
             path = parts.path or "/"
             headers = {"Accept": "image/*", "Accept-Encoding": "identity", "User-Agent": "interplay"}
@@ -99,7 +100,7 @@ class Fetcher:
                 return answer.getheader("Location") or ""
             if answer.status != 200:
                 raise Unusable(f"{where} could not be fetched (HTTP {answer.status}).", where)
-            return self._body(answer, connection, deadline, where)
+            return self._body(answer, line, deadline, where)
         finally:
             connection.close()
 
@@ -114,19 +115,15 @@ class Fetcher:
             raise
 
     def _body(
-        self,
-        answer: http.client.HTTPResponse,
-        connection: http.client.HTTPConnection,
-        deadline: float,
-        where: str,
+        self, answer: http.client.HTTPResponse, line: socket.socket, deadline: float, where: str
     ) -> bytes:
         most, body = self.settings.fetch_bytes, bytearray()
-        while chunk := answer.read1(_CHUNK):
-            body += chunk
-            if len(body) > most:
-                raise Unusable(f"{where} is larger than {most:,} bytes.", where)
-            if connection.sock is not None:
-                connection.sock.settimeout(self._left(deadline))
+        with answer:
+            while chunk := answer.read1(_CHUNK):
+                body += chunk
+                if len(body) > most:
+                    raise Unusable(f"{where} is larger than {most:,} bytes.", where)
+                line.settimeout(self._left(deadline))
         return bytes(body)
 
     @staticmethod

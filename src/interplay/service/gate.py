@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from limits import RateLimitItem, parse
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from interplay.errors import InterplayError
@@ -88,22 +89,31 @@ class Gate:
     Args:
         app: behind it.
         tokens: None: anyone may ask, on the loopback address.
-        settings: the limits.
+        rates: how often somebody may ask.
+        settings: the other limits.
         metrics: to count in.
     """
 
     def __init__(
-        self, app: ASGIApp, *, tokens: Tokens | None, settings: ServiceSettings, metrics: Metrics
+        self,
+        app: ASGIApp,
+        *,
+        tokens: Tokens | None,
+        rates: Rates,
+        settings: ServiceSettings,
+        metrics: Metrics,
     ) -> None:
         self._app, self._tokens, self._metrics = app, tokens, metrics
-        self._most = settings.most_bytes
-        self._rates = Rates(settings.rate)
+        self._most, self._most_requests = settings.most_bytes, settings.most_requests
+        self._running = 0
+        self._rates = rates
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         begun, status, started = time.monotonic(), 500, False
+        self._running += 1
 
         async def counted(message: Message) -> None:
             nonlocal status, started
@@ -119,6 +129,7 @@ class Gate:
                 raise
             await _refuse(problem, counted)
         finally:
+            self._running -= 1
             route = getattr(scope.get("route"), "path", "other")
             self._metrics.request(route, status, time.monotonic() - begun)
 
@@ -132,9 +143,11 @@ class Gate:
         holder = self._holder(scope, headers)
         scope.setdefault("state", {})["holder"] = holder
         size = headers.get("content-length", "0")
-        if not (size.isascii() and size.isdecimal()) or int(size[:20]) > self._most:
+        if not (size.isascii() and size.isdecimal()) or len(size) > 15 or int(size) > self._most:
             raise TooLarge(f"The body is larger than {self._most:,} bytes.")
         if scope["path"] not in OPEN:
+            if self._running > self._most_requests:
+                raise Busy(f"{self._most_requests} requests are being answered: ask again in 1 s.", 1)
             client = scope.get("client") or ("",)
             self._rates.check(holder.user if self._tokens else str(client[0]))
 
@@ -158,18 +171,21 @@ def _check_local(headers: Mapping[str, str], method: str) -> None:
     Raises:
         Forbidden: the host's name is another one than this machine's, or the page is of another site.
     """
-    host = urlsplit(f"//{headers.get('host', '')}")
-    try:
-        name = host.hostname or ""
-    except ValueError:
-        name = ""
-    if name not in (*LOOPBACK, "testserver"):
+    if _host_of(f"//{headers.get('host', '')}") not in LOOPBACK:
         raise Forbidden(
             "Without tokens this service answers to localhost alone: ask there, or give --token-file."
         )
     origin = headers.get("origin")
-    if origin not in (None, "null") and method != "GET" and urlsplit(origin).netloc != headers.get("host"):
+    if origin is not None and method != "GET" and _host_of(origin) not in LOOPBACK:
         raise Forbidden("A page of another site may not ask this service.")
+
+
+def _host_of(address: str) -> str | None:
+    """The host of an address; None where there is none."""
+    try:
+        return urlsplit(address).hostname
+    except ValueError:  # of brackets
+        return None
 
 
 def _limited(receive: Receive, most: int) -> Receive:
@@ -180,8 +196,8 @@ def _limited(receive: Receive, most: int) -> Receive:
         nonlocal read
         message = await receive()
         read += len(message.get("body", b""))
-        if read > most:
-            raise TooLarge(f"The body is larger than {most:,} bytes.")
+        if read > most:  # of HTTP's own kind, which passes whatever reads the body
+            raise HTTPException(TooLarge.status, f"The body is larger than {most:,} bytes")
         return message
 
     return limited

@@ -138,6 +138,12 @@ class SearchRequest(Message):
     k: int = 10
     find: Modality = "image"
     where: str | None = Field(None, description="A Milvus filter over metadata: price < 80 and brand == 'x'.")
+    least_probability: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Hits that are less probably right are left out, where that is calibrated.",
+    )
 
 
 class HitMessage(BaseModel):
@@ -148,6 +154,9 @@ class HitMessage(BaseModel):
     side: Modality
     source: str = Field(description="The text, or the name of the picture's file.")
     score: float
+    probability: float | None = Field(
+        description="That it is a right one; null where that is not calibrated."
+    )
     route: str
     stale: bool
     missing: bool
@@ -159,8 +168,50 @@ class SearchAnswer(BaseModel):
     """Hits, best first."""
 
     model: str
-    found: bool
+    found: bool = Field(description="Whether there is a hit at all.")
     hits: list[HitMessage]
+
+
+Value: TypeAlias = str | int | float | bool | list[str] | list[int] | list[float] | list[bool]
+
+
+class EntryMessage(Message):
+    """A picture or a text for a gallery."""
+
+    text: str | None = None
+    image: Picture | None = None
+    id: str = Field("", description="Your own; an entry with the same id gives way.")
+    metadata: dict[str, Value] = Field(default_factory=dict)
+
+    def plain(self) -> Item:
+        """What it holds, for the core."""
+        return Item(self.image, self.text)
+
+
+class EntriesRequest(Message):
+    """What is to be in the gallery of a retriever."""
+
+    entries: list[EntryMessage]
+
+
+class EntriesAnswer(BaseModel):
+    """What became of it."""
+
+    added: int
+    present: int
+    updated: int
+    replaced: int
+    entries: int = Field(description="That the gallery has now.")
+
+
+class RefreshAnswer(BaseModel):
+    """What a refresh did."""
+
+    scanned: int
+    rerouted: int
+    reencoded: int
+    missing: int
+    seconds: float
 
 
 class LoadRequest(Message):

@@ -22,6 +22,7 @@ from interplay.towers.preprocessing import Square, to_square
 Pixels = npt.NDArray[np.uint8]
 _DATA_URI = re.compile(r"data:image/[\w.+-]+(?:;[\w.+-]+=[\w.+-]+)*;base64,", re.ASCII)
 _ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:")
+_THUMBNAIL = 256
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 """What is decoded; Pillow knows others, some of which run programs or read other files."""
 
@@ -45,16 +46,18 @@ class Pictures:
     settings: ServiceSettings
     fetch: Fetches
 
-    def content(self, source: str, where: str) -> bytes:
+    def bytes_of(self, source: str | bytes, where: str) -> bytes:
         """The bytes of a picture's file.
 
         Args:
-            source: base64, a data URI, or an address where addresses are fetched.
+            source: base64, a data URI, an address where addresses are fetched, or the bytes themselves.
             where: which part of the request it is.
 
         Raises:
             Unusable: it is none of these, or cannot be fetched.
         """
+        if isinstance(source, bytes):
+            return source
         if head := _DATA_URI.match(source):
             return _decoded(source[head.end() :], where)
         if source.startswith("data:"):
@@ -67,17 +70,33 @@ class Pictures:
         """A picture as a tower reads it: uint8, (3, size, size).
 
         Args:
-            source: as `content` takes it, or the bytes of a file.
+            source: as `bytes_of` takes it.
 
         Raises:
             Unusable: also where it is no picture, cut off, too large or too small.
         """
-        content = source if isinstance(source, bytes) else self.content(source, where)
+        content = self.bytes_of(source, where)
         self._check_header(content, where)
         try:
             return to_square(decode(content, where, self.settings.most_pixels), square)
         except InterplayError as problem:
             raise Unusable(str(problem), where) from None
+
+    def thumbnail(self, content: bytes) -> bytes:
+        """A picture as a JPEG of at most 256 × 256 pixels.
+
+        Raises:
+            Unusable: it cannot be decoded within the limits.
+        """
+        self._check_header(content, "The picture")
+        try:
+            image = decode(content, "The picture", self.settings.most_pixels)
+        except InterplayError as problem:
+            raise Unusable(str(problem)) from None
+        image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=85)
+        return file.getvalue()
 
     def _check_header(self, content: bytes, where: str) -> None:
         """Refuse by format and size what would cost much to decode."""
@@ -99,6 +118,11 @@ class Pictures:
             raise Unusable(
                 f"{where} has {width} x {height} pixels: each edge needs {self.settings.least_edge}.", where
             )
+
+
+def is_key(text: str) -> bool:
+    """Whether a text can be the key of an entry: 64 hexadecimal digits."""
+    return re.fullmatch("[0-9a-f]{64}", text) is not None
 
 
 def is_picture(source: str) -> bool:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from interplay.towers.tokens import Side
+
+if TYPE_CHECKING:
+    from interplay.gallery.gallery import Hit
 
 
 @dataclass(frozen=True)
@@ -74,14 +77,42 @@ class Search:
         k: hits, best first.
         find: `image` or `text`.
         where: a Milvus filter over metadata.
-        least: a hit needs at least this score; None: the calibrated one, where the gallery has it.
+        least: hits that are less probably right are left out, where the retriever is calibrated.
     """
 
     query: Item
     k: int = 10
     find: Side = "image"
     where: str | None = None
-    least: float | None = None
+    least: float = 0.5
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search came to.
+
+    Attributes:
+        hits: best first; none where nothing is near enough.
+        probabilities: that each of them is a right one; None where the retriever is not calibrated for such a search.
+    """
+
+    hits: Sequence[Hit]
+    probabilities: Sequence[float | None]
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Something that is to be in a gallery.
+
+    Attributes:
+        content: a text, or the bytes of a picture's file.
+        id: your own, or empty.
+        metadata: to filter by.
+    """
+
+    content: str | bytes
+    id: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ class ServiceSettings:
         least_edge: pixels of a picture's shorter edge.
         most_hits: hits of one search.
         most_waiting: items of all requests that wait for the model; a request that finds no room is answered 429.
+        most_requests: requests that are answered at the same time; a further one is answered 429.
         batch: items that are computed at a time.
         rate: requests for each token, or else for each address, as `100/minute`; empty: any number.
         idle: seconds after which a model that nobody asks for is unloaded; 0: never.
@@ -41,6 +42,7 @@ class ServiceSettings:
     least_edge: int = 2
     most_hits: int = 1_000
     most_waiting: int = 512
+    most_requests: int = 256
     batch: int = 64
     rate: str = ""
     idle: float = 0.0
@@ -59,6 +61,7 @@ class ServiceSettings:
             "least_edge",
             "most_hits",
             "most_waiting",
+            "most_requests",
             "batch",
             "fetch_bytes",
         ):
@@ -69,7 +72,7 @@ class ServiceSettings:
                 raise InterplayError(
                     f"{name} is a number of seconds, at least {least}, not {getattr(self, name)}."
                 )
-        if self.most_items > self.most_waiting:
+        if 2 * self.most_items > self.most_waiting:  # an item may have a picture and a text
             raise InterplayError(
-                f"most_items = {self.most_items} never finds room in most_waiting = {self.most_waiting}: raise it."
+                f"most_waiting must be at least twice most_items, {2 * self.most_items}, not {self.most_waiting}."
             )

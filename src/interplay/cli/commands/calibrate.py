@@ -1,16 +1,16 @@
-"""`interplay calibrate`: a temperature for the probabilities of a classifier."""
+"""`interplay calibrate`: probabilities that mean what they say, of a classifier and of what a retriever finds."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
 
 from interplay.cli.data_options import Reading
 from interplay.cli.result import Result
 from interplay.cli.result import columns as aligned
-from interplay.cli.runs import changing, open_run, open_table
-
-if TYPE_CHECKING:
-    pass
+from interplay.cli.runs import changing, open_retriever, open_run, open_table, task_of
+from interplay.errors import InterplayError
 
 GROUP = "Classify"
 
@@ -31,15 +31,19 @@ def calibrate(
 
       interplay calibrate runs/subgroup
       interplay calibrate runs/mine --data pairs.csv --json
+      interplay calibrate runs/lpi --data pairs.csv
 
     The temperature goes into the trained method in RUN, and 'interplay predict', 'interplay evaluate' and Python use
     it from then on. With one label a pair no decision changes. With several labels a shift common to all classes joins
     in where validation speaks for it, and then decisions can change. The `test` split is not read. Calibrating again
     starts anew; training again removes it.
 
+    Of a retriever it is fitted how probably the best hit of a search is a right one, from its score: 'interplay serve'
+    then knows when a search has found nothing. It holds until the retriever learns or forgets.
+
     Args:
-        run: the folder that 'interplay train --out' wrote.
-        data: whose validation split to use; by default what the method was trained on.
+        run: the folder that 'interplay train --out' or 'interplay continual --out' wrote.
+        data: whose validation split to use; by default what a classifier was trained on.
         columns: what the columns are called in your data, key=value each, as `image=path text=title label=kind`;
             `captions=title` says that a cell holds several texts, separated by `|`.
         device: where to compute, as PyTorch spells it: cpu, cuda, cuda:1, mps.
@@ -48,6 +52,8 @@ def calibrate(
         on_bad_row: what to do with a row that cannot be used: `error` stops and names it, `skip` leaves it out and
             lists it.
     """
+    if task_of(run) == "retrieval":
+        return _calibrate_search(run, data, Reading.of(columns), backbone, on_bad_row, device)
     reading = Reading.for_run(run, data, columns)
     with changing(run):
         classifier = open_run(run, backbone)
@@ -73,3 +79,36 @@ def calibrate(
         f"The temperature is in {run} now, and is used from there."
     )
     return Result(found, text)
+
+
+def _calibrate_search(
+    run: str,
+    data: str | None,
+    reading: Reading,
+    backbone: str | None,
+    on_bad_row: Literal["error", "skip"],
+    device: str,
+) -> Result:
+    """Fit a retriever's curves."""
+    if data is None:
+        raise InterplayError(
+            "Calibrating a retriever needs --data: pairs that it was not trained on, in 'validation'."
+        )
+    from interplay.devices import device_of
+    from interplay.retrieval.found import calibrate_found, save_found
+
+    with changing(run):
+        retriever = open_retriever(run, backbone)
+        retriever.backbone.to(device_of(device))
+        found = calibrate_found(retriever, open_table(data, on_bad_row, reading).split("validation"))
+        save_found(Path(run), found)
+    rows = [
+        (f"by {side}", int(curve["queries"]), curve["slope"], curve["intercept"], curve["wrong"])
+        for side, curve in (("text", found.text), ("image", found.image))
+    ]
+    shown = aligned(("searches", "queries", "slope", "intercept", "on the wrong side"), rows)
+    text = (
+        "P(the best hit is a right one) = 1 / (1 + exp(-(slope x score + intercept))), fitted on the validation rows "
+        f"of {data}, each searched for with its answer and without:\n\n{shown}"
+    )
+    return Result({"run": run, "data": data, **asdict(found)}, text)
