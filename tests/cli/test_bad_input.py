@@ -80,7 +80,7 @@ def test_the_nearest_name_is_told(words: str, nearest: str, run: Run) -> None:
         ("demo --epochs 0", "--epochs"),
         ("demo retrieval --epochs 0", "--epochs"),
         ("info --sessions -1", "--sessions"),
-        ("info --backbone glip-tiny --method lpi-m --measure", "no towers that could run"),
+        ("info --backbone glip-tiny --method lpi-m --measure", "of which costs alone can be counted"),
         ("info --method zero_shot --measure", "not trained by gradient"),
         ("info --method lpi-m --measure --batch-size 1", "at least 2 pairs"),
         ("continual --out x", "--data"),

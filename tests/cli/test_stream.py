@@ -263,7 +263,7 @@ def test_a_session_that_fails_leaves_the_run_as_it_was(
         (["--order-seed", "-1"], "--order-seed"),
         (["--method", "mitp"], "not coupled"),
         (["--method", "linear_probe"], "probe for classification"),
-        (["--backbone", "glip-tiny"], "no towers that could run"),
+        (["--backbone", "glip-tiny"], "of which costs alone can be counted"),
         (["--set", "rnak=2"], "'rank'"),
     ],
 )

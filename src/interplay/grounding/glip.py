@@ -40,6 +40,10 @@ TINY = GlipShape(GLIP_TINY)
 """GLIP-T: Swin-T and BERT-base, 151,430,526 parameters."""
 
 
+LONGEST = 256
+"""Tokens of a phrase, its start and end included; GLIP cuts longer ones."""
+
+
 class Glip(nn.Module):
     """Two towers in lock-step, a pyramid over the image side's last three stages, and a head; all of it frozen.
 

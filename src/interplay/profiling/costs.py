@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from interplay.classification.model import PairClassifier
 from interplay.encoding.trainable import PairBatch, Trainable
 from interplay.errors import InterplayError
+from interplay.grounding.glip import LONGEST, Glip, GlipShape
 from interplay.methods.base import Method
 from interplay.methods.registry import MethodChoice, choose
 from interplay.parts.heads import Head, HeadSettings
@@ -20,7 +21,8 @@ from interplay.retrieval.model import PairRetriever
 from interplay.towers.backbone import Backbone, shape_of
 from interplay.towers.clip import ImageTower, TextTower
 from interplay.towers.presets import COUNTED
-from interplay.towers.tokens import Shape
+from interplay.towers.tokens import SIDES, Shape
+from interplay.towers.walk import Routes
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Cost:
 
     Attributes:
         backbone, method: their names.
-        backbone_parameters: of both towers, frozen; None for a geometry without towers.
+        backbone_parameters: frozen: of both towers, and of a detector's head.
         trained_parameters: of the method, in one session; heads are counted apart, since every method of a table
             shares them.
         trained_fraction: trained / backbone parameters.
@@ -42,14 +44,14 @@ class Cost:
 
     backbone: str
     method: str
-    backbone_parameters: int | None
+    backbone_parameters: int
     trained_parameters: int
-    trained_fraction: float | None
+    trained_fraction: float
     sessions: int
     session_parameters: int | None
-    text_tokens: int | None
-    forward_gflops: float | None
-    training_gflops: float | None
+    text_tokens: int
+    forward_gflops: float
+    training_gflops: float
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
@@ -73,8 +75,7 @@ def cost(
     """Count parameters and operations from the geometry alone.
 
     Args:
-        backbone: as `load_backbone` takes it, or a geometry for counting alone; presets and local folders need no
-            weights.
+        backbone: as `load_backbone` takes it, or the detector `glip-tiny`; presets and local folders need no weights.
         method: a method or variant.
         settings: changes to its settings.
         text_tokens: caption length; by default all positions of the text tower that prompts leave free.
@@ -90,22 +91,17 @@ def cost(
     chosen = choice.settings(settings)
     trained = choice.method.parameter_count(shape, chosen)
     after = _after(choice, shape, chosen, sessions) if sessions else None
-    if backbone in COUNTED:
-        return Cost(backbone, choice.name, None, trained, None, sessions, after, None, None, None)
-    empty = empty_backbone(shape, backbone)
     built = _on_meta(choice, shape, chosen)
-    length = caption_length(shape, built, text_tokens)
-    with torch.device("meta"):
-        model = trainable(built, shape, 2, 1.0).to("meta")
-        batch = PairBatch(
-            torch.zeros(1, 3, shape.image.image_size, shape.image.image_size),
-            torch.zeros(1, length, dtype=torch.long),
-            torch.zeros(1, dtype=torch.long),
-        )
-    with FlopCounterMode(display=False) as forward:
-        model(empty, batch)
-    with FlopCounterMode(display=False) as training:
-        model(empty, batch).sum().backward()
+    if backbone in COUNTED:
+        length = min(text_tokens or LONGEST, LONGEST)
+        empty, run = _on_detector(built, GlipShape(shape), length)
+    else:
+        length = caption_length(shape, built, text_tokens)
+        empty, run = _on_dual_encoder(built, empty_backbone(shape, backbone), length)
+    with FlopCounterMode(display=False) as counter:
+        out = run()
+        forward = counter.get_total_flops()
+        out.sum().backward()
     frozen = sum(parameter.numel() for parameter in empty.parameters())
     return Cost(
         backbone,
@@ -116,9 +112,38 @@ def cost(
         sessions,
         after,
         length,
-        forward.get_total_flops() / 1e9,
-        training.get_total_flops() / 1e9,
+        forward / 1e9,
+        counter.get_total_flops() / 1e9,
     )
+
+
+def _on_dual_encoder(method: Method, empty: Backbone, length: int) -> tuple[nn.Module, Callable[[], Tensor]]:
+    """A dual encoder without memory, and one pair's way through it."""
+    shape = empty.shape
+    with torch.device("meta"):
+        model = trainable(method, shape, 2, 1.0).to("meta")
+        batch = PairBatch(
+            torch.zeros(1, 3, shape.image.image_size, shape.image.image_size),
+            torch.zeros(1, length, dtype=torch.long),
+            torch.zeros(1, dtype=torch.long),
+        )
+    return empty, lambda: model(empty, batch)
+
+
+def _on_detector(method: Method, shape: GlipShape, length: int) -> tuple[nn.Module, Callable[[], Tensor]]:
+    """A detector without memory, and the way of one picture and its phrase through it."""
+    size = shape.towers.image.image_size
+    with torch.device("meta"):
+        empty = Glip(shape)
+        pixels, ids = torch.zeros(1, 3, size, size), torch.zeros(1, length, dtype=torch.long)
+        keys = torch.zeros(1, shape.towers.joint)
+        routes = Routes(*(method.sessions.training_route(side, keys) for side in SIDES))
+
+    def run() -> Tensor:
+        found = empty(pixels, ids, method, routes=routes)
+        return torch.cat([found.logits, found.deltas, found.centred[..., None]], dim=2)
+
+    return empty, run
 
 
 def trainable(method: Method, shape: Shape, classes: int, scale: float) -> Trainable:

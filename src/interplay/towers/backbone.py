@@ -279,11 +279,11 @@ def check_loadable(name: str) -> None:
     """Whether a backbone has towers that can run.
 
     Raises:
-        InterplayError: it is a geometry for counting alone.
+        InterplayError: it is a detector.
     """
     if name in COUNTED:
         raise InterplayError(
-            f"'{name}' is a geometry for counting parameters ('interplay info'): it has no towers that could run. "
+            f"'{name}' is a detector, of which costs alone can be counted here ('interplay info'). "
             f"Known backbones: {', '.join([BUNDLED, *PRESETS])}."
         )
 

@@ -36,8 +36,8 @@ def info(
       interplay info --backbone tiny --method lpi-p --measure --batch-size 32
 
     Operations are counted for one pair; a multiply-add counts as 2. The head is not counted among the trained
-    parameters, since all methods of a comparison share it. `glip-tiny`, on which LPI's published counts stand, has
-    parameters to be counted but no towers that could run.
+    parameters, since all methods of a comparison share it. `glip-tiny` is a detector: a pair is a picture of 448 × 448
+    pixels and a phrase.
 
     Args:
         backbone: `tiny`, a preset (clip-vit-base-patch32, clip-vit-base-patch16, clip-vit-large-patch14,
@@ -83,12 +83,9 @@ def info(
 def _costs(found: Cost, memory: Memory | None) -> str:
     """What a method costs, line by line."""
     rows: list[tuple[str, str, str]] = []
-    if found.backbone_parameters is None:
-        rows.append(("backbone parameters (frozen)", "not counted", "geometry for counting prompts alone"))
-    else:
-        rows.append(("backbone parameters (frozen)", f"{found.backbone_parameters:,}", ""))
+    rows.append(("backbone parameters (frozen)", f"{found.backbone_parameters:,}", ""))
     a_task = " (one session)" if found.sessions else ""
-    share = "" if found.trained_fraction is None else f"({found.trained_fraction:.3%} of the backbone)"
+    share = f"({found.trained_fraction:.3%} of the backbone)"
     rows.append((f"trained parameters{a_task}", f"{found.trained_parameters:,}", share))
     if found.session_parameters is not None:
         shared = found.session_parameters == found.trained_parameters and found.sessions > 1
@@ -98,9 +95,7 @@ def _costs(found: Cost, memory: Memory | None) -> str:
         ("forward, one pair", found.forward_gflops, f"GFLOP, texts of {found.text_tokens} tokens"),
         ("training step, one pair", found.training_gflops, "GFLOP, forward and backward"),
     ):
-        rows.append(
-            (name, "not counted" if value is None else f"{value:,.3f}", "" if value is None else words)
-        )
+        rows.append((name, f"{value:,.3f}", words))
     if memory is None:
         rows.append(("peak memory", "not measured", "--measure runs one training step"))
     else:
