@@ -10,7 +10,7 @@ import os
 
 def launched() -> bool:
     """Whether a launcher (`torchrun`, SLURM) has started this process as one of several."""
-    return "LOCAL_RANK" in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) > 1
+    return "LOCAL_RANK" in os.environ or int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
 
 
 def rank() -> int:

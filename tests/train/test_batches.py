@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +12,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from interplay.data.image_cache import ImageCache
 from interplay.encoding.batches import EncodedTable, EpochSampler, OrderedSampler, Texts, TrainingLoader
 from interplay.errors import InterplayError
+from tests.lpi.toy import pairs
 from tests.train.toy import toy_backbone, toy_table
 
 
@@ -72,6 +76,20 @@ def test_texts_are_cut_to_the_longest_of_the_batch() -> None:
     assert torch.equal(texts.batch([1, 0]), backbone.tokenize(["longer", "a"]))
     assert torch.equal(texts.batch([0, 1, 2]), backbone.tokenize(words))
     assert texts.lengths.tolist() == [3, 8, 17]
+
+
+@pytest.mark.parametrize("in_memory", [0, 2**29])
+def test_a_table_can_be_sent_to_another_process(
+    in_memory: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("interplay.encoding.batches.IN_MEMORY", in_memory)
+    backbone = toy_backbone()
+    table = pairs(0).split("train")
+    encoded = EncodedTable.from_table(table, backbone, ImageCache(tmp_path, backbone.square))
+    there = pickle.loads(pickle.dumps(encoded))
+    rows = [4, 0, 2]
+    assert torch.equal(there.collate(rows).images, encoded.collate(rows).images)
+    assert torch.equal(there.collate(rows).texts, encoded.collate(rows).texts)
 
 
 def test_what_does_not_belong_together_is_refused() -> None:

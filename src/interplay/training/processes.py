@@ -9,6 +9,7 @@ import os
 import pickle
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -44,6 +45,7 @@ def in_processes(work: Callable[..., None], arguments: tuple[Any, ...], count: i
 
     Raises:
         InterplayError: what a process raised; or one of them died.
+        RuntimeError: an error in the program, with its traceback.
     """
     told = multiprocessing.get_context("spawn").SimpleQueue()
     threads = max(1, torch.get_num_threads() // count)
@@ -75,6 +77,8 @@ def in_processes(work: Callable[..., None], arguments: tuple[Any, ...], count: i
 def _rank(rank: int, place: dict[str, str], threads: int, told: Any, sent: bytes) -> None:
     """One process: do the work, and tell of a mistake."""
     os.dup2(2, 1)  # stdout is for the result of the process that waits
+    for name in [name for name in os.environ if name.startswith("SLURM_")]:
+        del os.environ[name]  # it tells of the process that waits
     os.environ |= place | {"LOCAL_RANK": str(rank)}
     torch.set_num_threads(threads)
     try:
@@ -82,8 +86,11 @@ def _rank(rank: int, place: dict[str, str], threads: int, told: Any, sent: bytes
         work(*arguments)
     except Lost:
         sys.exit(LOST)
-    except InterplayError as problem:
+    except (InterplayError, OSError, MemoryError) as problem:
         told.put(problem)
+        sys.exit(1)
+    except Exception:
+        told.put(RuntimeError(f"Process {rank + 1} failed:\n{traceback.format_exc()}"))
         sys.exit(1)
 
 

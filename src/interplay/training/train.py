@@ -179,13 +179,15 @@ def _train(
         _run(module, recorder, settings, checkpoint)
         return
     place = module.backbone.device
-    module.backbone.to("cpu")  # every process brings it to its own device
+    module.backbone.to("cpu")  # every process brings them to its own device
+    module.model.to("cpu")
     try:
         shown = replace(settings, progress=settings.progress and sys.stderr.isatty())
         arguments = module, recorder, shown, checkpoint
         in_processes(_run, arguments, settings.devices, f"the training in {recorder.run}")
     finally:
         module.backbone.to(place)
+        module.model.to(place)
 
 
 def _run(

@@ -21,7 +21,7 @@ from interplay.cli.runs import (
 from interplay.cli.worth import worth
 from interplay.errors import InterplayError
 from interplay.files import delete
-from interplay.training.settings import EXECUTION, RETRIEVAL_TRAINING, TrainSettings
+from interplay.training.settings import EXECUTION, RETRIEVAL_TRAINING, TrainSettings, pairs_a_step
 
 if TYPE_CHECKING:
     from interplay.data.schema import PairTable
@@ -75,8 +75,9 @@ def learn(
     reading = Reading.of(columns)
     with changing(run):
         retriever = open_retriever(run, backbone)
-        kept = retriever.card().training or asdict(RETRIEVAL_TRAINING)
-        kept = {key: value for key, value in kept.items() if key not in _MACHINE}
+        before = retriever.card().training or asdict(RETRIEVAL_TRAINING)
+        kept = {key: value for key, value in before.items() if key not in _MACHINE}
+        kept["batch_size"] = -(-pairs_a_step(before) // max(1, (settings or {}).get("devices", 1)))
         training: TrainSettings = make_settings(TrainSettings, {**kept, **(settings or {})}, "training")
         _refuse_known(retriever, task)
         pairs = rows_of(open_table(data, on_bad_row, reading), task)
