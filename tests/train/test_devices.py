@@ -149,6 +149,4 @@ def test_a_start_in_closed_form_is_chosen_once_and_trained_from_on_two(
     for mine, other in zip(spread.history, alone.history, strict=True):
         for key in mine.keys() - {"seconds"}:
             assert mine[key] == pytest.approx(other[key], abs=1e-6), key
-    torch.testing.assert_close(
-        two, one, atol=1e-5, rtol=0
-    )  # Adam makes steps of gradients that are rounding alone
+    assert (two - one).abs().max() <= 1e-5 * one.abs().max()
