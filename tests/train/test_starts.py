@@ -13,7 +13,7 @@ from sklearn.linear_model import Ridge as ScikitRidge
 
 from interplay.classification import from_start
 from interplay.classification.evaluation import evaluate
-from interplay.classification.evidence import Monitor, wilson
+from interplay.classification.evidence import Monitor, resampled, wilson
 from interplay.classification.model import PairClassifier
 from interplay.classification.ridge import Ridge
 from interplay.classification.solving import solve
@@ -255,6 +255,24 @@ def test_the_number_of_updates_is_settled_by_the_pairs() -> None:
     assert many.epochs == 3
     given = TrainSettings(epochs=5, learning_rate=0.1, patience=0)
     assert given.settled(60, 1e-3) == given
+
+
+@pytest.mark.parametrize("kind", ["single", "multi"])
+def test_figures_of_drawn_rows_are_those_of_the_rows_themselves(kind: str) -> None:
+    random = torch.Generator().manual_seed(0)
+    logits = torch.randn(30, 4, generator=random)
+    targets = torch.randint(0, 3, (30,), generator=random)  # nobody has the last class, and few are said to
+    logits[:, 3] -= 2
+    if kind == "multi":
+        targets = (torch.rand(30, 4, generator=random) > 0.8).float()
+    model: Any = type("Model", (), {"kind": kind})()
+    for name in ("accuracy", "macro_accuracy", "f1_macro", "f1_micro")[2 if kind == "multi" else 0 :]:
+        monitor = Monitor(model, name)
+        plain = [monitor.value(logits[rows], targets[rows]) for rows in resampled(30)[:60]]
+        torch.testing.assert_close(
+            monitor.resampled(logits, targets)[:60], torch.tensor(plain).double(), atol=1e-6, rtol=0
+        )
+        assert len(set(plain)) > 5
 
 
 def test_wilson_is_the_published_interval() -> None:

@@ -23,6 +23,8 @@ Where training gains two points with an error of 1.5, a bound of one error keeps
 two errors in 1 of 4; where it loses as much, one error keeps them in 1 of 100.
 """
 _CONFIDENT = 1.96
+_DRAWS = 50
+"""Draws that are counted at a time."""
 
 Measure = Callable[[Tensor, Tensor], float]
 _MEASURES: dict[str, Measure] = {
@@ -119,7 +121,7 @@ class Monitor:
         if self.name == "accuracy":
             low, high = wilson(value, rows)
         else:
-            found = torch.tensor([self.value(logits[r], targets[r]) for r in resampled(rows)])
+            found = self.resampled(logits, targets)
             low, high = (float(found.nanquantile(q)) for q in (0.025, 0.975))
         return Standing(name, value, low, high, rows)
 
@@ -128,14 +130,36 @@ class Monitor:
 
         The error is the deviation of the difference over resampled rows, the same for both.
         """
+        first, second = (self.merit(self.value(logits, targets)) for logits in (ours, theirs))
+        again = [self.resampled(logits, targets) for logits in (ours, theirs)]
+        return first - second, float((again[0] - again[1]).std())
 
-        def apart(rows: Tensor | slice) -> float:
-            both = (self.value(logits[rows], targets[rows]) for logits in (ours, theirs))
-            first, second = (self.merit(value) for value in both)
-            return first - second
+    def resampled(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The figure on rows drawn with replacement, (`RESAMPLES`,)."""
+        draws = resampled(len(targets))
+        if self.name == "accuracy":
+            right = (logits.argmax(dim=1) == targets).double()
+            return right[draws].mean(1)
+        if self.name in ("f1_macro", "f1_micro"):
+            true = targets if self._multi else F.one_hot(targets, logits.shape[1])
+            said = logits > 0 if self._multi else F.one_hot(logits.argmax(dim=1), logits.shape[1])
+            return _f1_of_draws(draws, true.double(), said.double(), macro=self.name == "f1_macro")
+        return torch.tensor([self.value(logits[rows], targets[rows]) for rows in draws]).double()
 
-        found = torch.tensor([apart(rows) for rows in resampled(len(targets))])
-        return apart(slice(None)), float(found.std())
+
+def _f1_of_draws(draws: Tensor, true: Tensor, said: Tensor, *, macro: bool) -> Tensor:
+    """F1 (`metrics.f1`) of draws (draws, rows) of the rows of two tables of 0 and 1, (rows, K)."""
+    found = []
+    for some in draws.split(_DRAWS):
+        times = torch.zeros_like(some, dtype=torch.double).scatter_add_(
+            1, some, torch.ones_like(some).double()
+        )
+        hits, told = 2 * (times @ (true * said)), times @ (true + said)
+        if macro:
+            found.append((hits / told).nanmean(1))  # a class that nobody has and nobody says has no F1
+        else:
+            found.append(hits.sum(1) / told.sum(1))
+    return torch.cat(found).nan_to_num(0.0)
 
 
 def _f1_of_the_first(targets: Tensor) -> Tensor:
