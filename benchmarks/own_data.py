@@ -3,6 +3,7 @@
     python -m benchmarks.own_data sets            # the list: rows, classes, balance, what decides
     python -m benchmarks.own_data folder reviews  # its folder, for `interplay train --data FOLDER`
     python -m benchmarks.own_data run --out RUN   # the cells that are missing; --sets, --rows, --seeds
+    python -m benchmarks.own_data choices         # what reading hidden states is worth, on development sets
     python -m benchmarks.own_data report RUN      # regret, rank, and where the default is below its own probe
 
 Each set has its own fixed split. Defaults are chosen on the validation splits of the half `development`, and measured
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from benchmarks.small_data.catalogue import sets, streams
 from benchmarks.small_data.cells import Cell, planned, run
+from benchmarks.small_data.choices import choices_report, nested
 from benchmarks.small_data.figures import read_all, sets_report, streams_report, validation_report
 from benchmarks.small_data.folders import described, folder, stream, table
 from interplay.comparison.engine import Record
@@ -88,6 +90,11 @@ def main() -> None:
     running.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2, 3, 4])
     running.add_argument("--minutes", type=float, default=float("inf"), help="no cell begins after them")
     running.add_argument("--threads", type=int, default=1, help="of a cell")
+    choosing = commands.add_parser(
+        "choices", help="nested cross-validation of the choice of a head, on train and validation"
+    )
+    choosing.add_argument("--sets", nargs="*", default=[], help="by default all development sets")
+    choosing.add_argument("--repeats", type=int, default=1)
     reporting = commands.add_parser("report", help="the tables of what there is")
     reporting.add_argument("folder", type=Path)
     reporting.add_argument(
@@ -98,6 +105,9 @@ def main() -> None:
         print(listed())
     elif arguments.what == "folder":
         print(folder(arguments.name))
+    elif arguments.what == "choices":
+        half = [one.name for one in sets().values() if one.half == "development"]
+        print(choices_report([nested(name, arguments.repeats) for name in arguments.sets or half]))
     elif arguments.what == "run":
         cells = list(planned(arguments.sets, arguments.rows, arguments.seeds))
         left = run(cells, arguments.out, 60 * arguments.minutes, arguments.threads, told)
