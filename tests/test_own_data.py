@@ -6,11 +6,15 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks.small_data.catalogue import sets, streams
+from benchmarks.small_data.choices import choices_report, folds, nested
 from benchmarks.small_data.drafts import Draft, with_splits, with_wrong_labels
 from benchmarks.small_data.folders import described, folder, made, stream, table
 from interplay import load
+from interplay.classification.starts import PairVectors
+from interplay.data.schema import PairTable
 from interplay.errors import InterplayError
 
 HERE = [name for name, one in (sets() | streams()).items() if not one.downloads]
@@ -143,3 +147,24 @@ def test_the_folder_is_what_a_user_has(tmp_path: Path, monkeypatch: pytest.Monke
         table("glyph-script")
     with pytest.raises(InterplayError, match="no stream called"):
         stream("glyph-scripts")
+
+
+def test_the_choice_of_a_head_is_measured_on_pairs_that_it_never_saw(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    real = PairTable.split
+    monkeypatch.setattr(PairTable, "split", lambda one, name: (read.append(name), real(one, name))[1])
+    found = nested("emoji-few")
+    assert read == ["train", "validation"]
+    assert found.rows == 60
+    assert sum(found.chosen.values()) == 5
+    assert {*found.values} == {"vectors", "hidden"}
+    assert all(0 < value < 1 for value in found.values.values())
+    pairs = PairVectors(torch.randn(40, 2), torch.arange(80.0).view(40, 2), torch.arange(40) % 4)
+    tested = []
+    for train, validation, test in folds(pairs, 1):
+        parts = [{*part.text[:, 0].tolist()} for part in (train, validation, test)]
+        assert [len(part) for part in parts] == [28, 4, 8]
+        assert len(set.union(*parts)) == 40
+        tested.append(parts[2])
+    assert len(set.union(*tested)) == 40
+    assert choices_report([found]).count("\n") == 3

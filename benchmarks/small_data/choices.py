@@ -59,7 +59,7 @@ def nested(name: str, repeats: int = 1) -> Nested:
     monitor = Monitor(model, model.monitors[0])
     values: dict[str, list[float]] = {column: [] for column in READOUTS}
     chosen: Counter[str] = Counter()
-    for train, validation, test in _folds(known, repeats):
+    for train, validation, test in folds(known, repeats):
         for column, readouts in READOUTS.items():
             starts = Starts(model, monitor, readouts=readouts)
             best = starts.choose(train, validation).best
@@ -71,7 +71,8 @@ def nested(name: str, repeats: int = 1) -> Nested:
     return Nested(name, len(known), means, chosen)
 
 
-def _folds(known: PairVectors, repeats: int) -> Iterator[tuple[PairVectors, PairVectors, PairVectors]]:
+def folds(known: PairVectors, repeats: int) -> Iterator[tuple[PairVectors, PairVectors, PairVectors]]:
+    """Train, validation and test of each fold: seven tenths, a tenth and two tenths of the pairs."""
     for seed in range(repeats):
         order = torch.randperm(len(known), generator=torch.Generator().manual_seed(seed))
         mixed = rows_of(known, order)

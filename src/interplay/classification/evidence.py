@@ -150,7 +150,7 @@ class Monitor:
 def _f1_of_draws(draws: Tensor, true: Tensor, said: Tensor, *, macro: bool) -> Tensor:
     """F1 (`metrics.f1`) of draws (draws, rows) of the rows of two tables of 0 and 1, (rows, K)."""
     found = []
-    for some in draws.split(_DRAWS):
+    for some in torch.split(draws, _DRAWS):
         times = torch.zeros_like(some, dtype=torch.double).scatter_add_(
             1, some, torch.ones_like(some).double()
         )
