@@ -208,6 +208,29 @@ def test_the_readout_is_chosen_by_evidence(hidden: bool, expected: str, towers: 
     assert wide | {("class_text", "vectors"), ("bilinear", "vectors")} < kinds
 
 
+def test_answers_that_others_beat_are_let_go_and_none_that_could_be_chosen(towers: Backbone) -> None:
+    model = toy_model(towers, "head_only")
+    model.head.class_vectors = torch.randn(3, 8, generator=torch.Generator().manual_seed(3))
+    starts, pairs = starts_of(model, kinds=("linear", "kernel")), planted(90, hidden=True)
+    none = planted(30, hidden=True, seed=1)
+    both = pairs.and_(none)
+    whole = [[*starts.answers(c, both, None)] for c in starts._candidates(hidden=True)]
+    choice = starts.choose(pairs, none)
+
+    def chosen(answers: list[Answer]) -> tuple[float, float]:
+        top = max(one.value for one in answers)
+        near = top - 0.5 * (top * (1 - top) / 120) ** 0.5
+        best = min((one for one in answers if one.value >= near), key=lambda one: one.loss)
+        return best.value, best.loss
+
+    assert (choice.best.value, choice.best.loss) == chosen([one for own in whole for one in own])
+    assert [(one.value, one.loss) for one in choice.answers] == [chosen(own) for own in whole]
+    for own in whole:
+        kept = starts_module._undominated(own)
+        assert len({one.merit for one in kept}) == len({one.loss for one in kept})
+        assert len(kept) < len(own) == 10
+
+
 def test_too_many_hidden_states_are_not_kept_and_a_head_that_needs_them_says_so(
     towers: Backbone, tables: Tables, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -232,20 +232,17 @@ class Starts:
         fitted = train.and_(validation) if crossed else train
         measured = fitted if crossed else validation
         hidden = fitted.hidden is not None and measured.hidden is not None
-        answers = [
-            answer
+        groups = [
+            _undominated([*self.answers(candidate, fitted, None if crossed else validation)])
             for candidate in self._candidates(hidden=hidden)
-            for answer in self.answers(candidate, fitted, None if crossed else validation)
         ]
-        if not answers:
+        if not groups:
             raise InterplayError(
                 f"The hidden states of {len(fitted)} pairs are too many to fit a head with: set head.readout = vectors."
             )
-        groups: dict[Candidate, list[Answer]] = {}
-        for answer in answers:
-            groups.setdefault(answer.candidate, []).append(answer)
-        best = [self._chosen(own, len(measured)) for own in groups.values()]
-        return Choice(self._chosen(answers, len(measured)), best, measured.targets, crossed)
+        best = [self._chosen(own, len(measured)) for own in groups]
+        overall = self._chosen([answer for own in groups for answer in own], len(measured))
+        return Choice(overall, best, measured.targets, crossed)
 
     def _chosen(self, answers: list[Answer], rows: int) -> Answer:
         top = max(answer.merit for answer in answers)
@@ -407,6 +404,20 @@ class Starts:
         if self._kind == "multi":
             return targets.double()
         return F.one_hot(targets, self._count).double()
+
+
+def _undominated(answers: list[Answer]) -> list[Answer]:
+    """Those that no other one beats in figure or loss without being worse in the other; all others are let go."""
+
+    def beaten(one: Answer) -> bool:
+        return any(
+            other.merit >= one.merit
+            and other.loss <= one.loss
+            and (other.merit, other.loss) != (one.merit, one.loss)
+            for other in answers
+        )
+
+    return [one for one in answers if not beaten(one)]
 
 
 def _inputs(head: Head, pairs: PairVectors, mix: Tensor | None) -> Tensor:
