@@ -154,7 +154,7 @@ def test_what_is_mistyped_is_told_and_not_created(run: Run, copied: Path, photos
     words = ["--images", photos, "--metadata", prices, "--no-progress"]
     assert run("index", copied, *words).code == 0
     assert "Did you mean 'interplay'" in said(run, "search", copied, "red", "--collection", "interplai")
-    assert [path.name for path in (copied / "gallery.db" / "collections").iterdir()] == ["interplay"]
+    assert [path.name for path in (copied / "gallery.db" / "collections").iterdir()] == ["interplay__v1"]
     assert "Did you mean 'price'" in said(run, "search", copied, "red", "--where", "prise < 3")
     told = said(run, "search", copied, "red", "--where", "1==1) or (side == 'text'")
     assert "has a ')' without its '('" in told

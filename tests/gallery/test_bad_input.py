@@ -19,7 +19,7 @@ from milvus_lite.adapter.grpc.server import start_server_in_thread
 
 from interplay.errors import InterplayError
 from interplay.gallery import calls, entry
-from interplay.gallery import store as gallery_store
+from interplay.gallery import connection as gallery_connection
 from interplay.gallery.add import Skipped
 from interplay.gallery.address import Address, ServerSettings
 from interplay.gallery.gallery import Gallery
@@ -205,7 +205,7 @@ def test_a_collection_that_is_no_gallery_is_refused(server: str, retriever: Fake
 def test_an_address_that_does_not_answer(
     retriever: Fake, uri: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gallery_store, "_CONNECT", 1.0)
+    monkeypatch.setattr(gallery_connection, "_CONNECT", 1.0)
     with pytest.raises(InterplayError, match=r"cannot be reached: .*Is it running") as caught:
         Gallery.open(retriever, uri)
     assert len(str(caught.value).splitlines()) == 1
@@ -267,10 +267,18 @@ def test_settings_of_a_server() -> None:
         {"timeout": float("nan")},
         {"consistency": "Weak"},
         {"index": "flat index"},
+        {"index_parameters": "M: 16"},
+        {"search_parameters": "ef=many"},
+        {"shards": 0},
+        {"replicas": -1},
+        {"ca": "nowhere.pem"},
     ):
         with pytest.raises(InterplayError, match=next(iter(wrong))):
             ServerSettings(**wrong)  # type: ignore[arg-type]
-    assert ServerSettings(index="HNSW").looking(100) == {"ef": 200}
+    assert ServerSettings().looking("HNSW", 100) == {"ef": 200}
+    chosen = ServerSettings(search_parameters="ef=300 other=1")
+    assert chosen.looking("HNSW", 10) == {"ef": 300, "other": 1}
+    assert chosen.looking("", 10) == {}
 
 
 def test_a_mistyped_collection_is_not_created(opened: Opener, retriever: Fake) -> None:
@@ -292,7 +300,7 @@ def test_a_folder_that_is_not_there_is_not_created(retriever: Fake, tmp_path: Pa
 def test_a_server_that_keeps_silent(
     retriever: Fake, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gallery_store, "_CONNECT", 1.0)
+    monkeypatch.setattr(gallery_connection, "_CONNECT", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began = time.monotonic()
         with pytest.raises(InterplayError, match="cannot be reached"):

@@ -31,7 +31,7 @@ def place(tmp_path: Path) -> Path:
 
 
 def inside(place: Path) -> Path:
-    return place / "collections" / "interplay"
+    return place / "collections" / "interplay__v1"
 
 
 def test_a_log_whose_data_file_is_written_already_is_not_read_again(

@@ -11,6 +11,7 @@ import pytest
 from pyarrow import parquet
 
 from interplay.gallery.gallery import Gallery
+from interplay.gallery.versions import Versions
 from tests.gallery.fake import Fake, snapshot
 
 LISTENING = """
@@ -119,7 +120,7 @@ def snapshot_of(gallery: Gallery, retriever: Fake) -> list[bytes]:
     return [retriever.one("text", hit.source)[1].tobytes() for hit in hits]
 
 
-def test_a_refresh_that_was_killed_before_it_compacted_is_finished(
+def test_a_refresh_that_was_killed_before_it_dropped_what_was_before_is_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place, retriever = tmp_path / "gallery.db", Fake()
@@ -128,9 +129,27 @@ def test_a_refresh_that_was_killed_before_it_compacted_is_finished(
     before = snapshot(retriever, place)
     retriever.prompts.update(even="2", odd="2")
     with Gallery.open(retriever, place) as gallery, monkeypatch.context() as patch:
-        patch.setattr(gallery._store, "compact", lambda: None)
+        patch.setattr(Versions, "drop_others", lambda *_: None)
         gallery.refresh(progress=False)
     assert [row for row in before.values() if row[5] in every_byte(place)]
     with Gallery.open(retriever, place) as gallery:
         assert gallery.refresh(progress=False).reencoded == 0
     assert not [row for row in before.values() if row[5] in every_byte(place)]
+
+
+def test_what_is_removed_is_not_in_a_refresh_that_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, retriever = tmp_path / "gallery.db", Fake()
+    with Gallery.open(retriever, place) as gallery:
+        gallery.add_texts(["a cat of ours", "dog"], progress=False)
+        retriever.prompts.update(even="2", odd="2")
+        with monkeypatch.context() as patch:
+            patch.setattr(Versions, "switch", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                gallery.refresh(progress=False)
+        assert len(gallery._store.versions.all()) == 2
+        assert gallery.remove(["a cat of ours"]) == 1
+    assert b"a cat of ours" not in every_byte(place)
+    with Gallery.open(retriever, place) as gallery:
+        assert gallery.refresh(progress=False).reencoded == gallery.count() == 1

@@ -130,6 +130,7 @@ class _Adding:
     Attributes:
         earlier: the entries that the call found for each path.
         seen: the entries that the call has met or made: their files are where the gallery says.
+        marked: the version that `_mark` has dealt with.
     """
 
     retriever: Encodes
@@ -143,7 +144,7 @@ class _Adding:
     replaced: int = 0
     skipped: list[Skipped] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
-    marked: bool = False
+    marked: str = ""
 
     def add(self, batch: Sequence[Given]) -> None:
         """Write what is new of a batch, then delete the entries whose files hold something else now."""
@@ -164,6 +165,7 @@ class _Adding:
         changed = self._changed(items, present)
         self._mark(bool(entries))
         self.store.upsert([*entries, *changed])
+        self._mark(bool(entries))  # where readers were switched to another version meanwhile
         self.added += len(entries)
         self.replaced += sum(entry.id in there for entry in entries)
         self.seen.update(present, (entry.id for entry in entries))
@@ -224,12 +226,12 @@ class _Adding:
         return changed
 
     def _mark(self, writing: bool) -> None:
-        """Write down, before the first new entry, that entries of another state of the retriever are beside it."""
-        if writing and not self.marked:
+        """Write down, before the first new entry of a version, that entries of another state are beside it."""
+        if writing and self.marked != self.store.version:
             state, kept = self.retriever.state(), self.store.state
             if kept != state:
                 self.store.mark("" if self.store.count() else state)
-            self.marked = True
+            self.marked = self.store.version
 
     def _replace(self, homes: Sequence[Item]) -> None:
         """Delete the entries of these paths that hold another picture now, unless it was met elsewhere.

@@ -14,21 +14,37 @@ from interplay.errors import InterplayError
 _SCHEMES = ("http", "https", "tcp")
 
 
+_WORDS = re.compile(r"([A-Za-z_]+)=([0-9]+)")
+
+
 @dataclass(frozen=True)
 class ServerSettings:
     """How a Milvus server is asked; a folder of Milvus Lite is in this process and needs none of it.
 
     Attributes:
         timeout: seconds until one call to a Milvus server is given up; connecting has at most 5 of them.
-        index: the index of a collection that is made on a server: FLAT compares every entry, so that a search is
-            exact; HNSW, IVF_FLAT and other kinds of Milvus are faster on millions of entries and may miss some.
-        consistency: what a search on a server waits for: Strong sees all that was written before; Bounded, Session
-            and Eventually may not yet.
+        index: the index of a gallery that is made on a server: HNSW is fast on millions of entries and may miss a few;
+            FLAT compares every entry, so that a search is exact; IVF_FLAT and other kinds of Milvus are taken too. A
+            gallery keeps its index.
+        index_parameters: of that index, such as 'M=32 efConstruction=400'; by default what suits its kind.
+        search_parameters: how thoroughly a search looks, such as 'ef=256' with HNSW or 'nprobe=64' with IVF_FLAT; by
+            default what suits the index.
+        consistency: what a search on a server waits for: Strong sees all that was written before, and takes a fifth of
+            a second; Bounded, Session and Eventually may not yet, and are fast.
+        shards: of a gallery that is made on a server: how many nodes may write to it at a time.
+        replicas: how often a server keeps a gallery in memory, each on nodes of its own.
+        ca: PEM file of the authority that a server's https certificate is signed by, where this machine does
+            not know it.
     """
 
     timeout: float = 60.0
-    index: str = "FLAT"
+    index: str = "HNSW"
+    index_parameters: str = ""
+    search_parameters: str = ""
     consistency: Literal["Strong", "Bounded", "Session", "Eventually"] = "Strong"
+    shards: int = 1
+    replicas: int = 1
+    ca: str = ""
 
     def __post_init__(self) -> None:
         if not 0 < self.timeout < 86_400:
@@ -41,19 +57,64 @@ class ServerSettings:
             raise InterplayError(
                 f"index must be a kind of index that Milvus knows, such as FLAT or HNSW, not '{self.index}'."
             )
+        for name in ("index_parameters", "search_parameters"):
+            _numbers(name, getattr(self, name))
+        for name, most in (("shards", 64), ("replicas", 1024)):
+            if not 1 <= getattr(self, name) <= most:
+                raise InterplayError(f"{name} must be from 1 to {most:,}, not {getattr(self, name)}.")
+        if self.ca and not Path(self.ca).is_file():
+            raise InterplayError(f"ca must be a PEM file of certificates; there is no file '{self.ca}'.")
 
     @property
-    def building(self) -> Mapping[str, int]:
-        """What Milvus wants to know to build an index of this kind."""
-        if self.index.startswith("HNSW"):
-            return {"M": 16, "efConstruction": 200}
-        return {"nlist": 128} if self.index.startswith("IVF") else {}
+    def loading(self) -> Mapping[str, int]:
+        """How a server takes a collection into memory."""
+        return {"replica_number": self.replicas}
 
-    def looking(self, k: int) -> Mapping[str, int]:
-        """How thoroughly such an index is searched for k entries."""
-        if self.index.startswith("HNSW"):
-            return {"ef": max(64, 2 * k)}
-        return {"nprobe": 32} if self.index.startswith("IVF") else {}
+    @property
+    def encryption(self) -> Mapping[str, str]:
+        """What an https connection trusts, beside what the machine does."""
+        return {"server_pem_path": self.ca} if self.ca else {}
+
+    def index_for(self, client: Any, known: Mapping[str, str]) -> Any:
+        """The index of a collection on a server, as Milvus takes it.
+
+        Args:
+            known: kind and parameters of the index that the gallery has; empty where it has none yet.
+        """
+        kind, index = known.get("index_type", self.index), client.prepare_index_params()
+        params = {name: value for name, value in known.items() if name in _PARAMETERS} or self._building(kind)
+        index.add_index("embedding", index_type=kind, metric_type="IP", params=dict(params))
+        return index
+
+    def _building(self, kind: str) -> Mapping[str, int]:
+        """What Milvus wants to know to build an index of a kind."""
+        usual = {"nlist": 128} if kind.startswith("IVF") else {}
+        if kind.startswith("HNSW"):
+            usual = {"M": 16, "efConstruction": 200}
+        return {**usual, **_numbers("index_parameters", self.index_parameters)}
+
+    def looking(self, kind: str, k: int) -> Mapping[str, int]:
+        """How thoroughly an index of a kind is searched for k entries; nothing in Milvus Lite, which has none."""
+        usual = {"nprobe": 32} if kind.startswith("IVF") else {}
+        if kind.startswith("HNSW"):
+            usual = {"ef": max(128, 2 * k)}
+        return {**usual, **_numbers("search_parameters", self.search_parameters)} if kind else {}
+
+
+_PARAMETERS = ("M", "efConstruction", "nlist", "nbits", "m", "search_list", "with_raw_data")
+"""Parameters of Milvus' indexes among what it says of one."""
+
+
+def _numbers(name: str, words: str) -> dict[str, int]:
+    """Parameters as they are written, 'M=16 efConstruction=200'.
+
+    Raises:
+        InterplayError: they are written otherwise.
+    """
+    found = [_WORDS.fullmatch(word) for word in words.split()]
+    if not all(found):
+        raise InterplayError(f"{name} must be written as 'M=16 efConstruction=200', not '{words[:60]}'.")
+    return {match[1]: int(match[2]) for match in found if match}
 
 
 @dataclass(frozen=True)
@@ -122,10 +183,3 @@ def _split(place: str) -> SplitResult:
             f"'{shown}' is no address of a Milvus server: write http://HOST:19530 or https://HOST, or name a folder."
         )
     return parts
-
-
-def index_of(client: Any, settings: ServerSettings) -> Any:
-    """The index of a collection on a server, as Milvus takes it."""
-    index = client.prepare_index_params()
-    index.add_index("embedding", index_type=settings.index, metric_type="IP", params=dict(settings.building))
-    return index

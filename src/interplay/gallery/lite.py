@@ -22,6 +22,7 @@ import contextlib
 import json
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,12 @@ from typing import Any
 from interplay.errors import InterplayError
 from interplay.gallery.checksums import Checksums
 from interplay.gallery.inside import Inside
+from interplay.gallery.names import number_of, versions_among
 
 _SCHEMA = "schema.json"
 _MANIFEST = "manifest.json"
+_COLLECTIONS = "collections"
+_ALIASES = "aliases.json"
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,9 @@ class Lite:
 
     channel: Inside
     database: Any
-    collection: str
-    checksums: Checksums
+    folder: Path
+    gallery: str
+    checksums: Mapping[str, Checksums]
 
     def stop(self) -> None:
         """Write everything down and let go of the folder."""
@@ -50,19 +55,20 @@ class Lite:
         # A full disk, a damaged file, or the end of the program, when no thread can be started: what is not in the
         # files is in the log, and the next opening has no checksums to compare.
         with contextlib.suppress(OSError, InterplayError, MilvusLiteError, RuntimeError):
-            if self.database.has_collection(self.collection):
-                self.database.get_collection(self.collection).close()
-                self.checksums.leave()
+            for name in versions_among(self.database.list_collections(), self.gallery):
+                self.database.get_collection(name).close()
+                place = self.folder / _COLLECTIONS / name
+                self.checksums.get(name, Checksums(place)).leave()
         self.database.close()
 
-    def compact(self) -> None:
+    def compact(self, name: str) -> None:
         """Rewrite the collection's files without what was deleted or overwritten, where they hold such.
 
         Milvus Lite by itself merges files only where it has four of about one size, and until then keeps deleted and
         overwritten entries in them; its `compact` does nothing. What is done here is its own merging, of all files.
         A kill leaves the files before or the files after, and of the others the next opening rids itself.
         """
-        collection = self.database.get_collection(self.collection)
+        collection = self.database.get_collection(name)
         collection.flush()
         collection._wait_for_bg()
         manifest, deleted = collection._manifest, collection._delta_index
@@ -82,7 +88,7 @@ class Lite:
             collection._refresh_segment_cache()
 
 
-def start_lite(folder: Path, collection: str) -> Lite:
+def start_lite(folder: Path, gallery: str) -> Lite:
     """Run Milvus Lite on a folder, which is created where there is none.
 
     The folder belongs to one open gallery at a time. `pymilvus` itself would share it within the process and keep
@@ -100,7 +106,7 @@ def start_lite(folder: Path, collection: str) -> Lite:
             raise InterplayError(
                 f"{folder} is a file, no Milvus Lite gallery (which is a folder): choose another place."
             )
-        if folder.is_dir() and any(folder.iterdir()) and not (folder / "collections").is_dir():
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / _COLLECTIONS).is_dir():
             raise InterplayError(
                 f"{folder} is a folder of something else: choose another place for the gallery."
             )
@@ -113,13 +119,39 @@ def start_lite(folder: Path, collection: str) -> Lite:
         raise InterplayError(
             f"The gallery {folder} cannot be opened ({problem.strerror or problem}): choose another place."
         ) from None
-    checksums = Checksums(folder / "collections" / collection)
+    checksums: dict[str, Checksums] = {}
     try:
-        _inspect(folder / "collections" / collection, folder, checksums)
+        for version in _tidied(folder, gallery):
+            checksums[version.name] = Checksums(version)
+            _inspect(version, folder, checksums[version.name])
     except BaseException:
         database.close()
         raise
-    return Lite(Inside(MilvusServicer(database)), database, collection, checksums)
+    return Lite(Inside(MilvusServicer(database)), database, folder, gallery, checksums)
+
+
+def _tidied(folder: Path, gallery: str) -> list[Path]:
+    """The version that readers see, and the next one where a refresh was killed; those before it are deleted here.
+
+    So is a next one that is not whole. The lock is held.
+    """
+    places = [path for path in (folder / _COLLECTIONS).glob("*") if path.is_dir()]
+    names = versions_among([path.name for path in places], gallery)
+    try:
+        seen = json.loads((folder / _ALIASES).read_text(encoding="utf-8")).get(gallery)
+    except (OSError, ValueError, AttributeError):
+        seen = None
+    current = seen if seen in names else next(iter(names), "")
+    kept = []
+    for name in names:
+        place = folder / _COLLECTIONS / name
+        inside = {path.name for path in place.iterdir()}
+        before = number_of(name) < number_of(current)
+        if before or (name != current and _fault(place, inside) is not None):
+            shutil.rmtree(place)
+        else:
+            kept.append(place)
+    return kept
 
 
 def _inspect(collection: Path, gallery: Path, checksums: Checksums) -> None:

@@ -1,31 +1,29 @@
-"""The rows of a gallery: one Milvus collection, in a folder or on a server; every call to Milvus is here."""
+"""The rows of a gallery: those of one version of it, or of the one that readers see."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import re
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from interplay.errors import InterplayError, unknown
-from interplay.gallery.address import Address, ServerSettings, index_of
-from interplay.gallery.calls import calling
-from interplay.gallery.entry import COLUMNS, CONTENT, LONGEST, NAME, Entry, GalleryCard, Vector
+from interplay.errors import InterplayError
+from interplay.gallery.address import Address, ServerSettings
+from interplay.gallery.connection import Connection
+from interplay.gallery.entry import COLUMNS, CONTENT, NAME, Entry, GalleryCard, Vector
 from interplay.gallery.filters import closed, shown
-from interplay.gallery.lite import start_lite
+from interplay.gallery.versions import Versions
 from interplay.towers.tokens import Side
 
 T = TypeVar("T")
 
-_ABOUT = "interplay"  # the collection property that holds the card
 _STATE = "interplay_state"  # the property that holds the retriever's state at the last complete refresh
-_CONNECT = 5.0  # seconds until a server that does not answer is given up
 _BLOCK = 8192  # rows read at a time; Milvus allows 16,384
+_BYTES = 2**24  # of the vectors read at a time
 _NAMES = 1024  # sources in one filter
-_NOT_LOADED = (101, 106)  # a collection that the server released, as it does when it starts again
+_PLAIN = tuple(name for name in COLUMNS if name != "embedding")
+_BESIDE = "$meta"  # all columns beside those of the schema
 
 
 @dataclass(frozen=True)
@@ -47,19 +45,15 @@ class Store:
     written last.
     """
 
-    def __init__(
-        self, client: Any, address: Address, collection: str, lite: Any, settings: ServerSettings
-    ) -> None:
-        self.place = address.shown
-        self.collection = collection
-        self._client = client
-        self._lite = lite
-        self._settings = settings
-        # what runs in this process has no limit
-        self._wait = {"timeout": settings.timeout if lite is None else None}
-        self._reading = self._wait | ({"consistency_level": settings.consistency} if lite is None else {})
-        # Runs at the end of the program too, so that a gallery that nobody closed leaves nothing running.
-        self._end = weakref.finalize(self, _end, client, lite)
+    def __init__(self, connection: Connection, versions: Versions, name: str) -> None:
+        self.place = connection.place
+        self.versions = versions
+        self._name = name
+        self._connection = connection
+        self._client = connection.client
+        self._lite = connection.lite
+        self._seen = name
+        self._index: str | None = None
 
     @classmethod
     def open(
@@ -71,52 +65,48 @@ class Store:
         *,
         create: bool = True,
     ) -> Store:
-        """Open a collection, or create it.
+        """Open a gallery, or create it.
 
         Args:
+            collection: its name.
             create: create it where there is none; otherwise it is an error.
 
         Raises:
             InterplayError: no Milvus there, something else of that name, or a gallery made with something else.
         """
-        from pymilvus import MilvusClient
-
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,254}", collection):
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,239}", collection):
             raise InterplayError(
                 f"'{collection}' cannot name a collection: use letters, digits and underscores, a letter first."
             )
-        settings = settings or ServerSettings()
-        lite = None if address.folder is None else start_lite(address.folder, collection)
-        store = None
+        connection = Connection.open(address, collection, settings or ServerSettings())
         try:
-            hint = " Is it running, and are address and token right?"
-            with calling(address.shown, "be reached", hint=hint):
-                client = MilvusClient(
-                    address.shown if lite is None else "unix:inside",
-                    token=address.token,
-                    timeout=min(_CONNECT, settings.timeout),
-                    dedicated=True,
-                    **({} if lite is None else {"channel": lite.channel}),
-                )
-            store = cls(client, address, collection, lite, settings)
-            store._prepare(card, create)
+            versions = Versions(connection, collection, card)
+            versions.prepare(create)
+            store = cls(connection, versions, collection)
+            store._seen = versions.current()
         except BaseException:
-            if store is not None:
-                store.close()
-            elif lite is not None:
-                lite.stop()
+            connection.close()
             raise
         return store
 
+    def at(self, version: str) -> Store:
+        """The rows of one version, whatever readers see."""
+        return Store(self._connection, self.versions, version)
+
+    @property
+    def version(self) -> str:
+        """The version that the last call went to."""
+        return self._seen
+
     def close(self) -> None:
         """Write everything down and end the connection; a second call does nothing."""
-        self._end()
+        self._connection.close()
 
     def count(self) -> int:
         """The number of entries."""
         rows = self._ask(
             "count",
-            lambda: self._client.query(self.collection, output_fields=["count(*)"], **self._reading),
+            lambda: self._client.query(self._name, output_fields=["count(*)"], **self._connection.reading),
         )
         return int(rows[0]["count(*)"])
 
@@ -129,7 +119,7 @@ class Store:
         if entries:
             write = self._client.upsert if self._lite is None else self._client.insert
             rows = [entry.row() for entry in entries]
-            self._write(lambda: write(self.collection, rows, **self._wait))
+            self._write(lambda: write(self._name, rows, **self._connection.wait))
 
     def delete(self, ids: Sequence[str]) -> None:
         """Delete entries."""
@@ -137,7 +127,7 @@ class Store:
             self._delete(ids[start : start + _NAMES])
 
     def _delete(self, ids: Sequence[str]) -> None:
-        self._write(lambda: self._client.delete(self.collection, ids=list(ids), **self._wait))
+        self._write(lambda: self._client.delete(self._name, ids=list(ids), **self._connection.wait))
 
     def settle(self) -> None:
         """Have Milvus Lite turn its log into its own files, so that the gallery opens fast.
@@ -145,29 +135,35 @@ class Store:
         Nothing is safer for it. A server does the same by itself, and limits how often one may ask.
         """
         if self._lite is not None:
-            self._write(lambda: self._client.flush(self.collection))
+            self._write(lambda: self._client.flush(self._name))
 
     def compact(self) -> None:
         """Rid the files of what was deleted and overwritten.
 
-        In a Milvus Lite folder nothing of it is left afterwards. A server is asked to merge its segments, and deletes
-        the old ones when its garbage collection comes to them.
+        In a Milvus Lite folder nothing of it is left afterwards, also not in what a refresh that was killed has begun.
+        A server is asked to merge its segments, and deletes the old ones when its garbage collection comes to them.
         """
-        if self._lite is not None:
-            self._write(lambda: self._lite.compact())
+        if (lite := self._lite) is not None:
+            if self._follows and self.versions.refreshing.acquire(blocking=False):
+                with contextlib.ExitStack() as held:
+                    held.callback(self.versions.refreshing.release)
+                    self.versions.drop_others(self.versions.current())
+            self._write(lambda: lite.compact(self._name))
         else:
-            self._write(lambda: self._client.compact(self.collection, **self._wait))
+            self._write(lambda: self._client.compact(self._name, **self._connection.wait))
 
     @property
     def state(self) -> str:
         """The retriever's state with which every entry was encoded; empty where they may differ."""
-        return str(self._describe().get("properties", {}).get(_STATE, ""))
+        return str(self._connection.describe(self._name).get("properties", {}).get(_STATE, ""))
 
     def mark(self, state: str) -> None:
         """Write down the retriever's state with which every entry was encoded."""
         self._write(
             lambda: self._client.alter_collection_properties(
-                self.collection, properties={_STATE: state}, **self._wait
+                self.versions.current() if self._follows else self._name,
+                properties={_STATE: state},
+                **self._connection.wait,
             )
         )
 
@@ -177,7 +173,7 @@ class Store:
             return {}
         rows = self._ask(
             "read",
-            lambda: self._client.get(self.collection, list(ids), output_fields=["*"], **self._reading),
+            lambda: self._client.get(self._name, list(ids), output_fields=["*"], **self._connection.reading),
         )
         return {row["id"]: Entry.of(row) for row in rows}
 
@@ -196,35 +192,46 @@ class Store:
         rows = self._ask(
             "read",
             lambda: self._client.query(
-                self.collection, filter=condition, output_fields=list(columns), **self._reading
+                self._name, filter=condition, output_fields=list(columns), **self._connection.reading
             ),
         )
         return list(rows)
 
-    def scan(self) -> Iterator[list[Entry]]:
-        """All entries in blocks, without embeddings and metadata.
+    def scan(self, *, metadata: bool = False, embeddings: bool = False) -> Iterator[list[Entry]]:
+        """All entries in blocks, those of one version.
 
         Entries may be written in between: it goes by primary key, and rewriting an entry does not move it.
+
+        Args:
+            metadata: with them.
+            embeddings: with them.
+
+        Raises:
+            InterplayError: as for every call; also where the version was dropped meanwhile.
         """
-        columns = [name for name in COLUMNS if name != "embedding"]
-        for block in self._blocks([*columns, NAME, CONTENT]):
+        beside = [_BESIDE] if metadata else [NAME, CONTENT]
+        for block in self._blocks([*_PLAIN, *beside, *(["embedding"] if embeddings else [])]):
             yield [Entry.of(row) for row in block]
 
     def columns(self) -> set[str]:
         """The names of all metadata columns; every entry is read for it."""
         return {
             name
-            for block in self._blocks(["*"])
+            for block in self._blocks(["id", _BESIDE])
             for row in block
             for name in row
             if name not in COLUMNS and name[0] not in "$_"
         }
 
     def _blocks(self, columns: Sequence[str]) -> Iterator[list[Mapping[str, Any]]]:
+        version = self.versions.current() if self._follows else self._name
+        size = _BLOCK
+        if "embedding" in columns:
+            size = min(size, max(64, _BYTES // (4 * self.versions.card.joint)))
         rows = self._ask(
             "read",
             lambda: self._client.query_iterator(
-                self.collection, batch_size=_BLOCK, output_fields=list(columns), **self._reading
+                version, batch_size=size, output_fields=list(columns), **self._connection.reading
             ),
         )
         try:
@@ -243,131 +250,68 @@ class Store:
         """
         condition = f'side == "{side}"' + ("" if where is None else f" and ({closed(where)})")
         failing = "search" if where is None else f"search with the filter '{shown(where)}'"
-        probing = {} if self._lite is not None else dict(self._settings.looking(k))
+        probing = dict(self._connection.settings.looking(self._kind(), k))
         (hits,) = self._ask(
             failing,
             lambda: self._client.search(
-                self.collection,
+                self._name,
                 data=[query.tolist()],
                 anns_field="embedding",
                 filter=condition,
                 limit=k,
-                output_fields=["*"],
+                output_fields=[
+                    *_PLAIN,
+                    _BESIDE,
+                ],  # with the embedding, a server would read the hits in a second step
                 search_params={"metric_type": "IP", "params": probing},
-                **self._reading,
+                **self._connection.reading,
             ),
         )
         return [(Entry.of({"id": hit["id"], **hit["entity"]}), float(hit["distance"])) for hit in hits]
 
     def _ask(self, action: str, call: Callable[[], T]) -> T:
-        """One call; a server that has started again since is told to load the collection first."""
-        from pymilvus.exceptions import MilvusException
-
-        with self._calling(action):
+        """One call; again where it failed because the version that it went to was dropped meanwhile."""
+        while True:
+            seen = self._seen
             try:
-                return call()
-            except MilvusException as problem:
-                if self._lite is not None or problem.code not in _NOT_LOADED:
+                return self._connection.ask(action, call, self._name)
+            except InterplayError:
+                if not self._has_moved(seen):
                     raise
-            self._client.load_collection(self.collection, **self._wait)
-            return call()
-
-    @contextlib.contextmanager
-    def _calling(self, action: str) -> Iterator[None]:
-        if not self._end.alive:
-            raise InterplayError(f"The gallery {self.place} is closed; open it again.")
-        with calling(self.place, action):
-            yield
 
     def _write(self, call: Callable[[], object]) -> None:
-        """A call that writes. After one that failed, Milvus Lite is closed.
+        """One call that writes; again where readers see another version now: what is there is written over."""
+        while True:
+            seen = self._seen
+            try:
+                self._connection.write(call, self._name, self._follows)
+            except InterplayError:
+                if self._lite is not None or not self._has_moved(seen):
+                    raise
+                continue
+            if not self._has_moved(seen):
+                return
 
-        A full disk may have left half a record in the log, and Milvus Lite would write behind it what it could not
-        read again after a kill; opened anew, it begins a new log.
-        """
-        try:
-            self._ask("write", call)
-        except InterplayError as problem:
-            if self._lite is None or not self._end.alive:
-                raise
-            self.close()
-            raise InterplayError(f"{problem} The gallery is closed now: open it again to go on.") from None
+    @property
+    def _follows(self) -> bool:
+        """Whether these are the rows that readers see, and not those of one version."""
+        return self._name == self.versions.name
 
-    def _describe(self) -> Mapping[str, Any]:
-        described: Mapping[str, Any] = self._ask(
-            "be opened", lambda: self._client.describe_collection(self.collection, **self._wait)
-        )
-        return described
+    def _has_moved(self, seen: str) -> bool:
+        """Whether readers see another version than one that was seen; never for the rows of one version."""
+        if not self._follows:
+            return False
+        self._seen = self.versions.current()
+        return self._seen != seen
 
-    def _prepare(self, card: GalleryCard, create: bool) -> None:
-        """Create the collection, or see that it fits; then have it ready to be searched."""
-        if not self._ask("be opened", lambda: self._client.has_collection(self.collection, **self._wait)):
-            if not create:
-                known = self._ask("be opened", lambda: self._client.list_collections(**self._wait))
-                raise unknown(f"collection in the gallery {self.place}", self.collection, known)
-            self._ask("be opened", lambda: self._create(card))
-        about = self._describe().get("properties", {}).get(_ABOUT)
-        _check(about, card, f"{self.place} (collection '{self.collection}')")
-        if self._lite is None:
-            self._ask("be opened", self._load)
-
-    def _load(self) -> None:
-        if not self._client.list_indexes(self.collection):
-            self._client.create_index(self.collection, index_of(self._client, self._settings), **self._wait)
-        self._client.load_collection(self.collection, **self._wait)
-
-    def _create(self, card: GalleryCard) -> None:
-        """The collection and its card appear in one step.
-
-        Milvus Lite gets no index. It would gain nothing (exact search compares everything anyway), and Milvus Lite
-        writes index files in place: a process that is killed meanwhile leaves half a file that cannot be opened.
-        """
-        from pymilvus import DataType
-
-        schema = self._client.create_schema(auto_id=False, enable_dynamic_field=True)
-        schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=64)
-        schema.add_field("side", DataType.VARCHAR, max_length=8)
-        for name in ("source", "route", "version", "key"):
-            schema.add_field(name, DataType.VARCHAR, max_length=LONGEST)
-        schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=card.joint)
-        self._client.create_collection(
-            self.collection,
-            schema=schema,
-            index_params=index_of(self._client, self._settings) if self._lite is None else None,
-            properties={_ABOUT: json.dumps(asdict(card))},
-            consistency_level=self._settings.consistency,
-            **self._wait,
-        )
+    def _kind(self) -> str:
+        """The kind of index, which every version has from the one before it."""
+        if self._index is None:
+            self._index = self.versions.index(self._name).get("index_type", "")
+        return self._index
 
 
 def _literal(text: str) -> str:
     """A string in a Milvus filter, with the only escapes that Milvus Lite and Milvus both read."""
     escapes = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t": r"\t"})
     return '"' + text.translate(escapes) + '"'
-
-
-def _check(about: str | None, card: GalleryCard, where: str) -> None:
-    """Refuses a collection that is not a gallery, or one that was made with something else."""
-    try:
-        found = json.loads(about or "")
-        values = {name: found[name] for name in ("format", "backbone", "joint", "retriever")}
-    except (ValueError, TypeError, KeyError, RecursionError):
-        raise InterplayError(f"{where} is not an interplay gallery; choose another collection.") from None
-    if values["format"] != card.format:
-        raise InterplayError(
-            f"The gallery {where} has format {values['format']}; this version of interplay reads {card.format}."
-        )
-    for name, title in (("backbone", "backbone"), ("joint", "embedding width"), ("retriever", "retriever")):
-        old, new = str(values[name])[:12], str(getattr(card, name))[:12]
-        if values[name] != getattr(card, name):
-            raise InterplayError(
-                f"The gallery {where} was made with another {title} ({old}, here {new}): open it with the "
-                "retriever that it was made with, or choose another gallery."
-            )
-
-
-def _end(client: Any, lite: Any) -> None:
-    """Close the connection, and Milvus Lite behind it."""
-    client.close()
-    if lite is not None:
-        lite.stop()
