@@ -72,7 +72,7 @@ class Server:
         self.port = free_port()
         self.address = f"{scheme}://127.0.0.1:{self.port}"
         self._ready = (self.address, token, settings or ServerSettings(timeout=20.0))
-        self._etcd = free_port()
+        self._etcd, self._peers = free_port(), free_port()
         self._command = [
             str(program()),
             *("--data", str(folder / "data")),
@@ -88,7 +88,7 @@ class Server:
         while not self._is_free():
             time.sleep(0.2)
         # the etcd inside would take the same ports for every server of a machine
-        etcd, peers = f"http://127.0.0.1:{self._etcd}", f"http://127.0.0.1:{free_port()}"
+        etcd, peers = f"http://127.0.0.1:{self._etcd}", f"http://127.0.0.1:{self._peers}"
         (self.folder / "etcd.yaml").write_text(
             f"listen-client-urls: {etcd}\nadvertise-client-urls: {etcd}\n"
             f"listen-peer-urls: {peers}\ninitial-advertise-peer-urls: {peers}\n"
@@ -105,7 +105,7 @@ class Server:
             )
         self.wait()
 
-    def wait(self, seconds: float = 240) -> None:
+    def wait(self, seconds: float = 90) -> None:
         """Until it answers."""
         address, token, settings = self._ready
         deadline = time.monotonic() + seconds

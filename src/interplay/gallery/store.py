@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ T = TypeVar("T")
 _STATE = "interplay_state"  # the property that holds the retriever's state at the last complete refresh
 _BLOCK = 8192  # rows read at a time; Milvus allows 16,384
 _BYTES = 2**24  # of the vectors read at a time
+_POLL = 0.5  # seconds between two looks at an index that is being built
 _NAMES = 1024  # sources in one filter
 _PLAIN = tuple(name for name in COLUMNS if name != "embedding")
 _BESIDE = "$meta"  # all columns beside those of the schema
@@ -136,6 +138,18 @@ class Store:
         """
         if self._lite is not None:
             self._write(lambda: self._client.flush(self._name))
+
+    def build_index(self) -> None:
+        """Have a server build the index over everything that was written, and wait for it; after much was.
+
+        Until then a search compares what is not indexed yet, which is exact and slow.
+        """
+        if self._lite is not None:
+            return
+        self._write(lambda: self._client.flush(self._name, **self._connection.wait))
+        version = self.versions.current() if self._follows else self._name
+        while not self._ask("be searched", lambda: self.versions.is_ready(version)):
+            time.sleep(_POLL)
 
     def compact(self) -> None:
         """Rid the files of what was deleted and overwritten.

@@ -81,6 +81,12 @@ class Versions:
         )
         return about or {}
 
+    def is_ready(self, version: str) -> bool:
+        """Whether a server has indexed every entry that it has written down, and taken the index into memory."""
+        about = self.index(version)
+        loaded = sum(one.num_rows for one in self._client.list_loaded_segments(version))
+        return not int(about["pending_index_rows"]) and loaded >= int(about["total_rows"])
+
     def begin(self, current: str) -> tuple[str, bool]:
         """The version after the current one, and whether a refresh that was killed has begun it."""
         later = [one for one in self.all() if number_of(one) > number_of(current)]
