@@ -22,6 +22,10 @@ from interplay.gallery.gallery import Gallery
 from tests.gallery.fake import Fake
 
 PACKAGE = "milvus==2.3.5"
+PORTS = (
+    *("proxy", "proxy-internal", "etcd", "root-coord", "query-coord", "query-node"),
+    *("index-coord", "index-node", "data-coord", "data-node"),
+)
 
 
 def program() -> Path:
@@ -69,26 +73,26 @@ class Server:
         settings: ServerSettings | None = None,
     ) -> None:
         self.folder = folder
-        self.port = free_port()
+        self._ports = {name: free_port() for name in PORTS}
+        self.port = self._ports["proxy"]
         self.address = f"{scheme}://127.0.0.1:{self.port}"
         self._ready = (self.address, token, settings or ServerSettings(timeout=20.0))
-        self._etcd, self._peers = free_port(), free_port()
+        self._peers = free_port()
         self._command = [
             str(program()),
             *("--data", str(folder / "data")),
-            *("--proxy-port", str(self.port)),
-            *("--etcd-port", str(self._etcd)),
+            *(word for name, port in self._ports.items() for word in (f"--{name}-port", str(port))),
             *options,
         ]
         self.process: subprocess.Popen[bytes] | None = None
         self.start()
 
     def start(self) -> None:
-        """Start it, once its port is free: it would take another one otherwise."""
+        """Start it, once its ports are free."""
         while not self._is_free():
-            time.sleep(0.2)
+            time.sleep(0.5)
         # the etcd inside would take the same ports for every server of a machine
-        etcd, peers = f"http://127.0.0.1:{self._etcd}", f"http://127.0.0.1:{self._peers}"
+        etcd, peers = f"http://127.0.0.1:{self._ports['etcd']}", f"http://127.0.0.1:{self._peers}"
         (self.folder / "etcd.yaml").write_text(
             f"listen-client-urls: {etcd}\nadvertise-client-urls: {etcd}\n"
             f"listen-peer-urls: {peers}\ninitial-advertise-peer-urls: {peers}\n"
@@ -105,7 +109,7 @@ class Server:
             )
         self.wait()
 
-    def wait(self, seconds: float = 90) -> None:
+    def wait(self, seconds: float = 240) -> None:
         """Until it answers."""
         address, token, settings = self._ready
         deadline = time.monotonic() + seconds
@@ -120,11 +124,14 @@ class Server:
                 time.sleep(1)
 
     def _is_free(self) -> bool:
-        with socket.socket() as tried, contextlib.suppress(OSError):
-            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            tried.bind(("127.0.0.1", self.port))
-            return True
-        return False
+        """Whether all its ports can be taken: it would take others, and wait for itself at those of before."""
+        for port in self._ports.values():
+            with socket.socket() as tried:
+                try:
+                    tried.bind(("127.0.0.1", port))
+                except OSError:
+                    return False
+        return True
 
     def kill(self) -> None:
         """End it at once, in the middle of whatever it does."""
