@@ -15,7 +15,7 @@ def gallery_of(collection: str) -> str:
 
 
 def number_of(collection: str) -> int:
-    """The number of a version; 0 for the collection of a gallery of before there were versions."""
+    """The number of a version; 0 for the collection of a gallery that is older than versions."""
     found = _VERSION.fullmatch(collection)
     return int(found[2]) if found else 0
 

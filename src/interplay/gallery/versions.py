@@ -4,7 +4,7 @@ A search goes to the alias, and Milvus takes the whole search to the collection 
 moment. So a refresh that writes the next version beside the current one and then switches the alias shows its readers
 what was before or what is now, never a mixture.
 
-A gallery of before there were versions is a collection of that name; its first refresh renames it.
+A gallery that is older than versions is a collection of that name; its first refresh renames it.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Versions:
         if self.current() != self.name:
             self._connection.ask("be refreshed", lambda: client.alter_alias(version, self.name, **wait))
             return
-        with self._connection.gate.alone():  # once, for a gallery of before there were versions
+        with self._connection.gate.alone():  # once, for a gallery that is older than versions
             before = f"{self.name}__v0"
             self._connection.ask("be refreshed", lambda: client.rename_collection(self.name, before, **wait))
             self._connection.ask("be refreshed", lambda: client.create_alias(version, self.name, **wait))
