@@ -124,7 +124,7 @@ class Server:
                 time.sleep(1)
 
     def _is_free(self) -> bool:
-        """Whether all its ports can be taken: it would take others, and wait for itself at those of before."""
+        """Whether all its ports can be taken: it would take others, and wait for itself at the former ones."""
         for port in self._ports.values():
             with socket.socket() as tried:
                 try:
