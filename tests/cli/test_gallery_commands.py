@@ -312,3 +312,21 @@ def test_linked_folders_are_indexed_too(tmp_path: Path) -> None:
     (tmp_path / "photos" / "link").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "circle").symlink_to(tmp_path / "photos")
     assert pictures_in([str(tmp_path / "photos")]) == [str(tmp_path / "photos" / "link" / "a.png")]
+
+
+def test_export_import_and_metadata(
+    run: Run, copied: Path, photos: Path, prices: Path, tmp_path: Path
+) -> None:
+    words = ["index", copied, "--images", photos, "--metadata", prices, "--no-progress"]
+    assert run(*words, "--json").json["entries"] == 10
+    prices.write_text("image,price\nphotos/red squares.png,11\n")
+    assert run("gallery", "metadata", copied, prices, "--json").json["changed"] == 1
+    hits = run("search", copied, "red", "--where", "price == 11", "--json").json["hits"]
+    assert [hit["metadata"] for hit in hits] == [{"price": 11, "brand": "x", "code": "007", "sold": True}]
+    out, other = tmp_path / "backup", tmp_path / "copy.db"
+    assert run("gallery", "export", copied, "--out", out, "--json").json["entries"] == 10
+    taken = run("gallery", "import", copied, out, "--gallery", other, "--json").json
+    assert (taken["imported"], taken["entries"]) == (10, 10)
+    found = run("search", copied, "red", "--gallery", other, "--where", "price == 11", "--json").json
+    assert found["hits"] == hits
+    assert "neither" in run("gallery", "import", copied, photos).err

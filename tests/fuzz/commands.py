@@ -42,6 +42,9 @@ def right(world: World, out: Path, command: str) -> Call:
         "refresh": ([world.retriever], ["--no-progress"]),
         "remove": ([world.retriever, "none such"], []),
         "prune": ([world.retriever], []),
+        "gallery export": ([world.retriever], ["--out", out]),
+        "gallery import": ([world.retriever, out], []),  # nothing there
+        "gallery metadata": ([world.retriever, out], []),  # nothing there
         "export": ([world.run], ["--out", out, "--opset", 17]),  # no such
         "plots": ([world.retriever], ["--out", out, "-k", 99]),  # no such recall
         "serve": ([], ["--models", world.run, "--host", "everywhere"]),  # without tokens
@@ -65,7 +68,7 @@ def broken(call: Call, option: Option, value: object) -> list[object]:
     """A call with another value for one option."""
     by_place, rest = call
     if option.positional:
-        at = {"sources": 1, "query": 1}.get(option.name, 0)
+        at = {"sources": 1, "query": 1, "folder": 1, "file": 1}.get(option.name, 0)
         return [*by_place[:at], value, *by_place[at + 1 :], *rest]
     return [*by_place, *rest, option.switch, value]
 

@@ -12,7 +12,9 @@ from typing import Any
 from interplay.errors import InterplayError, unknown, wrong_type
 from interplay.gallery.add import AddReport, OnBad, add
 from interplay.gallery.address import Address, ServerSettings
+from interplay.gallery.changes import change_metadata
 from interplay.gallery.entry import Entry, GalleryCard, Vector
+from interplay.gallery.exchange import export_gallery, import_folder
 from interplay.gallery.filters import columns_of
 from interplay.gallery.items import (
     Encodes,
@@ -364,6 +366,49 @@ class Gallery:
         keys += [key_of(side, name) for side in SIDES for name in own]
         images = self._store.find_images([os.path.abspath(name) for name in names])
         return self._delete({*self._store.get(keys), *(old.id for known in images.values() for old in known)})
+
+    def change_metadata(
+        self,
+        sources: Sequence[str | Path],
+        metadata: Sequence[Mapping[str, Any]],
+        *,
+        ids: Sequence[str] | None = None,
+    ) -> int:
+        """Change the metadata of entries; nothing is encoded, and no file is read.
+
+        Args:
+            sources: paths of pictures, or texts.
+            metadata: for each, what takes the place of what the entry has in these columns; None takes a column out.
+                The others stay.
+            ids: for each an id of your own, which then finds the entry instead of the source; or an empty text.
+
+        Returns:
+            How many entries were changed; what is not there counts 0.
+
+        Raises:
+            InterplayError: metadata that do not fit, or Milvus cannot be reached.
+        """
+        names = [str(one) for one in several(sources, "change_metadata", "sources")]
+        return change_metadata(self._store, names, metadata, ids)
+
+    def export(self, folder: str | Path) -> int:
+        """Write every entry into Parquet files of a new folder, vectors bit for bit; returns how many.
+
+        Raises:
+            InterplayError: the folder holds something, or cannot be written.
+        """
+        return export_gallery(self._store, Path(folder))
+
+    def take_over(self, folder: str | Path) -> int:
+        """Take the entries of a folder that `export` or `interplay embed` wrote; an entry with the same id gives way.
+
+        Returns:
+            How many were taken.
+
+        Raises:
+            InterplayError: the folder is neither, is damaged, or was made with another retriever.
+        """
+        return import_folder(self._store, Path(folder))
 
     def prune(self) -> tuple[str, ...]:
         """Take out pictures whose files are gone or hold something else now; every file is read for it.
