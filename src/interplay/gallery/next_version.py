@@ -68,6 +68,7 @@ class NextVersion:
         if not self.lost:
             following.mark(state)
         following.settle()
+        following.show()
         versions.switch(name)
         self._catch_up(current, self.store)
         versions.drop_others(name)

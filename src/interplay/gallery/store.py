@@ -145,6 +145,19 @@ class Store:
         elif self._unindexed >= _MANY:
             self.build_index()
 
+    def show(self) -> None:
+        """Wait until a server shows everything that was written to readers who wait for nothing, too.
+
+        With the consistency Bounded a server answers by what it had some seconds ago.
+        """
+        while self._lite is None and self._count("Bounded") < self._count("Strong"):
+            time.sleep(_POLL)
+
+    def _count(self, consistency: str) -> int:
+        how = {**self._connection.wait, "consistency_level": consistency}
+        rows = self._ask("count", lambda: self._client.query(self._name, output_fields=["count(*)"], **how))
+        return int(rows[0]["count(*)"])
+
     def build_index(self) -> None:
         """Have a server build the index over everything that was written, and wait for it; after much was.
 
