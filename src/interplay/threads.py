@@ -1,10 +1,13 @@
-"""How many threads compute, and how they wait for each other; settled before torch is imported."""
+"""How many threads compute, and how they wait for each other; what OpenMP reads is settled before torch is imported."""
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import MutableMapping
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -41,3 +44,30 @@ def quota(cgroup: Path) -> int | None:
     if allowed in ("max", "-1"):
         return None
     return max(1, int(allowed) // int(period))
+
+
+class Turns:
+    """Lets as many threads of a program compute at a time as there are cores for; further ones wait, in a `with` block.
+
+    Each of them computes with several threads of its own (`torch.get_num_threads`). More at a time than there are cores
+    get less done than one alone: they take the interpreter's lock and the cores' caches from each other.
+    """
+
+    def __init__(self) -> None:
+        import torch
+
+        cores = (os.cpu_count() or 1) // torch.get_num_threads()
+        self._free = threading.BoundedSemaphore(max(1, cores))
+
+    def __enter__(self) -> Self:
+        self._free.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._free.release()
+
+    def __reduce__(self) -> tuple[type[Turns], tuple[()]]:
+        """A copy, also in another process, has turns of its own."""
+        return Turns, ()
