@@ -104,7 +104,7 @@ class ExactSearch:
             raise InterplayError(f"queries must be a tensor of the shape (number, {self._width}).")
         queries = queries.detach().cpu().float()
         found: list[list[Match]] = []
-        for some in queries.split(QUERIES):
+        for some in torch.split(queries, QUERIES):
             with self._turns:
                 scores, places = self._best(some, min(k, self._count))
             found += self._matches(scores, places)
