@@ -196,9 +196,9 @@ def _rows_of_set(
 ) -> list[_Row]:
     """The rows of one set; unknown super-categories are added to `order`, and what was decided to `notes`."""
     file = _annotations(folder) / f"captions_{name}.json"
-    stored = _read(file)
-    images = _entries(stored, "images", {"id": int, "file_name": str}, file)
-    captions = _entries(stored, "annotations", {"id": int, "image_id": int, "caption": str}, file)
+    stored = stored_json(file)
+    images = entries(stored, "images", {"id": int, "file_name": str}, file)
+    captions = entries(stored, "annotations", {"id": int, "image_id": int, "caption": str}, file)
     rows: list[_Row] = []
     pictures = _pictures(folder, name)
     listed = {image["id"] for image in images}
@@ -249,14 +249,14 @@ def _tasks(
     file: Path, listed: set[int], assignment: Assignment, order: list[str]
 ) -> tuple[dict[int, str], list[_Row]]:
     """The super-category of each picture that has objects, and the annotations of pictures that do not exist."""
-    stored = _read(file)
-    known = listed | {image["id"] for image in _entries(stored, "images", {"id": int}, file)}
-    categories = _entries(stored, "categories", {"id": int, "supercategory": str}, file)
+    stored = stored_json(file)
+    known = listed | {image["id"] for image in entries(stored, "images", {"id": int}, file)}
+    categories = entries(stored, "categories", {"id": int, "supercategory": str}, file)
     parent = {category["id"]: category["supercategory"] for category in categories}
     order += dict.fromkeys(one for one in parent.values() if one not in order)
     totals: dict[int, Counter[str]] = {}
     strays: list[_Row] = []
-    objects = _entries(
+    objects = entries(
         stored, "annotations", {"id": int, "image_id": int, "category_id": int, "area": (int, float)}, file
     )
     for number, one in enumerate(objects, start=1):
@@ -307,7 +307,7 @@ def _pictures(folder: Path, name: str) -> Path:
     )
 
 
-def _read(file: Path) -> Mapping[str, Any]:
+def stored_json(file: Path) -> Mapping[str, Any]:
     """A JSON file without its outlines, which are nine tenths of it."""
 
     def without_outline(cells: _Cells) -> _Cells:
@@ -328,7 +328,7 @@ def _read(file: Path) -> Mapping[str, Any]:
     return stored
 
 
-def _entries(
+def entries(
     stored: Mapping[str, Any], section: str, keys: Mapping[str, type | tuple[type, ...]], file: Path
 ) -> list[_Cells]:
     """One section of a file, each entry with the keys that are needed."""

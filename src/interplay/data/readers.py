@@ -19,6 +19,7 @@ from interplay.data.formats import TABLES, Raw, from_datasets, from_records, joi
 from interplay.data.mm_imdb import MM_IMDB, load_mm_imdb
 from interplay.data.openmoji import OPENMOJI, load_openmoji
 from interplay.data.records import memory_name, memory_records
+from interplay.data.refcoco import REFERRING, load_refcoco
 from interplay.data.scenes.table import PREFIX as SCENE
 from interplay.data.scenes.table import SCENES, load_scenes
 from interplay.data.schema import PairTable
@@ -36,6 +37,8 @@ _log = logging.getLogger(__name__)
 
 BENCHMARKS = ((FOOD101, load_food101), (MM_IMDB, load_mm_imdb), (SNLI_VE, load_snli_ve))
 """The published benchmarks of classification, each with its reader."""
+
+_READERS = (*BENCHMARKS, *((benchmark, load_refcoco) for benchmark in REFERRING))
 
 EMBEDDED = (*OPENMOJI, *SCENES)
 """The names of the data sets that need no files."""
@@ -67,6 +70,8 @@ def load(
             - a built-in task, `openmoji/…` or `scenes/…`;
             - `coco:` and a folder with MS-COCO's own files, as `coco:data/coco` (see `data.coco.load_coco`);
             - `food101:`, `mm_imdb:` or `snli_ve:` and a folder with that benchmark's own files;
+            - `refcoco:`, `refcoco+:` or `refcocog:` and a folder with its owners' or MDETR's files (see
+              `data.refcoco.load_refcoco`);
             - a folder with images and `metadata.csv` or `metadata.jsonl` (`file_name`, `text`, and where
               there are any `label` or `labels`, `task`, `split`, `id`), with one folder of pictures a class, or with
               such folders `train`, `validation`, `test`;
@@ -184,14 +189,14 @@ def _name_of(source: Any, argument: str) -> str:
 
 
 def _is_built_in(name: str) -> bool:
-    prefixes = (COCO, *(benchmark.prefix for benchmark, _ in BENCHMARKS))
+    prefixes = (COCO, *(benchmark.prefix for benchmark, _ in _READERS))
     return name.startswith(("openmoji/", SCENE, *prefixes)) or name in EMBEDDED
 
 
 def _built_in(name: str, on_bad_row: OnBadRow, verify: bool) -> PairTable:
     if name.startswith(COCO):
         return load_coco(name, on_bad_row=on_bad_row, verify=verify)
-    for benchmark, read in BENCHMARKS:
+    for benchmark, read in _READERS:
         if name.startswith(benchmark.prefix):
             return read(name, on_bad_row=on_bad_row, verify=verify)
     return load_scenes(name) if name.startswith(SCENE) else load_openmoji(name)

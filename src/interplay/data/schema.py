@@ -56,7 +56,8 @@ class PairTable:
         rows: N rows with the columns `image` (undecoded: `datasets.Image(decode=False)`), `text` (a string or
             a list of captions) and, where present, `label` or `labels`, `task`, `split`, `id`; a task may have
             further ones, such as `boxes` (for each object [left, top, right, bottom] in pixels of the undecoded
-            picture from its left upper corner, right and bottom just outside).
+            picture from its left upper corner, right and bottom just outside: `data.boxes`) and `spans` (for each
+            phrase the [begin, end) of the characters that name its box).
         skipped: the rows of the source that could not be used.
         notes: what the reader decided by itself, one sentence each, to be shown to the user.
 

@@ -101,7 +101,7 @@ def cost(
     with FlopCounterMode(display=False) as counter:
         out = run()
         forward = counter.get_total_flops()
-        out.sum().backward()
+        torch.autograd.backward(out.sum())
     frozen = sum(parameter.numel() for parameter in empty.parameters())
     return Cost(
         backbone,
