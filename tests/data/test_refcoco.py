@@ -268,7 +268,9 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(InterplayError, match=r"row 6: .*000000000102"):
         load(f"refcoco:{tmp_path}?test=testB")
     change(tmp_path / "instances.json", lambda stored: stored["annotations"].pop())
-    with pytest.raises(InterplayError, match=r"row 6: instances\.json lacks the annotation 13, .*reference 5"):
+    with pytest.raises(
+        InterplayError, match=r"row 6: instances\.json lacks the annotation 13, .*reference 5"
+    ):
         load(f"refcoco:{tmp_path}?test=testB")
 
 
