@@ -57,6 +57,9 @@ NOT_RUN = {
     ("docs/guides/export.md", "pip install"): INSTALLS,
     ("docs/guides/export.md", "python examples/serve_onnx.py"): "serves for ever; tests/export/test_serve.py",
     ("docs/guides/export.md", "curl"): "asks that server; tests/export/test_serve.py",
+    ("docs/guides/serve.md", "pip install"): INSTALLS,
+    ("docs/guides/serve.md", "interplay serve"): "serves for ever; tests/service/test_process.py",
+    ("docs/guides/serve.md", "curl"): "asks that server; tests/service/test_answers.py",
     ("docs/guides/backbones.md", 'load_backbone("clip-vit-base-patch32")'): HUB,
     ("docs/guides/backbones.md", 'load_backbone("someone/any-clip")'): HUB,
     (

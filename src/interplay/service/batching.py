@@ -66,7 +66,7 @@ class Batcher(Generic[Job, Answer]):
         """Refuse what would find no room now, before anything is done for it.
 
         Raises:
-            Busy: there is no room for so many jobs.
+            Busy: there is less room than that.
             Stopping: the service ends.
         """
         if self._closed:

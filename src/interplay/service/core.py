@@ -209,7 +209,7 @@ class Service:
     async def refresh(self, name: str) -> RefreshReport:
         """Read a retriever again that has learned or forgotten in its folder, and bring its gallery up to date.
 
-        Searches go on: they see the gallery of before, and then that of after.
+        Searches go on: they see the former gallery, and then the new one.
 
         Raises:
             Refused: there is no such gallery, or it is being changed already.

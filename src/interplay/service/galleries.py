@@ -45,7 +45,7 @@ class Served:
 
     A query has to be encoded by the retriever that the entries were. While the gallery is refreshed there are two of
     them: each search takes the one that belongs to the state that it sees, and is made again where the state has
-    changed before its hits were there. So hits are those of before or those of after, never a mixture.
+    changed before its hits were there. So hits are the former ones or the new ones, never a mixture.
 
     Args:
         run: of the retriever.
@@ -58,7 +58,6 @@ class Served:
         self.entries = gallery.count()
         self._take(gallery, retriever)
         self._changing = threading.Lock()
-        self._reading = threading.Lock()
 
     def _take(self, gallery: Gallery, retriever: Retriever) -> None:
         from interplay.retrieval.found import read_found
@@ -74,9 +73,8 @@ class Served:
 
     def view(self) -> View:
         """What a search that begins now sees."""
-        with self._reading:
-            state = self.gallery.state
-            return View(state, self._states.get(state, self.retriever))
+        state = self.gallery.state
+        return View(state, self._states.get(state, self.retriever))
 
     def search(self, view: View, asked: Sequence[tuple[Search, Tensor]]) -> list[Found] | None:
         """What each of several searches finds; None where the gallery is another one than it was in the view.
@@ -87,9 +85,8 @@ class Served:
         Raises:
             Unusable: a filter that cannot be used.
         """
-        with self._reading:
-            found = [self._found(one, vector) for one, vector in asked]
-            return found if self.gallery.state == view.state else None
+        found = [self._found(one, vector) for one, vector in asked]
+        return found if self.gallery.state == view.state else None
 
     def _found(self, one: Search, vector: Tensor) -> Found:
         try:
@@ -118,10 +115,9 @@ class Served:
         with _alone(self._changing, self.run.name):
             following = self.gallery.beside(retriever)
             self._states = {**self._states, retriever.state(): retriever}
-            with self._reading:
-                report = following.refresh(progress=False)
-                self._take(following, retriever)
-                self.entries = following.count()
+            report = following.refresh(progress=False)
+            self._take(following, retriever)
+            self.entries = following.count()
         return report
 
     def grow(self, items: Sequence[Growth]) -> dict[str, int]:

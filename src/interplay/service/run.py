@@ -109,7 +109,12 @@ async def _serve(service: Service, app: FastAPI, place: Place, ready: Callable[[
 def _listening(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=2048)
+        # with its protocol named asyncio sends an answer's head and body at once, not 40 ms apart
+        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(2048)
+        return listening
     except OSError as problem:
         raise InterplayError(
             f"Cannot listen on {host}, port {port} ({problem.strerror or problem}): choose another --port."
