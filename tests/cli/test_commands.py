@@ -361,3 +361,22 @@ def test_train_tells_what_the_run_is_worth(run: Run, toy: Path, tmp_path: Path) 
     assert all(note in shown for note in found["notes"])
     several = run(*words, tmp_path / "three", "--preset", "fast", "--seeds", 2).out
     assert all(f"seed {seed}: {note}" in several for seed in (0, 1) for note in found["notes"])
+
+
+def test_train_tells_the_time_and_records_what_auto_chose(run: Run, toy: Path, tmp_path: Path) -> None:
+    words = ("train", "--data", toy, "--method", "auto", "--out", tmp_path / "run")
+    done = run(*words, "--preset", "thorough", "--json")
+    assert done.code == 0, done.err
+    assert "Preset thorough: at most " in done.err
+    assert "forward passes of a pair" in done.err
+    assert done.json["method"] == "head_only"  # too few validation pairs to try any
+    config = (tmp_path / "run" / "config.yaml").read_text()
+    assert config.splitlines()[-1] == "# chosen: head_only []"
+    assert "method: auto" in config
+    again = run("train", "--config", tmp_path / "run" / "config.yaml", "--out", tmp_path / "again", "--json")
+    assert again.json["validation"] == done.json["validation"]
+    assert run("evaluate", tmp_path / "run", "--split", "validation").code == 0
+    for refused in (("--set", "rank=2"), ("--head", "kind=pair")):
+        told = run(*words[:-1], tmp_path / "no", *refused)
+        assert told.code == 2
+        assert "auto" in told.err

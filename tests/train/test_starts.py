@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,8 @@ import torch
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge as ScikitRidge
 
-from interplay.classification import from_start
+from interplay.classification import attempts, from_start
+from interplay.classification.budget import passes
 from interplay.classification.evaluation import evaluate
 from interplay.classification.evidence import Monitor, resampled, wilson
 from interplay.classification.model import PairClassifier
@@ -22,7 +25,7 @@ from interplay.comparison.grid import GridCell
 from interplay.comparison.run import classifier_of, training_of
 from interplay.encoding.batches import EncodedTable
 from interplay.encoding.predict import predict
-from interplay.errors import InterplayError
+from interplay.errors import Diverged, InterplayError
 from interplay.methods.registry import choices, choose
 from interplay.parts.heads import HeadSettings
 from interplay.parts.kernel_map import KernelMap
@@ -140,9 +143,9 @@ def test_training_starts_exactly_at_the_head_in_closed_form(
 
     def caught(model: PairClassifier, backbone: Backbone, *_: Any, **__: Any) -> FitReport:
         started.append(predict(model, backbone, tables[1]))
-        raise from_start.Diverged("caught")
+        raise Diverged("caught")
 
-    monkeypatch.setattr(from_start, "fit", caught)
+    monkeypatch.setattr(attempts, "fit", caught)
     start_from(towers, tables, tmp_path)
     monkeypatch.undo()
     found = []
@@ -204,15 +207,129 @@ def test_no_method_ends_below_the_bare_towers(
 def test_training_that_helps_is_kept(
     towers: Backbone, tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = from_start.fit
-    monkeypatch.setattr(from_start, "fit", lambda *args, **named: real(*args, **{**named, "start": None}))
-    monkeypatch.setattr(from_start.Monitor, "gain", lambda *_: (0.2, 0.09))
+    real = attempts.fit
+    monkeypatch.setattr(attempts, "fit", lambda *args, **named: real(*args, **{**named, "start": None}))
+    monkeypatch.setattr(from_start, "logits_of", lambda *_: torch.zeros(48, 3))
+    monkeypatch.setattr(Monitor, "noise", lambda *_: 0.0)
     model, report = start_from(towers, tables, tmp_path, learning_rate=0.003)
     assert report.best_epoch > 0
     assert evaluate(model, towers, tables[1])["accuracy"] == pytest.approx(report.best_value)
     assert report.table[-1].value == pytest.approx(report.best_value)
     assert report.table[-1].rows == 48
-    assert "gained 0.200" in report.notes[-1]
+    assert "Training gained" in report.notes[-1]
+    assert model.method.name == "lora"
+
+
+def noisy(
+    rows: int, seed: int, changed: float, count: int
+) -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor]:
+    """Logits of answers that are no better than another one, each other on a share of the rows; its own; targets."""
+    random = torch.Generator().manual_seed(seed)
+    targets = torch.randint(3, (rows,), generator=random)
+    theirs = torch.nn.functional.one_hot(torch.randint(3, (rows,), generator=random), 3).float()
+    ours = []
+    for _ in range(count):
+        other = torch.nn.functional.one_hot(torch.randint(3, (rows,), generator=random), 3).float()
+        rows_changed = torch.rand(rows, 1, generator=random) < changed
+        ours.append(torch.where(rows_changed, other, theirs))
+    return ours, theirs, targets
+
+
+def test_the_best_of_many_answers_that_are_no_better_is_within_noise(
+    towers: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One standard error of the best one's gain, the bound for a single answer, is passed nearly always."""
+    monkeypatch.setattr("interplay.classification.evidence.RESAMPLES", 100)
+    monitor = Monitor(toy_model(towers, "head_only"), "accuracy")
+    naive = bounded = 0
+    for seed in range(30):
+        ours, theirs, targets = noisy(80, seed, 0.2, 12)
+        best = max(ours, key=lambda logits: monitor.value(logits, targets))
+        gain, error = monitor.gain(best, theirs, targets)
+        naive += gain > error
+        bounded += gain > monitor.noise(ours, theirs, targets)
+    assert naive >= 18
+    assert bounded <= 7
+    right = torch.nn.functional.one_hot(targets, 3).float()
+    assert monitor.gain(right, theirs, targets)[0] > monitor.noise([*ours, right], theirs, targets)
+
+
+def test_one_answer_has_to_gain_one_standard_error(towers: Backbone) -> None:
+    monitor = Monitor(toy_model(towers, "head_only"), "accuracy")
+    ours, theirs, targets = noisy(400, 0, 0.3, 1)
+    error = monitor.gain(ours[0], theirs, targets)[1]
+    assert monitor.noise(ours, theirs, targets) == pytest.approx(error, rel=0.15)
+
+
+def test_thorough_tries_rates_and_lengths_and_auto_methods(
+    towers: Backbone, tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On labels that are noise the start is kept, whatever is tried."""
+    random = torch.Generator().manual_seed(0)
+    noise = tuple(
+        replace(table, targets=torch.randint(3, (len(table),), generator=random)) for table in tables
+    )
+    monkeypatch.setattr("interplay.training.settings.UPDATES", 6)
+    monkeypatch.setattr("interplay.training.settings.PATIENCE", 2)
+    model = toy_model(towers, "lora")
+    settings = TrainSettings(preset="thorough", accelerator="cpu", progress=False, batch_size=32)
+    report = solve(
+        model, towers, lambda _: noise, settings, tmp_path, resume=False, rivals=("lora", "mitp", "p_clip")
+    )
+    assert model.method.name == "head_only"
+    assert report.best_epoch == 0
+    assert (
+        "The best of 7 trainings (" in report.notes[-1]
+    )  # MITP's layers are more than the toy's towers have
+    tried = sorted(path.name for path in (tmp_path / "attempts").iterdir())
+    assert [name.partition("-")[2] for name in tried[:6]] == ["lora"] * 3 + ["p_clip"] * 3
+    rates = [
+        json.loads((tmp_path / "attempts" / name / "metrics.jsonl").read_text().splitlines()[0])[
+            "learning_rate"
+        ]
+        for name in tried[:6]
+    ]
+    assert [round(rates[at + 1] / rates[at], 6) for at in (1, 4)] == [9.0, 9.0]
+    assert (tmp_path / "metrics.jsonl").exists()
+    again = toy_model(towers, "lora")
+    resumed = solve(
+        again, towers, lambda _: noise, settings, tmp_path, resume=True, rivals=("lora", "mitp", "p_clip")
+    )
+    assert resumed.notes == report.notes
+
+
+def test_the_best_of_several_methods_is_kept(
+    towers: Backbone, tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(from_start, "logits_of", lambda *_: torch.zeros(48, 3))
+    monkeypatch.setattr(Monitor, "noise", lambda *_: 0.0)
+    real = attempts.fit
+
+    def fit(model: PairClassifier, *args: Any, **named: Any) -> FitReport:
+        if model.method.name == "lora":
+            raise Diverged("caught")
+        return real(model, *args, **{**named, "start": None})
+
+    monkeypatch.setattr(attempts, "fit", fit)
+    model = toy_model(towers, "lora")
+    settings = TrainSettings(**QUICK)
+    report = solve(
+        model, towers, lambda _: tables, settings, tmp_path, resume=False, rivals=("lora", "p_clip")
+    )
+    assert model.method.name == "p_clip"
+    assert report.training is not None
+    assert report.training.learning_rate == choose("p_clip").method.traits.learning_rate
+    assert evaluate(model, towers, tables[1])["accuracy"] == pytest.approx(report.table[-1].value)
+
+
+def test_a_preset_says_what_it_takes(towers: Backbone) -> None:
+    fast, usual, thorough = (TrainSettings(preset=name) for name in ("fast", "auto", "thorough"))  # type: ignore[arg-type]
+    assert passes(fast, 1, 600, 100) == 1400
+    assert passes(usual, 1, 600, 100) == 1400 + 7 * (4 * 600 + 150)
+    assert passes(thorough, 1, 600, 100) == 1400 + 7 * 7 * (4 * 600 + 150)
+    assert passes(thorough, 3, 600, 100) == 1400 + 13 * 7 * (4 * 600 + 150)
+    fixed = TrainSettings(preset="thorough", epochs=2, learning_rate=0.1)
+    assert passes(fixed, 1, 600, 100) == 1400 + 2 * (4 * 600 + 150)
 
 
 def test_the_table_says_what_simple_answers_are_worth(

@@ -23,7 +23,7 @@ from interplay.devices import device_of
 from interplay.encoding.inputs import encode_table, pairs_of
 from interplay.encoding.predict import predict
 from interplay.errors import InterplayError, shortlist, unknown, wrong_type
-from interplay.methods.catalogue import DEFAULT_METHOD
+from interplay.methods.catalogue import AUTO, DEFAULT_METHOD, RIVALS
 from interplay.methods.registry import choose
 from interplay.metrics.calibration import CalibrationReport
 from interplay.metrics.classification import Kind, classification_metrics
@@ -48,7 +48,8 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
 
     Args:
         backbone: a name or folder as `load_backbone` takes it, or a loaded backbone to share.
-        method: a method or variant (`interplay methods` lists them); by default LoRA.
+        method: a method or variant (`interplay methods` lists them); by default LoRA. `auto`: the best of LoRA, MITP
+            and P-CLIP on validation; the card says which.
         labels: class names in the order of the logits; by default those of the training data.
         kind: `single` label or `multi` label; by default that of the training data.
         settings: changes to the method's settings.
@@ -75,8 +76,11 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
         for argument, given in (("settings", settings), ("head", head)):
             expect(argument, given, Mapping | None)
         expect("method", method, str)
-        choice = choose(method)
+        self.rivals = RIVALS if method == AUTO else ()
+        choice = choose(DEFAULT_METHOD if self.rivals else method)
         choice.settings(settings)  # contradictions come out before anything is loaded
+        if self.rivals and settings:
+            raise InterplayError("Settings are those of one method: name it, in place of 'auto'.")
         if not choice.method.traits.solver.classifies:
             raise InterplayError(
                 f"'{method}' is for retrieval (interplay continual): it has nothing to classify with."
@@ -90,7 +94,12 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
         self.seed = seed
         self.labels = None if labels is None else tuple(text_list(labels, "labels"))
         for changes in (self.head, self._head_settings()):
-            make_settings(HeadSettings, changes, "the head")
+            made: HeadSettings = make_settings(HeadSettings, changes, "the head")
+            if self.rivals and not made.fitted_first:
+                raise InterplayError(
+                    f"The method 'auto' compares trainings from a head that is fitted first, not from head.kind = "
+                    f"{made.kind}: leave that at auto, or name a method."
+                )
         if not fits(multi_loss, MultiLoss):
             raise unknown("multi_loss", multi_loss, get_args(MultiLoss))
         self.backbone = as_backbone(backbone)
@@ -104,9 +113,14 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
 
     def _method_settings(self) -> dict[str, Any]:
         """The method's settings: what is fitted in closed form first starts as the frozen model, where it can."""
-        head: HeadSettings = make_settings(HeadSettings, self._head_settings(), "the head")
         choice = choose(self.method_name)
-        return choice.starting_frozen(self.settings) if head.fitted_first else self.settings
+        return choice.starting_frozen(self.settings) if self.starts_fitted else self.settings
+
+    @property
+    def starts_fitted(self) -> bool:
+        """Whether `fit` begins with heads in closed form, and trains from the best one (`TrainSettings.preset`)."""
+        head: HeadSettings = make_settings(HeadSettings, self._head_settings(), "the head")
+        return choose(self.method_name).method.traits.solver.by_gradient and head.fitted_first
 
     def _kind_of(self, table: PairTable) -> Kind:
         """The table's kind of labels; refuses one without labels, or of the other kind than the classifier's."""
@@ -191,7 +205,9 @@ class Classifier(artifacts.Pretrained, library_name="interplay"):
         table = self._begin(table)
         assert self.model is not None
         assert self.card is not None
-        self.card, report = fitted(self.model, self.card, self.backbone, table, settings, run, resume=resume)
+        self.card, report = fitted(
+            self.model, self.card, self.backbone, table, settings, run, resume=resume, rivals=self.rivals
+        )
         if run is not None and not follows(settings.processes):
             self.save_pretrained(Path(run))
         return report

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -16,11 +16,12 @@ from interplay.training.report import Standing
 from interplay.training.settings import SMALLER_IS_BETTER
 
 RESAMPLES = 400
-BEYOND_NOISE = 1.0
-"""Standard errors by which trained weights have to beat their start.
+BEYOND_NOISE = 0.84
+"""The share of cases in which the best of some answers that are no better than another one gains less than what counts.
 
-Where training gains two points with an error of 1.5, a bound of one error keeps them in 6 of 10 cases, and one of
-two errors in 1 of 4; where it loses as much, one error keeps them in 1 of 100.
+Of one answer that is a gain of one standard error. Of six epochs, of which the best on the same pairs is looked at, 4
+in 10 that are no better gain one standard error, of eight trainings of six epochs 9 in 10, and this bound in about 15
+of 100; it is passed by 8 in 10 trainings that gain five points on 400 pairs, and 6 in 10 on 150.
 """
 _CONFIDENT = 1.96
 _DRAWS = 50
@@ -133,6 +134,21 @@ class Monitor:
         first, second = (self.merit(self.value(logits, targets)) for logits in (ours, theirs))
         again = [self.resampled(logits, targets) for logits in (ours, theirs)]
         return first - second, float((again[0] - again[1]).std())
+
+    def noise(self, ours: Sequence[Tensor], theirs: Tensor, targets: Tensor) -> float:
+        """What the best of some sets of logits gains on another one by chance in `BEYOND_NOISE` of all cases.
+
+        The quantile of max over ours of (gain on resampled rows − gain on all rows): a test of the best of many (White,
+        2000) that knows how alike they are.
+        """
+
+        def above(logits: Tensor) -> Tensor:
+            sign = self.merit(1.0)
+            return sign * (self.resampled(logits, targets) - self.value(logits, targets))
+
+        other = above(theirs)
+        largest = torch.stack([above(logits) - other for logits in ours]).max(dim=0).values
+        return float(largest.nanquantile(BEYOND_NOISE))
 
     def resampled(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The figure on rows drawn with replacement, (`RESAMPLES`,)."""

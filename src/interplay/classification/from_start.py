@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from interplay.classification.evidence import BEYOND_NOISE, Monitor
+from interplay.classification.attempts import Tables, Trainings, entrants, first, longer, with_method
+from interplay.classification.evidence import Monitor
 from interplay.classification.model import PairClassifier
 from interplay.classification.starts import Answer, Choice, Starts, logits_of, vectors_of
 from interplay.encoding.batches import EncodedTable
-from interplay.encoding.predict import predict
-from interplay.errors import Diverged
 from interplay.methods.registry import choose
-from interplay.parts.heads import Head
 from interplay.towers.backbone import Backbone
 from interplay.training.report import FitReport, Standing
 from interplay.training.settings import TrainSettings, monitored
-from interplay.training.train import fit
 
 TELLING = 40
 """With fewer validation pairs nobody can tell whether training helps, and nothing is trained."""
+_ROUNDING = 1e-9
 _FEW_ROWS = 8
 """A class with fewer training rows is told of."""
-
-
-Tables = tuple[EncodedTable, EncodedTable]
-"""The encoded pairs of train and of validation."""
 BARE = "head_only"
 """The method that leaves the towers alone."""
 
@@ -44,26 +37,32 @@ def fit_from_start(
     folder: Path,
     *,
     resume: bool,
+    name: str = "",
+    rivals: Sequence[str] = (),
 ) -> FitReport:
-    """Choose a head by evidence (`Starts`), train the method from there, and keep what is better.
+    """Choose a head by evidence (`Starts`), train from there, and keep what is better.
 
     The start is the bare towers under a head that was fitted on `train` alone. A method that starts frozen starts
-    there exactly, another one under a head that was fitted to its own vectors. The trained weights are kept where their
-    figure on `validation` is better than the start's by more than one standard error of the paired difference; else the
-    head is fitted once more, on validation too where it was cross-validated, and the model's method is `head_only` from
-    then on. With fewer than `TELLING` validation pairs nothing is trained.
+    there exactly, another one under a head that was fitted to its own vectors. Of all epochs of all trainings the best
+    one on `validation` is kept where it gains more on the start than the best of as many that are no better would gain
+    by chance (`Monitor.noise`); else the head is fitted once more, on validation too where it was cross-validated, and
+    the model's method is `head_only` from then on. With fewer than `TELLING` validation pairs nothing is trained.
 
     Args:
-        model: prepared; gets its head here, and where the start is kept its method.
+        model: prepared; gets its head here, and its method where another one is kept.
         tables: the number of text positions to leave free → the pairs.
+        settings: as they were asked for; what nobody chose is filled in for each training.
+        name: of the model's method.
+        rivals: methods to choose among, in place of the model's own.
 
     Raises:
         InterplayError: as `fit`, but for a loss that is no number: then the start is kept.
     """
     began = time.perf_counter()
-    bare, (train, validation) = bare_of(model, backbone), tables(0)
+    train, validation = tables(0)
+    bare = with_method(model, choose(BARE).build(backbone.shape))
     monitor = Monitor(bare, monitored(settings, model.monitors))
-    starts = _starts(bare, monitor)
+    starts = Starts.of(bare, monitor)
     seen, held_out = (vectors_of(bare, backbone, table) for table in (train, validation))
     choice = starts.choose(seen, held_out)
     head = starts.fit(choice.best, seen)
@@ -71,82 +70,58 @@ def fit_from_start(
     bare.head = head.to(backbone.device)
     start = model.validation_values(choice.best.logits, choice.targets)
     table, notes = _table(monitor, choice), _notes(train, choice, monitor)
-    report = _untrained(bare, monitor.name)
-    trained: Standing | None = None
+    report, kept = _untrained(bare, monitor.name), None
     if settings.preset != "fast" and len(validation) < TELLING:
         notes.append(
             f"{len(validation)} validation pairs are too few to tell whether training helps, so none was tried: the "
             "start is kept."
         )
     elif settings.preset != "fast":
-        try:
-            report, logits = _trained(
-                model, bare.head, untrained, backbone, tables, monitor, settings, folder, resume=resume
-            )
-            gain, error = monitor.gain(logits, untrained, held_out.targets)
-            if report.best_epoch and gain > BEYOND_NOISE * error:
-                trained = monitor.standing("this run", logits, held_out.targets)
-                notes.append(f"Training gained {gain:.3f} ± {error:.3f} in {monitor.name} on validation.")
-            else:
-                notes.append(
-                    f"Training did not beat its start beyond noise ({gain:+.3f} ± {error:.3f} in {monitor.name} on "
-                    f"{len(validation)} validation pairs): the start is kept."
-                )
-        except Diverged as problem:
-            notes.append(f"Training came to no numbers, so the start is kept: {problem}")
-    if trained is None:
+        models = entrants(model, name or model.method.name, rivals, backbone, settings.seed)
+        attempts = list(first(models, settings, len(train)))
+        several = len(attempts) > 1 or settings.lengthens()
+        trainings = Trainings(
+            bare, untrained, backbone, tables, monitor, folder, several=several, resume=resume
+        )
+        for attempt in attempts:
+            trainings.run(attempt)
+        if trainings.best is not None and (more := longer(trainings.best.attempt, settings)):
+            trainings.run(more)
+        helped, told = _judged(trainings, monitor, untrained, held_out.targets)
+        notes.append(told)
+        report = trainings.best.report if trainings.best else report
+        kept = trainings.best if helped else None
+    if kept is None:
         if choice.crossed:
             bare.head = starts.fit(choice.best, seen.and_(held_out)).to(backbone.device)
         model.method, model.head = bare.method, bare.head
         report = replace(report, best_epoch=0, best_value=choice.best.value, parameters=_fitted(bare))
-        trained = replace(table[-1], name="this run")
+        standing = replace(table[-1], name="this run")
+    else:
+        model.method, model.head = kept.model.method, kept.model.head
+        standing = monitor.standing("this run", kept.logits, held_out.targets)
     seconds = time.perf_counter() - began
-    return replace(report, seconds=seconds, start=start, table=(*table, trained), notes=tuple(notes))
+    return replace(report, seconds=seconds, start=start, table=(*table, standing), notes=tuple(notes))
 
 
-def bare_of(model: PairClassifier, backbone: Backbone) -> PairClassifier:
-    """A classifier of the same classes on the bare towers, its head not yet fitted."""
-    head = copy.deepcopy(model.head)
-    return PairClassifier(choose(BARE).build(backbone.shape), head, model.kind, model.multi_loss)
-
-
-def _starts(model: PairClassifier, monitor: Monitor) -> Starts:
-    asked = model.head.settings
-    if asked.kind == "auto":
-        return Starts(model, monitor)
-    return Starts(model, monitor, (asked.kind,), (asked.readout,))
-
-
-def _trained(
-    model: PairClassifier,
-    head: Head,
-    untrained: Tensor,
-    backbone: Backbone,
-    tables: Callable[[int], Tables],
-    monitor: Monitor,
-    settings: TrainSettings,
-    folder: Path,
-    *,
-    resume: bool,
-) -> tuple[FitReport, Tensor]:
-    """Train a model from its start; what came out of it, and its logits on validation.
-
-    Args:
-        head, untrained: of the bare towers, and its logits on validation.
-    """
-    train, validation = tables(model.reserve)
-    assert validation.targets is not None
-    if not model.method.traits.starts_frozen:
-        starts = _starts(model, monitor)
-        seen, held_out = (vectors_of(model, backbone, table) for table in (train, validation))
-        head = starts.fit(starts.choose(seen, held_out).best, seen)
-        untrained = logits_of(head, held_out)
-    model.head = copy.deepcopy(head).to(backbone.device)
-    if model.method.traits.starts_frozen and model.reserve:  # longer texts are cut to another length
-        untrained = predict(model, backbone, validation)
-    value = monitor.value(untrained, validation.targets)
-    report = fit(model, backbone, train, validation, settings, folder, resume=resume, start=value)
-    return report, predict(model, backbone, validation)
+def _judged(trainings: Trainings, monitor: Monitor, untrained: Tensor, targets: Tensor) -> tuple[bool, str]:
+    """Whether the best training beats the start beyond noise, and what there is to say of that."""
+    best = trainings.best
+    if best is None:
+        return False, f"Training came to no numbers, so the start is kept: {trainings.problem}"
+    values = (monitor.value(logits, targets) for logits in (best.logits, untrained))
+    trained, start = (monitor.merit(value) for value in values)
+    gain = trained - start
+    who = f"The best of {trainings.count} trainings ({best.attempt})" if trainings.count > 1 else "Training"
+    if not best.report.best_epoch or gain <= 0:
+        return False, f"{who} did not beat its start on {len(targets)} validation pairs: the start is kept."
+    noise = monitor.noise(trainings.outputs, untrained, targets)
+    if gain > noise + _ROUNDING:
+        return True, f"{who} gained {gain:.3f} in {monitor.name} on validation, beyond noise ({noise:.3f})."
+    return False, (
+        f"{who} did not beat its start beyond noise (+{gain:.3f} in {monitor.name} on {len(targets)} validation pairs, "
+        f"where chance alone gives up to {noise:.3f}): the start is kept."
+    )
 
 
 def _untrained(model: PairClassifier, monitor: str) -> FitReport:

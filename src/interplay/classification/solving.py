@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from interplay.classification.artifact import ClassifierCard
+from interplay.classification.attempts import Tables
 from interplay.classification.evaluation import evaluate
-from interplay.classification.from_start import Tables, fit_from_start
+from interplay.classification.from_start import fit_from_start
 from interplay.classification.model import PairClassifier
 from interplay.classification.probe import fit_probe, fit_threshold
 from interplay.data.schema import PairTable
@@ -37,6 +38,7 @@ def fitted(
     run: str | Path | None,
     *,
     resume: bool,
+    rivals: Sequence[str] = (),
 ) -> tuple[ClassifierCard, FitReport]:
     """Fit a fresh classifier on `train`, with everything that is chosen chosen on `validation`.
 
@@ -45,6 +47,7 @@ def fitted(
         card: what its artefact says before.
         table: with its classes in the order of the labels.
         settings, run, resume: as `Classifier.fit` takes them.
+        rivals: methods to choose among, in place of the card's.
 
     Returns:
         What its artefact says now, and what came out of the training.
@@ -61,21 +64,19 @@ def fitted(
         )
         return train, validation
 
-    train, validation = tables(model.reserve)
-    if model.head.settings.fitted_first:
-        settings = settings.patient(len(train))
-    settings = settings.settled(len(train), model.method.traits.learning_rate)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(run) if run is not None else Path(scratch)
-        report = solve(model, backbone, tables, settings, folder, resume=resume)
+        report = solve(
+            model, backbone, tables, settings, folder, resume=resume, name=card.method, rivals=rivals
+        )
         model.eval()
-        found = _validated(model, backbone, report, validation)
+        found = _validated(model, backbone, report, tables(model.reserve)[1])
     card = replace(
         card,
         **_fitted_method(model, card),
         head=_fitted_head(model, card),
         metrics={f"validation_{name}": value for name, value in found.items()},
-        training=asdict(settings) if model.method.traits.solver.by_gradient else {},
+        training=asdict(report.training or settings) if model.method.traits.solver.by_gradient else {},
     )
     return card, report
 
@@ -111,12 +112,15 @@ def solve(
     folder: Path,
     *,
     resume: bool,
+    name: str = "",
+    rivals: Sequence[str] = (),
 ) -> FitReport:
     """Fit a prepared classifier.
 
     Args:
         tables: the number of text positions to leave free → the pairs of train and of validation.
         settings, folder, resume: of `fit`; what is not trained by gradient reads none of them.
+        name, rivals: of `fit_from_start`.
 
     Raises:
         InterplayError: as `fit`, `fit_probe` and `fit_threshold`.
@@ -125,7 +129,9 @@ def solve(
     if not model.method.traits.solver.by_gradient:
         return _closed(model, backbone, train, validation)
     if model.head.settings.fitted_first:
-        return fit_from_start(model, backbone, tables, settings, folder, resume=resume)
+        return fit_from_start(
+            model, backbone, tables, settings, folder, resume=resume, name=name, rivals=rivals
+        )
     if model.head.settings.start == "probe":
         penalty = model.head.settings.start_penalty
         fit_probe(model, backbone, train, validation, inverse_penalty=penalty)

@@ -220,6 +220,16 @@ class Starts:
         self._kinds = kinds
         self._readouts = readouts
 
+    @classmethod
+    def of(cls, model: PairClassifier, monitor: Monitor) -> Starts:
+        """Those that the settings of a model's head leave to choose among."""
+        asked = model.head.settings
+        return (
+            cls(model, monitor)
+            if asked.kind == "auto"
+            else cls(model, monitor, (asked.kind,), (asked.readout,))
+        )
+
     def choose(self, train: PairVectors, validation: PairVectors) -> Choice:
         """The head to start from, by evidence.
 

@@ -61,12 +61,13 @@ def _panels(line: CommandLine) -> str:
 
 def _settings(line: CommandLine, arguments: Sequence[str]) -> list[str]:
     """The settings of the method that is meant, and those of the head, each with type, default and meaning."""
-    from interplay.methods.catalogue import known_name
+    from interplay.methods.catalogue import AUTO, DEFAULT_METHOD, known_name
     from interplay.methods.settings_text import head_settings, settings_of
 
     parts: list[str] = []
     if "set" in line.options:
-        name = known_name(_typed(arguments, "--method") or str(line.options["method"].default))
+        typed = _typed(arguments, "--method") or str(line.options["method"].default)
+        name = known_name(DEFAULT_METHOD if typed == AUTO else typed)
         title = f"settings of the method {name} for --set (--method NAME --help lists those of another one):"
         parts.append(_listed(title, settings_of(name)))
     if "head" in line.options:

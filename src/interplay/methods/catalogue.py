@@ -16,6 +16,11 @@ DEFAULT_METHOD = "lora"
 """What is trained where nobody names a method: it starts as the frozen model and reads both sides, and in the recorded
 trials on validation (results/openmoji/tuning) it leads on several labels, is level on many classes, and is behind deep
 prompts where both sides are needed."""
+AUTO = "auto"
+"""In place of a method: the best of `RIVALS` on validation, or none of them."""
+RIVALS = (DEFAULT_METHOD, "mitp", "p_clip")
+"""They start exactly as the frozen model, read both sides and cost about the same: in the recorded trials on validation
+the first leads on several labels and the others where both sides are needed."""
 _SOLVER, _COUPLING = "Gradient", "apart"  # of a method that says nothing else (`Traits`)
 
 

@@ -60,7 +60,7 @@ class Lora(Method):
     """
 
     Settings = LoraSettings
-    traits = Traits(reads_rows=True, starts_frozen=True, learning_rate=1e-3)
+    traits = Traits(reads_rows=True, starts_frozen=True, learning_rate=3e-3)
     """The shortcut for the pooled row reads the frozen maps themselves, so an adapted tower does without it."""
 
     def __init__(self, shape: Shape, settings: LoraSettings) -> None:

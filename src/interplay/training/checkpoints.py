@@ -104,12 +104,14 @@ class History:
         epochs: one record an epoch: epoch (from 1), step, train_loss, learning_rate, validation_…, seconds.
         best_epoch: from 1; 0 before the first.
         best_value: the monitored value of that epoch.
+        outputs: of each epoch the outputs on validation, where they are kept.
     """
 
     decisive: dict[str, Any]
     epochs: list[Epoch] = field(default_factory=list)
     best_epoch: int = 0
     best_value: float = math.nan
+    outputs: list[Tensor] = field(default_factory=list)
 
     def add(self, record: Epoch, value: float, *, larger_is_better: bool) -> bool:
         """Add an epoch; whether it is the best one so far (the first one of equals, and never NaN)."""
@@ -146,6 +148,7 @@ class RunRecorder(Checkpoint):
         larger_is_better: which way.
         patience: epochs without a better value before training stops; 0 for never.
         csv_table: write `metrics.csv` beside `metrics.jsonl`.
+        keeps_outputs: keep the outputs on validation of every epoch in the history.
     """
 
     def __init__(
@@ -157,6 +160,7 @@ class RunRecorder(Checkpoint):
         larger_is_better: bool,
         patience: int,
         csv_table: bool,
+        keeps_outputs: bool = False,
     ) -> None:
         self.run = run
         self.history = history
@@ -164,6 +168,7 @@ class RunRecorder(Checkpoint):
         self.larger_is_better = larger_is_better
         self.patience = patience
         self.csv_table = csv_table
+        self.keeps_outputs = keeps_outputs
         self._began = 0.0
 
     @property
@@ -192,6 +197,8 @@ class RunRecorder(Checkpoint):
             "seconds": time.perf_counter() - self._began,
         }
         best = self.history.add(record, float(record[self.monitor]), larger_is_better=self.larger_is_better)
+        if self.keeps_outputs:
+            self.history.outputs.append(pl_module.outputs)  # type: ignore[arg-type]
         if best:
             trainer.save_checkpoint(self.run / BEST, weights_only=True)
         trainer.save_checkpoint(self.run / LAST, weights_only=False)

@@ -59,6 +59,7 @@ class PairTraining(LightningModule):
         self._loss_sum, self._loss_rows = 0.0, 0
         self._outputs: list[tuple[list[int], Tensor]] = []
         self._values: dict[str, float] = {}
+        self.outputs = torch.zeros(0)
         self._order: EpochSampler | None = None
 
     @property
@@ -157,6 +158,7 @@ class PairTraining(LightningModule):
             raise self._diverged(
                 f"The weights were no numbers any more at the end of epoch {self.current_epoch + 1}"
             )
+        self.outputs = outputs
         values = self.model.validation_values(outputs, targets)
         self._values = {f"validation_{name}": value for name, value in values.items()}
 

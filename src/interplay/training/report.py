@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from interplay.training.settings import TrainSettings
 
 LAST = "last.ckpt"
 """Everything that a run needs to go on, written after every epoch."""
 BEST = "best.ckpt"
 """The weights of the epoch with the best validation value."""
+ATTEMPTS = "attempts"
+"""Folder for the trainings of a run that tries several, one folder each."""
 SESSIONS = "sessions"
 """Folder for checkpoints and logs of a stream's sessions."""
 OPTIONS = "config.yaml"
@@ -54,6 +62,8 @@ class FitReport:
         start: metrics and loss of the start, where one was fitted in closed form; on rows that it was not fitted on.
         table: what the simplest answers and this run are worth, where a start was fitted.
         notes: what there is to say of that, a sentence each.
+        training: the settings that it was trained with, those that nobody chose filled in; None where nothing was.
+        outputs: of each epoch the logits on validation, (pairs, classes), where training began at a fitted start.
     """
 
     best_epoch: int
@@ -67,6 +77,8 @@ class FitReport:
     start: Mapping[str, float] = field(default_factory=dict)
     table: tuple[Standing, ...] = ()
     notes: tuple[str, ...] = ()
+    training: TrainSettings | None = None
+    outputs: tuple[Tensor, ...] = ()
 
     @property
     def validation(self) -> dict[str, float]:

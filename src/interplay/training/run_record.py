@@ -15,10 +15,10 @@ import yaml
 
 from interplay.artifacts import WEIGHTS
 from interplay.errors import InterplayError
-from interplay.files import read_yaml, write_text
+from interplay.files import read_text, read_yaml, write_text
 from interplay.locks import writing
 from interplay.ranks import follows
-from interplay.training.report import LAST, OPTIONS, SESSIONS
+from interplay.training.report import ATTEMPTS, LAST, OPTIONS, SESSIONS
 from interplay.training.settings import EXECUTION, PAIRS_A_STEP, SPREAD, pairs_a_step
 
 ENVIRONMENT = "env.json"
@@ -61,6 +61,16 @@ def begin_run(folder: Path, config: Mapping[str, Any], *, resume: bool) -> None:
     write_text(folder / ENVIRONMENT, json.dumps(environment(), indent=2) + "\n")
 
 
+def add_remark(folder: Path, remark: str) -> None:
+    """A line at the end of a run's options that people read, and `--config` does not.
+
+    Raises:
+        InterplayError: the file cannot be read or written.
+    """
+    path = folder / OPTIONS
+    write_text(path, f"{read_text(path)}# {remark}\n")
+
+
 @contextlib.contextmanager
 def recorded_run(folder: Path, config: Mapping[str, Any], *, resume: bool) -> Iterator[None]:
     """`begin_run`, and the folder held; what is refused before anything was learned leaves no record there.
@@ -86,7 +96,7 @@ def recorded_run(folder: Path, config: Mapping[str, Any], *, resume: bool) -> It
 
 def _begun(folder: Path) -> bool:
     """Whether anything was learned in a folder."""
-    return any((folder / name).exists() for name in (WEIGHTS, LAST, SESSIONS))
+    return any((folder / name).exists() for name in (WEIGHTS, LAST, SESSIONS, ATTEMPTS))
 
 
 def _same_run(path: Path, config: Mapping[str, Any]) -> None:

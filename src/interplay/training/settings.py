@@ -13,11 +13,15 @@ from interplay.seeds import check_seed, shown
 from interplay.settings import make_settings
 from interplay.typed import check_fields
 
-Preset = Literal["fast", "auto"]
+Preset = Literal["fast", "auto", "thorough"]
 UPDATES = 120
 """Steps that training takes where nobody says how many."""
 PATIENCE = 20
 """Steps without a better validation value after which training from a head in closed form stops."""
+RATES = (1.0, 1 / 3, 3.0)
+"""Learning rates that `thorough` tries, over the one that suits the method."""
+LONGER = 4
+"""Length of the last training that `thorough` tries, over that of the others."""
 _LEAST, _MOST = 3, 120
 """Bounds on the epochs that these come to."""
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
@@ -50,7 +54,11 @@ class TrainSettings:
 
     Attributes:
         preset: how much may be tried where the head is fitted in closed form (`auto`, `kernel`, `bilinear`): `fast`
-            stops there, after seconds; `auto` trains the method from there, and keeps what is better.
+            stops there, after the time of about 2 forward passes of all pairs; `auto` trains the method from there, and
+            keeps what is better, in the time of at most 16,000 forward passes of a pair or 15 of all pairs, whichever
+            is more; `thorough` also tries a third and three times the learning rate, and the best training once more at
+            four times the length, in at most seven times that time. With `method = auto`, which tries three methods,
+            `auto` takes three times as long and `thorough` thirteen times.
         epochs: times that all pairs are seen; by default as many as come to about 120 steps, from 3 to 120.
         batch_size: pairs a step and device: 32 on 2 devices train as 64 on 1 do, to the last digits.
         learning_rate: the highest one of the schedule; by default the method's own, which suits what it trains.
@@ -141,6 +149,14 @@ class TrainSettings:
             learning_rate=rate,
             patience=self.patience or 0,
         )
+
+    def rates(self) -> tuple[float, ...]:
+        """Learning rates to try, over the one that suits a method or was chosen."""
+        return RATES if self.preset == "thorough" and self.learning_rate is None else (1.0,)
+
+    def lengthens(self) -> bool:
+        """Whether the best training is tried once more, longer."""
+        return self.preset == "thorough" and self.epochs is None
 
     def patient(self, pairs: int) -> TrainSettings:
         """The same, with a patience where nobody chose one.

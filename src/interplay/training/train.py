@@ -112,6 +112,7 @@ def fit(
             larger_is_better=name not in SMALLER_IS_BETTER,
             patience=settings.patience or 0,
             csv_table="csv" in settings.loggers,
+            keeps_outputs=start is not None,
         )
         assert settings.epochs is not None
         if len(history.epochs) < settings.epochs and not history.out_of_patience(settings.patience or 0):
@@ -136,6 +137,8 @@ def fit(
         seconds_per_epoch=seconds / len(history.epochs),
         steps=int(history.epochs[-1]["step"]),
         parameters=parameters,
+        training=settings,
+        outputs=tuple(history.outputs),
     )
 
 

@@ -12,17 +12,18 @@ from interplay.cli.chosen_method import ChosenMethod
 from interplay.cli.data_options import Reading
 from interplay.cli.options import Further
 from interplay.cli.output_paths import out_folder
-from interplay.cli.result import Result
+from interplay.cli.result import Result, note
 from interplay.cli.result import columns as aligned
 from interplay.cli.runs import note_depth, open_backbone, open_table
 from interplay.cli.standings import standings
 from interplay.errors import InterplayError
-from interplay.key_value import given
+from interplay.key_value import given, spelled
 from interplay.methods.catalogue import DEFAULT_METHOD
 from interplay.settings import make_settings
 from interplay.training.settings import TrainSettings
 
 if TYPE_CHECKING:
+    from interplay.classification.classifier import Classifier
     from interplay.data.schema import PairTable
     from interplay.towers.backbone import Backbone
 
@@ -55,20 +56,22 @@ def train(
 
       interplay train --data pairs.csv --out runs/mine
       interplay train --data openmoji/subgroup --preset fast --out runs/subgroup
+      interplay train --data openmoji/subgroup --preset thorough --method auto --out runs/thorough
       interplay train --method mitp --data pairs.csv --head kind=pair --set layers=4,5,6 --epochs 5 --out runs/mitp
       interplay train --data train.csv --test test.csv --split 90/10/0 --columns text=title --out runs/mine
       interplay train --config runs/subgroup/config.yaml --out runs/again --seed 1
 
     First it fits simple heads on the frozen vectors, in seconds, and prints what each is worth. It starts from the best
-    one, and training is kept only where it beats this start beyond noise. Trains on the `train` split and chooses
-    everything on `validation` (with few pairs by cross-validation over both); the `test` split is only read by
-    'interplay evaluate'. The folder gets the trained method (method.safetensors, config.json, README.md),
-    config.yaml (what ran; --config reads it again), metrics.jsonl, env.json and checkpoints for --resume.
+    one, and training is kept only where it beats this start beyond noise. --preset says how much is tried: `fast` the
+    heads alone, `auto` one training, `thorough` several; the time that this takes is told when it begins. Trains on the
+    `train` split and chooses everything on `validation` (with few pairs by cross-validation over both); the `test`
+    split is only read by 'interplay evaluate'. The folder gets the trained method (method.safetensors, config.json,
+    README.md), config.yaml (what ran; --config reads it again), metrics.jsonl, env.json and checkpoints for --resume.
 
     Args:
         data: an embedded data set ('interplay data list'), a file, a folder, or a hub id.
         out: the run folder.
-        method: a method or variant, see 'interplay methods'.
+        method: a method or variant, see 'interplay methods'; `auto` tries LoRA, MITP and P-CLIP and keeps the best one.
         backbone: `tiny`, a preset such as clip-vit-large-patch14, a folder with a CLIP checkpoint, or a hub id.
         set: changes to the method's settings, key=value each, as `layers=4,5,6 interaction=naive`.
         head: changes to the head's settings, key=value each: kind=auto|class_text|learned|pair|linear|kernel|bilinear,
@@ -92,7 +95,7 @@ def train(
         raise InterplayError(f"--share must lie in (0, 1], not {share}.")
     out_folder(out)
     reading = Reading.of(columns, validation, test, split)
-    chosen = ChosenMethod.of(method, set, head)
+    chosen = ChosenMethod.of(method, set, head, auto=True)
     from interplay.training.run_record import recorded_run
 
     training: TrainSettings = make_settings(TrainSettings, settings or {}, "training")
@@ -129,6 +132,8 @@ def _train_one(
 ) -> dict[str, Any]:
     """One run; what is worth printing of it."""
     from interplay.classification.classifier import Classifier
+    from interplay.ranks import follows
+    from interplay.training.run_record import add_remark
 
     classifier = Classifier(
         backbone,
@@ -138,14 +143,18 @@ def _train_one(
         multi_loss=multi_loss,
         seed=training.seed,
     )
+    if told := _time(classifier, training, table):
+        note(told)
     report = classifier.fit(table, settings=training, run=folder, resume=resume)
-    assert classifier.card is not None
+    card = classifier.card
+    assert card is not None
+    if chosen.automatic and not follows(training.devices):
+        add_remark(folder, f"chosen: {card.method} {spelled(card.settings)}")
     return {
         "run": str(folder),
         "seed": training.seed,
-        "validation": {
-            name.removeprefix("validation_"): value for name, value in classifier.card.metrics.items()
-        },
+        "method": card.method,
+        "validation": {name.removeprefix("validation_"): value for name, value in card.metrics.items()},
         "trained_parameters": report.parameters,
         "best_epoch": report.best_epoch,
         "seconds": report.seconds,
@@ -155,13 +164,24 @@ def _train_one(
     }
 
 
+def _time(classifier: Classifier, training: TrainSettings, table: PairTable) -> str:
+    """What the preset takes, in a sentence; nothing where the head is not fitted first."""
+    from interplay.classification.budget import budget
+
+    if not classifier.starts_fitted:
+        return ""
+    found = budget(training, max(1, len(classifier.rivals)), table, classifier.backbone)
+    return f"Preset {training.preset}: {found}."
+
+
 def _summed(runs: list[dict[str, Any]], out: str) -> Result:
     """One run as it is, several with their mean and deviation."""
     first = runs[0]
     if len(runs) == 1:
         rows: list[tuple[object, ...]] = list(first["validation"].items())
         text = aligned(("validation", "value"), rows)
-        text += f"\n\n{first['trained_parameters']:,} trained parameters, {first['seconds']:.0f} seconds."
+        text += f"\n\n{first['method']}: {first['trained_parameters']:,} trained parameters, "
+        text += f"{first['seconds']:.0f} seconds."
         if worth := standings(first["monitor"], first["table"], first["notes"]):
             text = f"{worth}\n\n{text}"
         return Result(first, f"{text}\nThe trained method is in {out}. Measure it on test: {_next(out)}")

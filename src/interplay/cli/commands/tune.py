@@ -56,7 +56,7 @@ def tune(
     Examples:
 
       interplay tune --method mitp --data openmoji/relation --head kind=pair --out runs/search --minutes 10
-      interplay tune --data pairs.csv --out runs/search --minutes 60 --set layers=7,8,9 --epochs 20 --monitor f1_macro
+      interplay tune --data pairs.csv --out runs/search --minutes 60 --set rank=8 --epochs 20 --monitor f1_macro
 
     A value given by --set or as an option of training is fixed; the rest of what the method declares is searched by
     Optuna. The `test` split is not read. The folder gets every trial (trials.jsonl, search.db) and the best settings
