@@ -104,11 +104,17 @@ def serve(runs: Path, backbone: Backbone) -> Serve:
 
     @contextlib.contextmanager
     def started(
-        folder: Path = runs, tokens: Tokens | None = None, galleries: bool = False, **settings: Any
+        folder: Path = runs,
+        tokens: Tokens | None = None,
+        galleries: bool = False,
+        page: bool = True,
+        root_path: str = "",
+        **settings: Any,
     ) -> Iterator[Asked]:
         models = Models(folder, lambda name: backbone)
         service = Service(models, ServiceSettings(**settings), Galleries(served=galleries))
-        with Asked(make_app(service, tokens=tokens), base_url="http://localhost") as client:
+        app = make_app(service, tokens=tokens, page=page)
+        with Asked(app, base_url="http://localhost", root_path=root_path) as client:
             client.service = service
             assert client.portal is not None
             client.portal.call(service.start, None)

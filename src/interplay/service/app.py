@@ -21,6 +21,9 @@ from interplay.service.core import Service
 from interplay.service.faults import Conflict, Refused, Unusable
 from interplay.service.gate import Gate, Rates, fault_body, fault_headers
 from interplay.service.metrics import Metrics
+from interplay.service.page.entrance import PREFIX, Entrance
+from interplay.service.page.handlers import Handlers
+from interplay.service.page.opening import Page
 from interplay.service.pictures import is_picture
 from interplay.service.readiness import Readiness
 from interplay.service.requests import Embedded, Growth, Item, Search
@@ -63,20 +66,23 @@ def holder_of(request: Request) -> Holder:
 Asking = Annotated[Holder, Depends(holder_of)]
 
 
-def make_app(service: Service, *, tokens: Tokens | None = None) -> FastAPI:
+def make_app(service: Service, *, tokens: Tokens | None = None, page: bool = True) -> FastAPI:
     """The service as an ASGI application.
 
     Args:
         service: the core; whoever serves the application starts and closes it.
         tokens: None: anyone may ask, on the loopback address alone.
+        page: whether there is one for browsers.
     """
     metrics = Metrics(lambda: service.batcher.waiting, lambda: len(service.models.in_memory()))
     service.batcher.observe = metrics.batch
+    ui = Page(Handlers(service, metrics.items), None if tokens is None else Entrance(tokens))
     app = FastAPI(
         title="interplay",
         version=version(),
         description="Trained methods on one frozen backbone: classify, embed, search.",
         responses=_FAULTS,
+        lifespan=ui.lifespan,
     )
     rates = Rates(service.settings.rate)
     app.add_middleware(Gate, tokens=tokens, rates=rates, settings=service.settings, metrics=metrics)
@@ -85,6 +91,8 @@ def make_app(service: Service, *, tokens: Tokens | None = None) -> FastAPI:
     _add_models(app, service)
     _add_answers(app, service, metrics)
     _add_galleries(app, service)
+    if page:
+        app.mount(PREFIX, ui)
     return app
 
 

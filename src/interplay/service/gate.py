@@ -15,10 +15,11 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from interplay.errors import InterplayError
-from interplay.service.faults import Busy, Forbidden, Refused, TooLarge
+from interplay.service.faults import Busy, Forbidden, Refused, TooLarge, Unauthorized
 from interplay.service.metrics import Metrics
+from interplay.service.page import entrance
 from interplay.service.settings import LOOPBACK, ServiceSettings
-from interplay.service.tokens import ANYONE, Holder, Tokens
+from interplay.service.tokens import ANYONE, NOBODY, Holder, Tokens
 
 OPEN = ("/healthz", "/readyz", "/docs", "/openapi.json")
 """Routes that need no token."""
@@ -145,19 +146,35 @@ class Gate:
         size = headers.get("content-length", "0")
         if not (size.isascii() and size.isdecimal()) or len(size) > 15 or int(size) > self._most:
             raise TooLarge(f"The body is larger than {self._most:,} bytes.")
-        if scope["path"] not in OPEN:
+        if _route(scope) not in OPEN:
             if self._running > self._most_requests:
                 raise Busy(f"{self._most_requests} requests are being answered: ask again in 1 s.", 1)
-            client = scope.get("client") or ("",)
-            self._rates.check(holder.user if self._tokens else str(client[0]))
+            if scope["method"] != "GET" or not entrance.is_page(_route(scope)):  # it has many small parts
+                client = scope.get("client") or ("",)
+                self._rates.check(str(client[0]) if holder in (ANYONE, NOBODY) else holder.user)
 
     def _holder(self, scope: Scope, headers: Mapping[str, str]) -> Holder:
         if self._tokens is None:
             _check_local(headers, scope["method"])
             return ANYONE
-        if scope["path"] in OPEN:
-            return Holder("nobody", (), "use")
-        return self._tokens.holder(headers.get("authorization"))
+        route = _route(scope)
+        if route in OPEN:
+            return NOBODY
+        sent = headers.get("authorization")
+        if sent is None and entrance.is_page(route):
+            sent = entrance.cookie_header(headers, scope["method"])
+        try:
+            return self._tokens.holder(sent)
+        except Unauthorized:
+            if route in entrance.OPEN:
+                return NOBODY
+            raise
+
+
+def _route(scope: Scope) -> str:
+    """The path below the prefix that the whole service has."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
 
 
 def _headers(raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:

@@ -38,6 +38,8 @@ class Place:
         preload: names of runs to load at once, and to keep; None: all of them are loaded.
         galleries: places of galleries by the names of their retrievers, beside those in the runs.
         gallery_token: of a Milvus server that wants one.
+        page: whether there is one for browsers, under `/ui`.
+        root_path: what a proxy has taken off the front of every path, as `/interplay`.
 
     Raises:
         InterplayError: no tokens for an address that others can reach.
@@ -51,6 +53,8 @@ class Place:
     preload: tuple[str, ...] | None = None
     galleries: Mapping[str, str] = field(default_factory=dict)
     gallery_token: str | None = None
+    page: bool = True
+    root_path: str = ""
 
     def __post_init__(self) -> None:
         if self.token_file is None and self.host not in LOOPBACK:
@@ -60,6 +64,10 @@ class Place:
             )
         if not 0 <= self.port < 65536:
             raise InterplayError(f"port is a number from 0 to 65535, not {self.port}.")
+        if self.root_path and (not self.root_path.startswith("/") or self.root_path.endswith("/")):
+            raise InterplayError(
+                f"--root-path begins with a slash and ends without one, not '{self.root_path}'."
+            )
 
 
 def serve(place: Place, settings: ServiceSettings, ready: Callable[[str], None]) -> None:
@@ -76,7 +84,7 @@ def serve(place: Place, settings: ServiceSettings, ready: Callable[[str], None])
     models = Models(place.models, place.open_backbone)
     models.check_known(place.preload or (), "--preload")
     service = Service(models, settings, Galleries(place.galleries, place.gallery_token))
-    asyncio.run(_serve(service, make_app(service, tokens=tokens), place, ready))
+    asyncio.run(_serve(service, make_app(service, tokens=tokens, page=place.page), place, ready))
 
 
 async def _serve(service: Service, app: FastAPI, place: Place, ready: Callable[[str], None]) -> None:
@@ -86,6 +94,7 @@ async def _serve(service: Service, app: FastAPI, place: Place, ready: Callable[[
         server = uvicorn.Server(
             uvicorn.Config(
                 app,
+                root_path=place.root_path,
                 log_level="warning",
                 access_log=False,
                 server_header=False,

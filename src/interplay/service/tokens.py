@@ -61,6 +61,8 @@ class Holder:
 
 ANYONE = Holder("local", (EVERY,), "manage")
 """Who asks on the loopback address where there are no tokens."""
+NOBODY = Holder("nobody", (), "use")
+"""Who asks without a token for what needs none."""
 
 
 @dataclass(frozen=True)

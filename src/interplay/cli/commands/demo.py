@@ -28,6 +28,8 @@ HEAD = {"kind": "pair", "start": "probe"}
 TRAINING = {"epochs": 4, "learning_rate": 5e-3, "batch_size": 64}
 """How they are trained, all alike: the only place for these numbers."""
 PICTURES = 8
+DEMO, SEARCHED = "demo-out", "retrieval"
+"""The folder that it writes by default, and the one in it for a demo of retrieval that 'interplay serve --demo' takes."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ ENTRIES = (
 """What is compared; the prefix cache saves time and changes no result."""
 
 
-def demo(*, out: str = "demo-out", epochs: int | None = None, seed: int = 0) -> Result:
+def demo(*, out: str = DEMO, epochs: int | None = None, seed: int = 0) -> Result:
     """Train MITP on embedded data and set it beside zero-shot, four probes and P-CLIP.
 
     Example: interplay demo --out demo-out
@@ -183,12 +185,15 @@ def _heading(sizes: Mapping[str, int]) -> str:
 
 
 def _where(files: Mapping[str, str]) -> str:
+    folder = Path(files["trained"]).parent
+    served = "--demo" if folder == Path(DEMO) else f"--models {folder}"
     return f"""accuracy against trained parameters  {files["picture"]}
 a few test pairs, drawn at random    {files["predictions"]}
 this table                           {files["results"]}
 the trained {SHOWN}                     {files["trained"]}
 
 Next:
+  interplay serve {served}    (then open http://127.0.0.1:8000/ui in a browser)
   interplay evaluate {files["trained"]} --split validation
   interplay data show {DATA} --out sheet.png
   interplay train --data YOUR.csv --out runs/yours    (columns image, text, label)"""
