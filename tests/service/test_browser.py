@@ -91,6 +91,15 @@ class Browser:
         waiting = WebDriverWait(self.driver, WAIT, ignored_exceptions=[StaleElementReferenceException])
         return waiting.until(shown, f"{css} with '{words}'")
 
+    def opened(self, address: str) -> None:
+        """The page, once it knows the models."""
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        self.driver.get(f"{address}/ui/")
+        self.see("#classify")
+        value = "return document.querySelector('input[aria-label=Classifier]')?.value"
+        WebDriverWait(self.driver, WAIT).until(lambda driver: driver.execute_script(value) == "red")
+
     def tab(self, name: str) -> None:
         self.see("button[role=tab]", name).click()
 
@@ -138,8 +147,7 @@ def browser(request: pytest.FixtureRequest) -> Iterator[Browser]:
 
 @pytest.mark.parametrize("browser", [1200], indirect=True)
 def test_all_four_tabs_by_mouse(browser: Browser, address: str, folder: Path, tmp_path: Path) -> None:
-    browser.driver.get(f"{address}/ui/")
-    browser.see("#classify")
+    browser.opened(address)
     browser.give(folder / "photos/1.png")
     browser.see("textarea").send_keys("red")
     browser.see("#classify").click()
@@ -170,16 +178,16 @@ def test_all_four_tabs_by_mouse(browser: Browser, address: str, folder: Path, tm
     browser.driver.save_screenshot(str(tmp_path / "models.png"))
 
     assert browser.requested() == {"127.0.0.1"}
-    severe = [one["message"] for one in browser.driver.get_log("browser") if one["level"] == "SEVERE"]
-    assert not severe
+    said = [one["message"] for one in browser.driver.get_log("browser") if one["level"] == "SEVERE"]
+    missing = ("manifest.json", "favicon.ico")  # which Gradio does not have either
+    assert not [one for one in said if not any(name in one for name in missing)]
 
 
 @pytest.mark.parametrize("browser", [360], indirect=True)
 def test_all_four_tabs_by_keyboard_on_a_narrow_screen(browser: Browser, address: str, tmp_path: Path) -> None:
     from selenium.webdriver.common.keys import Keys
 
-    browser.driver.get(f"{address}/ui/")
-    browser.see("#classify")
+    browser.opened(address)
     browser.focus("textarea")
     browser.press("blue")
     browser.focus("#classify")
@@ -209,7 +217,9 @@ def _open_by_keyboard(browser: Browser, name: str) -> None:
     browser.driver.execute_script("document.activeElement.blur(); window.scrollTo(0, 0)")
     for _ in range(60):
         browser.press(Keys.TAB)
-        there = browser.driver.execute_script("return document.activeElement.matches('[role=tab]') && document.activeElement.innerText")
+        there = browser.driver.execute_script(
+            "const at = document.activeElement; return at.matches('[role=tab]') && at.innerText"
+        )
         if there and there.strip() == name:
             browser.press(Keys.ENTER)
             return

@@ -29,7 +29,7 @@ TRAINING = {"epochs": 4, "learning_rate": 5e-3, "batch_size": 64}
 """How they are trained, all alike: the only place for these numbers."""
 PICTURES = 8
 DEMO, SEARCHED = "demo-out", "retrieval"
-"""The folder that it writes by default, and the one in it for a demo of retrieval that 'interplay serve --demo' takes."""
+"""The folder that it writes by default, and the one in it where 'interplay serve --demo' finds that of retrieval."""
 
 
 @dataclass(frozen=True)

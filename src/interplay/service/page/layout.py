@@ -64,7 +64,9 @@ def _model(label: str) -> gr.Dropdown:
 
 
 def _picture(label: str) -> gr.HTML:
-    return gr.HTML("", html_template=DROP, css_template=DROP_CSS, js_on_load=DROP_SCRIPT, label=label, min_width=260)
+    return gr.HTML(
+        "", html_template=DROP, css_template=DROP_CSS, js_on_load=DROP_SCRIPT, label=label, min_width=260
+    )
 
 
 def _classify(handlers: Handlers) -> gr.Dropdown:
@@ -87,9 +89,8 @@ def _search(handlers: Handlers) -> gr.Dropdown:
     model = _model("Retriever")
     text = gr.Textbox(label="Search for", placeholder="a red fruit", elem_id="query")
     picture = _picture("Picture")
-    with gr.Row():
-        find = gr.Radio(list(SIDES), value="Pictures", label="Find")
-        hits = gr.Slider(1, 50, 10, step=1, label="Hits")
+    find = gr.Radio(list(SIDES), value="Pictures", label="Find")
+    hits = gr.Slider(1, 50, 10, step=1, label="Hits")
     where = gr.Textbox(label="Filter over metadata", placeholder="price < 80")
     button = gr.Button("Search", variant="primary", elem_id="search")
     answer = gr.HTML(elem_id="found")

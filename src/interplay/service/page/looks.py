@@ -8,7 +8,9 @@ FONT = ("system-ui", "sans-serif")
 MONO = ("ui-monospace", "monospace")
 
 CSS = """
-.gradio-container { max-width: 60rem !important; margin: 0 auto !important; }
+.gradio-container { max-width: min(60rem, 100vw) !important; min-width: 0 !important; margin: 0 auto !important; }
+@media (max-width: 40rem) { .gradio-container > .main, .gradio-container .app { padding: .5rem !important; } }
+.gradio-container .column, .gradio-container .block { min-width: 0; }
 *:focus-visible { outline: 3px solid var(--color-accent) !important; outline-offset: 2px; }
 .prose, .prose * { color: var(--body-text-color); }
 .fault { border-left: 4px solid #b91c1c; padding: .5rem .75rem; }
@@ -52,7 +54,7 @@ const take = (file) => {
   const reader = new FileReader();
   reader.onload = () => {
     props.value = reader.result;
-    setTimeout(() => element.querySelector('input')?.focus(), 50);
+    setTimeout(() => document.activeElement === document.body && element.querySelector('input')?.focus(), 50);
   };
   reader.readAsDataURL(file);
 };
