@@ -319,6 +319,8 @@ def nothing_happens_in_front_of_the_first_layer(subject: Subject) -> None:
             changed = (
                 call.own_block or given.prompts > 0 or (given.next.prefix, given.next.aside) != (None, None)
             )
+            behind = [other.given.held for other in own if other.layer == first + 1]
+            changed = changed or any(held is not None for held in behind)  # it is read there, for later
             assert changed or not torch.equal(call.given.x, bare[side, first]), (
                 f"nothing happens in front of {side} layer {first}, which is said to be the first"
             )

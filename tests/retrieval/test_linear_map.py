@@ -209,8 +209,7 @@ def test_the_policy_begins_ends_and_forgets() -> None:
 
 def test_a_retriever_learns_forgets_and_opens_again(tiny: Backbone, tmp_path: Path) -> None:
     images, texts = [picture(i, 40) for i in range(3)], ["cat 1 0", "moon", "a dog"]
-    retriever = Retriever(tiny)
-    assert retriever.method_name == "linear_map"
+    retriever = Retriever(tiny, "linear_map")
     bare = retriever.encode_images(images), retriever.encode_texts(texts)
     assert retriever.routes("image", bare[0]) == [BARE] * 3
     for task in range(3):
@@ -222,7 +221,7 @@ def test_a_retriever_learns_forgets_and_opens_again(tiny: Backbone, tmp_path: Pa
     assert torch.equal(again.encode_images(images), retriever.encode_images(images))
     assert torch.equal(again.encode_texts(texts), retriever.encode_texts(texts))
     again.forget("task 1")
-    never = Retriever(tiny)
+    never = Retriever(tiny, "linear_map")
     for task in (0, 2):
         never.learn(f"task {task}", pairs(task))
     assert torch.equal(again.encode_images(images), never.encode_images(images))

@@ -72,5 +72,5 @@ def verdict(counts: Counts, bare: Sequence[Recall], own: Sequence[Recall], k: in
         return f"{said}, beyond noise ({100 * noise:.1f} points)."
     return (
         f"{said}, beyond noise ({100 * noise:.1f} points): training has made it worse than doing nothing. "
-        "'--keep helpful' keeps only what helps on validation, and '--method linear_map' takes no training."
+        "'--keep helpful' keeps only what helps on validation, and '--method layer_map' takes no training."
     )

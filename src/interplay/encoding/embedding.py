@@ -98,6 +98,8 @@ def embed(
 ) -> Tensor:
     """Vectors of many inputs, on the CPU: (N, joint), normalised to length 1. No gradient.
 
+    In an open session of a method that reads features (`SessionPolicy.reads_features`) they are those, and so as wide.
+
     In batches a vector depends on what else is in the call by its last bits (some 1e-7): the length that texts are
     padded to and the size of the batch decide which kernels run, and with some kernels the row of the batch does
     too, so that batches of one fixed shape would not do either.
@@ -117,5 +119,7 @@ def embed(
             batch = moved(inputs.read(rows), backbone.device)
             picked = None if route is None else route[rows].to(backbone.device)
             found = encode(backbone.tower(side), side, batch, method, route=picked)
+            if found.shape[1] != vectors.shape[1]:
+                vectors = vectors.new_zeros(len(inputs), found.shape[1])
             vectors[rows] = F.normalize(found, dim=-1).float().cpu()
     return vectors

@@ -36,6 +36,8 @@ class SessionPolicy(ABC):
     """Whether `route` gives the number of a session."""
     reads_held_out: ClassVar[bool] = False
     """Whether the end of a session reads the keys of its validation samples."""
+    reads_features: bool = False
+    """Whether it reads what the method gives between the beginning and the end of a session, in place of keys."""
 
     def __init__(self, method: str) -> None:
         self.method = method
@@ -141,6 +143,7 @@ class Aligned(SessionPolicy):
     def __init__(self, method: str, alignment: VectorAlignment) -> None:
         super().__init__(method)
         self.alignment = alignment
+        self.reads_features = alignment.added > 0
 
     @property
     def left_out(self) -> tuple[str, ...]:

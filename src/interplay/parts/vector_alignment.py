@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from interplay.parts.moments import Moments, pooled
 from interplay.towers.tokens import Side
 
 Maps = tuple[float, dict[Side, Tensor], dict[Side, Tensor]]
-"""How much is done, from 0; what is taken from the vectors of a side, (joint,); and its map, (joint, joint)."""
+"""How much is done, from 0; what is taken from a side's features, (width,); and its map, (width, joint)."""
 FEWEST = 8
 """Held-out pairs from which a session is left out for what its own maps do to them; fewer decide nothing."""
 _ERRORS = 2
@@ -29,14 +30,14 @@ class SessionPairs(nn.Module):
     """What is kept of a session: moments of its pairs [image, text], and whether they count.
 
     Args:
-        joint: width of the vectors.
+        width: of the features of a side.
     """
 
     counts: Tensor
 
-    def __init__(self, joint: int) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.moments = Moments(2 * joint)
+        self.moments = Moments(2 * width)
         self.register_buffer("counts", torch.ones((), dtype=torch.bool))
 
 
@@ -102,6 +103,96 @@ def alignment(count: int, mean: Float[Tensor, " both"], covariance: Float[Tensor
     )
 
 
+def layered_alignment(sessions: Sequence[Moments], joint: int) -> Maps:
+    """As `alignment`, for sides of further features after their vectors, and with a strength that sessions decide.
+
+    M = α·L / a + (1 − α)·I / b with L = W_x·U·S²·Vᵀ·W_y of all features, scaled so that the vectors vary as much as what
+    is added; I compares the vectors alone. α is the greater of `strength_of` and `share_of_others`. Of M the `joint`
+    largest singular values are kept, which is all of it where α = 0.
+
+    Args:
+        sessions: moments of each session's pairs [image, text].
+        joint: how many of a side's features are its vector.
+    """
+    count, mean, covariance = pooled(sessions)
+    width = len(mean) // 2
+    found = _learned(count, covariance, joint)
+    if found is None or found[1] == 0:
+        return _nothing(joint, width - joint)
+    learned, strength = found
+    strength = max(strength, share_of_others(sessions, joint))
+    image, text = covariance[:width, :width], covariance[width:, width:]
+    bare = _bare(width, joint)
+    score = strength * learned / _spread(learned, image, text) + (1 - strength) * bare / _spread(
+        bare, image, text
+    )
+    u, s, v = torch.linalg.svd(score)
+    half, taken = torch.diag(s[:joint].sqrt()), strength**0.5 * mean
+    return (
+        strength,
+        {"image": taken[:width].float(), "text": taken[width:].float()},
+        {"image": (u[:, :joint] @ half).float(), "text": (v[:joint].T @ half).float()},
+    )
+
+
+def share_of_others(sessions: Sequence[Moments], joint: int) -> float:
+    """How much of the score should be learned, in [0, 1], as each session says of what the other sessions have learned.
+
+    Fisher's discriminant (1936) between true pairs and strangers from two scores, xᵀ·I·y and xᵀ·L·y, where L comes from
+    all sessions but the one whose pairs are scored: the weights are Σ⁻¹·δ, δ being the mean score of true pairs and Σ the
+    covariance of the scores of strangers, both of them within sessions. Negative weights count as 0. A single session says
+    nothing: 0.
+    """
+    width = len(sessions[0].mean) // 2
+    bare = _bare(width, joint)
+    apart, alike = torch.zeros(2, dtype=torch.float64), torch.zeros(2, 2, dtype=torch.float64)
+    for at, one in enumerate(sessions):
+        others = [*sessions[:at], *sessions[at + 1 :]]
+        if not others:
+            continue
+        count, _, covariance = pooled(others)
+        found = _learned(count, covariance, joint)
+        if found is None:
+            continue
+        image, text = covariance[:width, :width], covariance[width:, width:]
+        scores = (bare / _spread(bare, image, text), found[0] / _spread(found[0], image, text))
+        own = one.scatter() / int(one.count)
+        image, text, across = own[:width, :width], own[width:, width:], own[:width, width:]
+        apart += int(one.count) * torch.stack([(score * across).sum() for score in scores])
+        seen = [image @ score @ text for score in scores]
+        alike += int(one.count) * torch.stack(
+            [torch.stack([(score * other).sum() for other in seen]) for score in scores]
+        )
+    weights = torch.linalg.lstsq(alike, apart, driver="gelsd").solution.clamp(min=0)
+    return float(weights[1] / weights.sum()) if weights.sum() > 0 else 0.0
+
+
+def _bare(width: int, joint: int) -> Tensor:
+    """The score of the vectors alone."""
+    return torch.diag((torch.arange(width) < joint).double())
+
+
+def _learned(count: int, covariance: Tensor, joint: int) -> tuple[Tensor, float] | None:
+    """W_x·U·S²·Vᵀ·W_y for features to scale, and its `strength_of`; None where a side is all alike."""
+    width = len(covariance) // 2
+    variances = covariance.diagonal().view(2, width)
+    parts = torch.stack([variances[:, :joint].sum(1), variances[:, joint:].sum(1)], dim=1)
+    if count < 2 or bool((parts[:, 0] <= 0).any()):
+        return None
+    scale = torch.where(parts > 0, parts, torch.inf).rsqrt()  # what is added may be constant: it is left out
+    factors = torch.cat(
+        [scale[:, :1].expand(2, joint), scale[:, 1:].expand(2, width - joint)], dim=1
+    ).flatten()
+    scaled = factors[:, None] * covariance * factors
+    image, text, across = scaled[:width, :width], scaled[width:, width:], scaled[:width, width:]
+    left, right = _whitening(image, width / (2 * count)), _whitening(text, width / (2 * count))
+    common = left @ across @ right
+    strength = strength_of(count, left @ image @ left, right @ text @ right, common)
+    u, s, v = torch.linalg.svd(common)
+    learned = left @ u @ torch.diag(s**2) @ v @ right
+    return factors[:width, None] * learned * factors[width:], strength
+
+
 def _whitening(covariance: Tensor, ridge: float) -> Tensor:
     """(C + ridge·tr(C)/d)^(−½)."""
     values, vectors = torch.linalg.eigh(covariance)
@@ -125,32 +216,42 @@ class VectorAlignment(nn.Module):
 
     Args:
         joint: width of the vectors.
+        added: further features of each side, after its vector; with them the maps are those of `layered_alignment`.
+
+    Attributes:
+        open: whether a session with further features has begun and not ended: `forward` gives features as they are then,
+            for `end` to read.
     """
 
     strength: Tensor
 
-    def __init__(self, joint: int) -> None:
+    def __init__(self, joint: int, added: int = 0) -> None:
         super().__init__()
         self.joint = joint
+        self.added = added
+        self.open = False
         self.kept = nn.ModuleList()
         self.register_buffer("strength", torch.zeros(()))
         for side in ("image", "text"):
-            self.register_buffer(f"{side}_taken", torch.zeros(joint))
-            self.register_buffer(f"{side}_map", torch.eye(joint))
+            self.register_buffer(f"{side}_taken", torch.zeros(joint + added))
+            self.register_buffer(f"{side}_map", torch.eye(joint + added, joint))
         self.acts = False
 
     def begin(self) -> None:
         """Room for one more session; nothing changes before its pairs are there."""
-        self.kept.append(SessionPairs(self.joint))
+        self.kept.append(SessionPairs(self.joint + self.added))
+        self.open = self.added > 0
 
     def end(self, image: Tensor, text: Tensor, held_out: tuple[Tensor, Tensor] | None = None) -> None:
-        """The newest session's pairs, (pairs, joint) a side.
+        """The newest session's pairs, (pairs, joint + added) a side.
 
         Args:
             held_out: other pairs of the session. Where the maps that its own pairs alone come to make them worse
                 beyond noise, the session does not count.
         """
-        newest = self._sessions()[-1]
+        newest, self.open = self._sessions()[-1], False
+        if self.added:
+            image, text = self._to_scale(image), self._to_scale(text)
         newest.moments.fit(torch.cat([image, text], dim=1))
         if held_out is not None:
             newest.counts.fill_(not self._harms(newest, *held_out))
@@ -168,19 +269,32 @@ class VectorAlignment(nn.Module):
     def solve(self) -> None:
         """The maps of the sessions that count."""
         counting = [one.moments for one in self._sessions() if bool(one.counts) and int(one.moments.count)]
-        strength, taken, maps = alignment(*pooled(counting)) if counting else _nothing(self.joint)
+        strength, taken, maps = self._solved(counting)
         self.strength.fill_(strength)
         for side, centre in taken.items():
             self.get_buffer(f"{side}_taken").copy_(centre)
             self.get_buffer(f"{side}_map").copy_(maps[side])
         self.acts = strength > 0
 
-    def forward(self, side: Side, vectors: Float[Tensor, "batch joint"]) -> Float[Tensor, "batch joint"]:
-        """A side's vectors, mapped; where no session counts they are left alone."""
+    def forward(self, side: Side, features: Float[Tensor, "batch width"]) -> Float[Tensor, "batch out"]:
+        """A side's vectors, each with its further features, mapped; where no session counts they are left alone."""
+        if self.open:
+            return features
         if not self.acts:
-            return vectors
-        apart = F.normalize(vectors, dim=-1) - self.get_buffer(f"{side}_taken")
+            return features[:, : self.joint] if self.added else features
+        apart = self._to_scale(features) - self.get_buffer(f"{side}_taken")
         return apart @ self.get_buffer(f"{side}_map")
+
+    def _to_scale(self, features: Tensor) -> Tensor:
+        """Features with vectors of length 1."""
+        if not self.added:
+            return F.normalize(features, dim=-1)
+        return features / features[:, : self.joint].norm(dim=-1, keepdim=True).clamp(min=_ROUNDING)
+
+    def _solved(self, counting: Sequence[Moments]) -> Maps:
+        if not counting:
+            return _nothing(self.joint, self.added)
+        return layered_alignment(counting, self.joint) if self.added else alignment(*pooled(counting))
 
     def _sessions(self) -> list[SessionPairs]:
         return list(self.kept)  # type: ignore[arg-type]
@@ -189,25 +303,26 @@ class VectorAlignment(nn.Module):
         """Whether a session's own maps rank its held-out pairs worse than the bare vectors do, beyond noise."""
         if len(image) < FEWEST:
             return False
-        alone = VectorAlignment(self.joint)
+        alone = VectorAlignment(self.joint, self.added)
         alone.kept.append(session)
         alone.solve()
-        bare = reciprocal_ranks(image, text)
+        bare = reciprocal_ranks(image[:, : self.joint], text[:, : self.joint])
         gain = reciprocal_ranks(alone("image", image.cpu()), alone("text", text.cpu())) - bare
         return bool(gain.mean() + _ERRORS * gain.std() / len(gain) ** 0.5 < 0)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """As every module's; whether the maps act is told by their strength."""
+        """As every module's; whether the maps act is told by their strength, and no session is open."""
         super()._load_from_state_dict(state_dict, prefix, *rest)
-        self.acts = bool(self.strength > 0)
+        self.acts, self.open = bool(self.strength > 0), False
 
 
-def _nothing(joint: int) -> Maps:
+def _nothing(joint: int, added: int = 0) -> Maps:
     """The maps that change nothing."""
+    width = joint + added
     return (
         0.0,
-        {"image": torch.zeros(joint), "text": torch.zeros(joint)},
-        {"image": torch.eye(joint), "text": torch.eye(joint)},
+        {"image": torch.zeros(width), "text": torch.zeros(width)},
+        {"image": torch.eye(width, joint), "text": torch.eye(width, joint)},
     )
 
 

@@ -58,8 +58,11 @@ def learned(
     keys = _keys_of(train, backbone)
     before, method = method, _begun(method, session.name, backbone, seed)
     report, held_out, kept = None, None, True
+    reader = method if method.sessions.reads_features else None
+    if reader is not None:
+        keys = _keys_of(train, backbone, reader)
     if method.sessions.reads_held_out and "validation" in session.table.splits():
-        held_out = _keys_of(_encoded(session.table, "validation", backbone, reserve), backbone)
+        held_out = _keys_of(_encoded(session.table, "validation", backbone, reserve), backbone, reader)
     if method.traits.solver.by_gradient:
         validation = _encoded(session.table, "validation", backbone, reserve)
         if method.traits.reads_keys:
@@ -101,9 +104,9 @@ def _encoded(table: PairTable, split: Split, backbone: Backbone, reserve: int) -
     return replace(encode_table(rows, backbone, reserve=reserve), targets=torch.tensor(owners))
 
 
-def _keys_of(table: EncodedTable, backbone: Backbone) -> Keys:
-    """The keys of all pairs."""
-    return Keys(*(embed(table_inputs(table, side), backbone) for side in SIDES))
+def _keys_of(table: EncodedTable, backbone: Backbone, method: Method | None = None) -> Keys:
+    """The keys of all pairs, or what a method gives in their place."""
+    return Keys(*(embed(table_inputs(table, side), backbone, method) for side in SIDES))
 
 
 def _meaning(name: str, backbone: Backbone) -> Tensor:

@@ -61,7 +61,7 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
     def __init__(
         self,
         backbone: str | Backbone = "tiny",
-        method: str = "linear_map",
+        method: str = "layer_map",
         *,
         settings: Mapping[str, Any] | None = None,
         seed: int = 0,
@@ -100,7 +100,7 @@ class Retriever(artifacts.Pretrained, library_name="interplay"):
 
     @property
     def bare(self) -> tuple[str, ...]:
-        """The tasks that have not helped, so that nothing is kept of their training (`keep`, `linear_map`)."""
+        """The tasks that have not helped, so that nothing is kept of their training (`keep`, `layer_map`)."""
         return tuple(name for name in self.sessions if name in {*self._bare, *self.method.sessions.left_out})
 
     @property

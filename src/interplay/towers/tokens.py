@@ -69,7 +69,7 @@ class Tokens:
         suffix: (batch, classes, suffix length, width): short continuations, one a class, that attend to all
             real rows of `x` and to their own past, and that `x` never sees (`mitp.md`, open point f).
         held: (batch, prompts, width), or (prompts, width) for the whole batch: prompts that a method keeps for later
-            layers, outside the sequence.
+            layers, or rows that it has read on the way, outside the sequence.
         route: (batch, …) which of a method's prompts each sample takes, chosen before the walk (`Method.route`);
             None: those in training.
         next: what the next layer does otherwise.

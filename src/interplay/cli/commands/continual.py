@@ -44,7 +44,7 @@ def continual(
     *,
     data: str,
     out: str,
-    method: str = "linear_map",
+    method: str = "layer_map",
     backbone: str = "tiny",
     set: tuple[str, ...] = (),
     columns: tuple[str, ...] = (),
