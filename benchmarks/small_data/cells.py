@@ -74,6 +74,7 @@ under the one head and schedule of `interplay experiment`, which stays as it is 
 
 STREAM_ROWS: dict[str, Row] = {
     "default": Row(()),
+    "linear_map": Row(("--method", "linear_map")),
     "lpi-m": Row(("--method", "lpi-m")),
     "lpi-p": Row(("--method", "lpi-p")),
 }

@@ -280,7 +280,7 @@ def test_training_settings_that_nothing_reads_are_told(run: Run, stream: Path, t
     words = ["continual", "--data", stream, "--out", tmp_path / "run", "--no-progress"]
     done = run(*words, "--epochs", 3, "--seed", 1)
     assert done.code == 0, done.err
-    assert "linear_map takes no training steps: epochs change nothing" in done.err
+    assert "layer_map takes no training steps: epochs change nothing" in done.err
     assert "what it is worth" in done.out
     assert "the bare backbone" in done.out
 

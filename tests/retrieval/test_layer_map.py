@@ -16,7 +16,12 @@ from interplay.methods.layer_map import ADDED, LayerMap
 from interplay.methods.settings import NoSettings
 from interplay.parts.moments import Moments, pooled
 from interplay.parts.signs import random_signs
-from interplay.parts.vector_alignment import VectorAlignment, layered_alignment, reciprocal_ranks, share_of_others
+from interplay.parts.vector_alignment import (
+    VectorAlignment,
+    layered_alignment,
+    reciprocal_ranks,
+    share_of_others,
+)
 from interplay.retrieval.retriever import BARE, SHARED
 from interplay.towers.backbone import Backbone, load_backbone
 from tests.conftest import small_shape
@@ -115,7 +120,9 @@ def test_the_share_is_fishers_over_all_pairs_of_a_session_that_was_left_out() ->
 
 def test_the_share_follows_what_the_other_sessions_have_learned() -> None:
     helped = share_of_others([moments_of(world(seed, 40)) for seed in range(4)], JOINT)
-    useless = share_of_others([moments_of(world(seed, 40, told=2.0, alike=False)) for seed in range(4)], JOINT)
+    useless = share_of_others(
+        [moments_of(world(seed, 40, told=2.0, alike=False)) for seed in range(4)], JOINT
+    )
     assert helped > 0.8
     assert useless < 0.3
 

@@ -1,4 +1,4 @@
-"""Linear maps of the frozen towers' vectors and hidden states, in closed form: continual retrieval without forgetting."""
+"""Linear maps of frozen vectors and hidden states, in closed form: continual retrieval without forgetting."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ ADDED = 128
 class LayerMap(Method):
     """One linear map a side of [vector, hidden states], from the moments of all pairs so far (`layered_alignment`).
 
-    Of no paper. As `linear_map`, it takes no steps, routes nothing, keeps no sample and forgets exactly. The hidden states
-    are the pooled token and the mean of all tokens at a quarter, half and three quarters of the depth (`HiddenStates`),
-    each of them of length 1, in `ADDED` random projections that are the same for everyone (Achlioptas, 2003). How far the
-    score departs from that of the bare vectors is decided by what sessions say of the maps of the others.
+    Of no paper. As `linear_map`, it takes no steps, routes nothing, keeps no sample and forgets exactly. The hidden
+    states are the pooled token and the mean of all tokens at a quarter, half and three quarters of the depth
+    (`HiddenStates`), each of length 1, in `ADDED` random projections that are the same for everyone (Achlioptas, 2003).
+    How far the score departs from that of the bare vectors is decided by what sessions say of the maps of the others.
 
-    Towers other than CLIP's have no hidden states here.
+    Towers other than CLIP's, and those of a single layer, have their vectors alone: it is `linear_map` there.
     """
 
     traits = Traits(solver=ClosedForm(), starts_frozen=True)
@@ -46,7 +46,7 @@ class LayerMap(Method):
                 rows = 2 * len(self.layers[side]) * shape.side(side).width
                 self.register_buffer(f"{side}_projection", random_signs(rows, added, at), persistent=False)
         else:
-            self.layers = {side: () for side in SIDES}
+            self.layers = dict.fromkeys(SIDES, ())
         self.alignment = VectorAlignment(shape.joint, added)
         self.sessions = Aligned(self.name, self.alignment)
 
@@ -58,7 +58,8 @@ class LayerMap(Method):
         """The frozen layer; what is read of its tokens is held."""
         held, tokens = tokens.held, tower.layer(i, tokens)
         if i + 1 in self.layers[side]:
-            read = summary(tokens).unflatten(1, (2, -1))
+            found = summary(tokens)
+            read = found.view(len(found), 2, -1)
             held = read if held is None else torch.cat([held, read], dim=1)
         return replace(tokens, held=held)  # the last layer brings out nothing but rows
 

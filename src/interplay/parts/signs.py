@@ -14,4 +14,5 @@ def random_signs(rows: int, columns: int, seed: int) -> Float[Tensor, "rows colu
     NumPy promises that the stream of `RandomState` never changes.
     """
     signs = np.random.RandomState(seed).randint(0, 2, size=(rows, columns))
-    return torch.from_numpy(2.0 * signs - 1).float() / columns**0.5
+    scaled: Tensor = torch.from_numpy(2.0 * signs - 1).float() / columns**0.5
+    return scaled

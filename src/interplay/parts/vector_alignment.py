@@ -106,9 +106,9 @@ def alignment(count: int, mean: Float[Tensor, " both"], covariance: Float[Tensor
 def layered_alignment(sessions: Sequence[Moments], joint: int) -> Maps:
     """As `alignment`, for sides of further features after their vectors, and with a strength that sessions decide.
 
-    M = α·L / a + (1 − α)·I / b with L = W_x·U·S²·Vᵀ·W_y of all features, scaled so that the vectors vary as much as what
-    is added; I compares the vectors alone. α is the greater of `strength_of` and `share_of_others`. Of M the `joint`
-    largest singular values are kept, which is all of it where α = 0.
+    M = α·L / a + (1 − α)·I / b with L = W_x·U·S²·Vᵀ·W_y of all features, scaled so that the vectors vary as much as
+    what is added; I compares the vectors alone. α is 0 where `strength_of` is, else the greater of that and
+    `share_of_others`. Of M the `joint` largest singular values are kept.
 
     Args:
         sessions: moments of each session's pairs [image, text].
@@ -138,10 +138,10 @@ def layered_alignment(sessions: Sequence[Moments], joint: int) -> Maps:
 def share_of_others(sessions: Sequence[Moments], joint: int) -> float:
     """How much of the score should be learned, in [0, 1], as each session says of what the other sessions have learned.
 
-    Fisher's discriminant (1936) between true pairs and strangers from two scores, xᵀ·I·y and xᵀ·L·y, where L comes from
-    all sessions but the one whose pairs are scored: the weights are Σ⁻¹·δ, δ being the mean score of true pairs and Σ the
-    covariance of the scores of strangers, both of them within sessions. Negative weights count as 0. A single session says
-    nothing: 0.
+    Fisher's discriminant (1936) between true pairs and strangers from two scores, xᵀ·I·y and xᵀ·L·y, where L comes
+    from all sessions but the one whose pairs are scored: the weights are Σ⁻¹·δ, δ being the mean score of true pairs
+    and Σ the covariance of the scores of strangers, both within sessions. Negative weights count as 0. A single session
+    says nothing: 0.
     """
     width = len(sessions[0].mean) // 2
     bare = _bare(width, joint)
@@ -219,8 +219,8 @@ class VectorAlignment(nn.Module):
         added: further features of each side, after its vector; with them the maps are those of `layered_alignment`.
 
     Attributes:
-        open: whether a session with further features has begun and not ended: `forward` gives features as they are then,
-            for `end` to read.
+        open: whether a session with further features has begun and not ended: `forward` gives features as they are
+            then, for `end` to read.
     """
 
     strength: Tensor
@@ -289,7 +289,9 @@ class VectorAlignment(nn.Module):
         """Features with vectors of length 1."""
         if not self.added:
             return F.normalize(features, dim=-1)
-        return features / features[:, : self.joint].norm(dim=-1, keepdim=True).clamp(min=_ROUNDING)
+        length = torch.linalg.vector_norm(features[:, : self.joint], dim=-1, keepdim=True)
+        scaled: Tensor = features / length.clamp(min=_ROUNDING)
+        return scaled
 
     def _solved(self, counting: Sequence[Moments]) -> Maps:
         if not counting:

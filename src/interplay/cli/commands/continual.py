@@ -6,7 +6,7 @@ import json
 import random
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -142,9 +142,10 @@ def continual(
         "trained_parameters": trained_parameters(retriever.method),
         "counts": evaluation.counts(),
     }
+    course = _Course(retriever, sessions, folder, training, evaluation, resume, keep)
     run = _joint if joint else _stream
     with recorded_run(folder, config | given(training), resume=resume):
-        found, text = run(retriever, sessions, folder, training, evaluation, resume, facts, keep)
+        found, text = run(course, facts)
         found["seconds"] = time.monotonic() - begun
         write_text(folder / SUMMARY, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     return Result(found, f"{text}\n\n{_ending(found, retriever)}")
@@ -207,53 +208,64 @@ def _ordered(table: PairTable, order: str, order_seed: int) -> list[str] | None:
     return names
 
 
-def _stream(
-    retriever: Retriever,
-    sessions: Sequence[Session],
-    folder: Path,
-    training: Any,
-    evaluation: StreamEvaluation,
-    resume: bool,
-    facts: dict[str, Any],
-    keep: Keep,
-) -> tuple[dict[str, Any], str]:
+@dataclass(frozen=True)
+class _Course:
+    """What is learned, and how.
+
+    Attributes:
+        retriever: before its first session.
+        sessions: of the stream.
+        folder: of the run.
+        training: how each session is trained.
+        evaluation: of these sessions.
+        resume, keep: as the options.
+    """
+
+    retriever: Retriever
+    sessions: Sequence[Session]
+    folder: Path
+    training: TrainSettings
+    evaluation: StreamEvaluation
+    resume: bool
+    keep: Keep
+
+
+def _stream(course: _Course, facts: dict[str, Any]) -> tuple[dict[str, Any], str]:
     """Session after session."""
     from interplay.retrieval.continual import run_stream
     from interplay.retrieval.run_folder import BARE
 
     learned, matrix = run_stream(
-        retriever,
-        sessions,
-        folder,
-        settings=training,
-        resume=resume,
-        keep=keep,
-        report=_Progress(folder, [session.name for session in sessions], resume),
-        evaluation=evaluation,
+        course.retriever,
+        course.sessions,
+        course.folder,
+        settings=course.training,
+        resume=course.resume,
+        keep=course.keep,
+        report=_Progress(course.folder, [session.name for session in course.sessions], course.resume),
+        evaluation=course.evaluation,
     )
-    bare = evaluation.bare_matrix()
-    bare.save(folder / BARE)
+    bare = course.evaluation.bare_matrix()
+    bare.save(course.folder / BARE)
     found, text = stream_report(facts | {"kept_bare": list(learned.bare)}, matrix, bare)
     return found, text + _unhelpful(learned)
 
 
-def _joint(
-    retriever: Retriever,
-    sessions: Sequence[Session],
-    folder: Path,
-    training: Any,
-    evaluation: StreamEvaluation,
-    resume: bool,
-    facts: dict[str, Any],
-    keep: Keep,
-) -> tuple[dict[str, Any], str]:
+def _joint(course: _Course, facts: dict[str, Any]) -> tuple[dict[str, Any], str]:
     """All at once."""
     from interplay.retrieval.continual import run_all_at_once
 
-    note(f"[1/1] all {len(sessions)} tasks at once")
-    learned = run_all_at_once(retriever, sessions, folder, settings=training, resume=resume, keep=keep)
-    stage = evaluation.stage(learned, len(sessions))
-    found, text = all_at_once_report(facts, stage.recall, evaluation.bare())
+    note(f"[1/1] all {len(course.sessions)} tasks at once")
+    learned = run_all_at_once(
+        course.retriever,
+        course.sessions,
+        course.folder,
+        settings=course.training,
+        resume=course.resume,
+        keep=course.keep,
+    )
+    stage = course.evaluation.stage(learned, len(course.sessions))
+    found, text = all_at_once_report(facts, stage.recall, course.evaluation.bare())
     return found, text + _unhelpful(learned)
 
 
