@@ -205,7 +205,7 @@ def test_all_four_tabs_by_keyboard_on_a_narrow_screen(browser: Browser, address:
         browser.see(answer, words)
         browser.driver.save_screenshot(str(tmp_path / f"narrow-{name.split()[0].lower()}.png"))
         wide = browser.driver.execute_script(
-            "return document.documentElement.scrollWidth - window.innerWidth"
+            "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
         )
         assert wide <= 0, f"{name} is {wide} pixels wider than the screen"
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from interplay.artifacts import WEIGHTS
 from interplay.cli.commands.demo import DEMO, SEARCHED, SHOWN
 from interplay.cli.commands.demo_retrieval import GALLERY, RUN
 from interplay.cli.open_gallery import TOKEN
@@ -102,6 +101,8 @@ def _demo() -> Path:
     Raises:
         InterplayError: it has not run here.
     """
+    from interplay.artifacts import WEIGHTS
+
     folder = Path(DEMO)
     if not (folder / SHOWN / WEIGHTS).exists():
         raise InterplayError(

@@ -8,7 +8,7 @@ FONT = ("system-ui", "sans-serif")
 MONO = ("ui-monospace", "monospace")
 
 CSS = """
-.gradio-container { max-width: min(60rem, 100vw) !important; min-width: 0 !important; margin: 0 auto !important; }
+.gradio-container { max-width: min(60rem, 100%) !important; min-width: 0 !important; margin: 0 auto !important; }
 @media (max-width: 40rem) { .gradio-container > .main, .gradio-container .app { padding: .5rem !important; } }
 .gradio-container .column, .gradio-container .block { min-width: 0; }
 *:focus-visible { outline: 3px solid var(--color-accent) !important; outline-offset: 2px; }
@@ -30,7 +30,8 @@ CSS = """
 .scrolls table { width: 100%; border-collapse: collapse; }
 .scrolls caption { text-align: left; font-weight: 600; padding: .25rem 0; }
 .scrolls th, .scrolls td {
-  text-align: left; padding: .3rem .6rem; border-bottom: 1px solid var(--border-color-primary);
+  text-align: left; padding: .3rem .6rem;
+  border: 0 !important; border-bottom: 1px solid var(--border-color-primary) !important;
 }
 """
 
