@@ -261,3 +261,21 @@ def test_colours_have_the_contrast_of_wcag_aa(mode: str) -> None:
         for front, back in pairs:
             assert contrast(colour(front), colour(back)) >= least, (front, back)
     assert contrast("#777777", "#ffffff") < 4.5 < contrast("#767676", "#ffffff")
+
+
+def test_under_a_prefix_the_ways_in_are_the_same_and_the_parts_of_the_page_are_not_counted(
+    serve: Serve, tmp_path: Path
+) -> None:
+    file = tmp_path / "tokens.txt"
+    token = new_token(file, "reader", "use", ["first"])
+    with serve(tokens=Tokens.read(file), root_path="/shop", rate="2/minute") as client:
+        client.follow_redirects = False
+        assert client.get("/shop/healthz").status_code == 200
+        assert client.get("/shop/ui/").headers["location"] == "/shop/ui/login"
+        entered = client.post("/shop/ui/login", data={"token": token})
+        assert entered.headers["location"] == "/shop/ui/"
+        assert "Path=/shop/ui" in entered.headers["set-cookie"].split("; ")
+        assert {client.get("/shop/ui/").status_code for _ in range(4)} == {200}
+        client.cookies.clear()
+        tried = [client.post("/shop/ui/login", data={"token": "guess"}).status_code for _ in range(3)]
+        assert tried == [401, 429, 429]  # the first of two was right
