@@ -188,6 +188,7 @@ def test_all_four_tabs_by_keyboard_on_a_narrow_screen(browser: Browser, address:
     from selenium.webdriver.common.keys import Keys
 
     browser.opened(address)
+    assert browser.see(".drop").size["width"] > 200
     browser.focus("textarea")
     browser.press("blue")
     browser.focus("#classify")

@@ -71,7 +71,7 @@ def _picture(label: str) -> gr.HTML:
 
 def _classify(handlers: Handlers) -> gr.Dropdown:
     model = _model("Classifier")
-    with gr.Row():
+    with gr.Row(elem_id="pair"):
         picture = _picture("Picture")
         text = gr.Textbox(label="Text", lines=3, min_width=260)
     least = gr.Slider(0, 100, 0, step=5, label="Abstain below this certainty, in percent")

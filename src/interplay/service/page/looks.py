@@ -10,6 +10,7 @@ MONO = ("ui-monospace", "monospace")
 CSS = """
 .gradio-container { max-width: min(60rem, 100%) !important; min-width: 0 !important; margin: 0 auto !important; }
 @media (max-width: 40rem) { .gradio-container > .main, .gradio-container .app { padding: .5rem !important; } }
+@media (max-width: 40rem) { #pair { flex-direction: column !important; } #pair > * { width: 100% !important; } }
 .gradio-container .column, .gradio-container .block { min-width: 0; }
 *:focus-visible { outline: 3px solid var(--color-accent) !important; outline-offset: 2px; }
 .prose, .prose * { color: var(--body-text-color); }
