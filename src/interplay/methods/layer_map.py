@@ -34,10 +34,12 @@ class LayerMap(Method):
     """
 
     traits = Traits(solver=ClosedForm(), starts_frozen=True)
+    layers: dict[Side, tuple[int, ...]]
+    """By side, the numbers of the layers that are read; none where it is `linear_map`."""
 
     def __init__(self, shape: Shape, settings: Any) -> None:
         super().__init__(shape, settings)
-        self.layers: dict[Side, tuple[int, ...]] = {
+        self.layers = {
             side: hidden_layers(shape.side(side)) if shape.side(side).kind == "clip" else () for side in SIDES
         }
         added = ADDED if all(self.layers.values()) else 0
